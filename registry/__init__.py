@@ -1,0 +1,78 @@
+"""The metadata registry: collections, their schemas, partitions and versions, in SQLite or Postgres.
+
+It knows nothing of arrays: it needs SQLAlchemy and Alembic alone, and can be queried where neither zarr nor
+dask is installed. ``intake_zcollection`` writes it and builds datasets from what it returns.
+
+>>> import tempfile
+>>> registry = connect(f"sqlite:///{tempfile.mkdtemp()}/registry.db", create=True)
+>>> registry.collections()
+()
+"""
+
+from .catalog import Filters, Registry, connect
+from .errors import (
+    AlreadyExistsError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    ReadOnlyError,
+    RegistryRevisionError,
+    RegistryUnavailableError,
+    TransactionClosedError,
+    VersionExpiredError,
+    ZCollectionError,
+)
+from .keys import KeyValues, PartitionKey, format_key, name_values, pad_key, parse_key
+from .predicate import Predicate, parse_predicate
+from .records import (
+    IMMUTABLE_SLOT,
+    Change,
+    CollectionDefinition,
+    CollectionRecord,
+    FragmentRecord,
+    PartitionRecord,
+    SchemaRecord,
+    Slot,
+    Snapshot,
+    VariableRecord,
+    Version,
+    Written,
+)
+from .transaction import Transaction
+
+__all__ = [
+    "IMMUTABLE_SLOT",
+    "AlreadyExistsError",
+    "Change",
+    "CollectionDefinition",
+    "CollectionRecord",
+    "ConflictError",
+    "Filters",
+    "FragmentRecord",
+    "InvalidInputError",
+    "KeyValues",
+    "NotFoundError",
+    "PartitionKey",
+    "PartitionRecord",
+    "Predicate",
+    "ReadOnlyError",
+    "Registry",
+    "RegistryRevisionError",
+    "RegistryUnavailableError",
+    "SchemaRecord",
+    "Slot",
+    "Snapshot",
+    "Transaction",
+    "TransactionClosedError",
+    "VariableRecord",
+    "Version",
+    "VersionExpiredError",
+    "Written",
+    "ZCollectionError",
+    "connect",
+    "format_key",
+    "name_values",
+    "pad_key",
+    "parse_key",
+    "parse_predicate",
+]

@@ -1,0 +1,324 @@
+"""``connect`` and ``Registry``: what the rest of the package can do, in one place."""
+
+import datetime as dt
+import difflib
+import html
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from . import queries, tables
+from .engine import create_sqlite_file, database_clock, dispose, hide_password, parse_url, reading, writing
+from .errors import AlreadyExistsError, NotFoundError, RegistryUnavailableError, VersionExpiredError
+from .keys import MAX_KEYS, KeyValues
+from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
+from .predicate import parse_predicate
+from .records import (
+    CollectionDefinition,
+    CollectionRecord,
+    PartitionRecord,
+    SchemaRecord,
+    Snapshot,
+    Version,
+    parse_name,
+)
+from .transaction import Transaction, default_author, inserted_id
+
+Filters = str | Callable[[dict[str, int]], bool]
+"""A filter on partition keys: text of the predicate language, or a function of the key as a dict."""
+
+LEASE = dt.timedelta(minutes=15)
+
+
+def connect(url: str, *, create: bool = False) -> "Registry":
+    """Open a registry.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///path/to/registry.db``, ``postgresql://user@host/database``, or ``env:NAME`` for the URL in an
+        environment variable. With ``?journal=delete``, SQLite works without shared memory.
+    create
+        Make the database's tables where there are none, and upgrade older ones.
+
+    Raises
+    ------
+    InvalidInputError
+        The URL is none of these.
+    RegistryUnavailableError
+        There is no registry (and ``create`` is false), or the database cannot be reached.
+    RegistryRevisionError
+        Its tables are older or newer than this code.
+    """
+    registry = Registry(url)
+    if create:
+        registry.upgrade()
+    registry.check()
+    return registry
+
+
+class Registry:
+    """The collections, schemas, partitions and versions recorded in one SQL database.
+
+    It holds a URL and no connection: it can be pickled, and shared between threads and processes.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = parse_url(url)
+
+    @property
+    def url(self) -> str:
+        """The database's address, its password hidden."""
+        return hide_password(self._url)
+
+    def upgrade(self) -> None:
+        """Make the tables where there are none, and bring older ones up to date."""
+        if self._url.get_backend_name() == "sqlite" and not Path(str(self._url.database)).exists():
+            create_sqlite_file(self._url)
+        with writing(self._url) as connection:
+            upgrade(connection)
+
+    def check(self) -> None:
+        """Raise unless the database can be reached and has this code's tables."""
+        if self._url.get_backend_name() == "sqlite" and not Path(str(self._url.database)).is_file():
+            raise RegistryUnavailableError(
+                f"there is no registry at {self.url}; create it with connect(url, create=True)"
+            )
+        with reading(self._url) as connection:
+            revision = revision_of(connection)
+            if revision is None:
+                raise RegistryUnavailableError(
+                    f"the database at {self.url} has no registry; create it with connect(url, create=True)"
+                )
+            if revision != HEAD_REVISION:
+                check_revision(connection)
+
+    def close(self) -> None:
+        """Close this process's connections; the next query opens new ones."""
+        dispose(self._url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def collections(
+        self, *, namespace: str | None = None, text: str | None = None, variable: str | None = None
+    ) -> tuple[CollectionRecord, ...]:
+        """Return the collections, by name: of a namespace, with a text in name or description, with a variable."""
+        with reading(self._url) as connection:
+            rows = connection.execute(queries.matching_collections_query(namespace, text, variable))
+            return tuple(queries.collection_record(row) for row in rows)
+
+    def collection(self, name: str) -> CollectionRecord:
+        """Return one collection.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name; the message has the near matches.
+        """
+        with reading(self._url) as connection:
+            return self._collection(connection, name)
+
+    def resolve(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        filters: Filters | None = None,
+        axis_range: tuple[int | None, int | None] = (None, None),
+        keys: Collection[KeyValues] | None = None,
+    ) -> Snapshot:
+        """Return a collection at one version: schema and partitions, read in one SQL snapshot.
+
+        Parameters
+        ----------
+        name
+            The collection's full name.
+        version
+            The version's number; None for the newest.
+        filters
+            Which partitions, by their keys.
+        axis_range
+            Which partitions, by their axis bounds: the smallest and largest value asked for (datetimes as ns since
+            1970), both included, None for open.
+        keys
+            Which partitions, by the integers of their very keys.
+
+        Raises
+        ------
+        NotFoundError
+            No such collection or version.
+        VersionExpiredError
+            The version's data has been given up.
+        InvalidInputError
+            The filter is not understood.
+        """
+        with reading(self._url) as connection:
+            collection = self._collection(connection, name)
+            number = _check_version(connection, collection, version)
+            text = filters if isinstance(filters, str) else None
+            selection = queries.Selection(
+                parse_predicate(text, collection.keys) if text is not None else None, axis_range, keys
+            )
+            rows = connection.execute(queries.fragments_query(collection, number, selection))
+            partitions = queries.partition_records(collection, rows)
+            if keys is not None:
+                partitions = tuple(partition for partition in partitions if partition.fragments[0].key in keys)
+            immutable = connection.execute(queries.immutable_query(collection.id, number)).one_or_none()
+            schema = queries.read_schema(connection, collection.id, number)
+        if callable(filters):
+            partitions = tuple(partition for partition in partitions if filters(dict(partition.key)))
+        return Snapshot(
+            collection=collection,
+            version=number,
+            schema=schema,
+            partitions=partitions,
+            immutable=queries.fragment_record(immutable, MAX_KEYS) if immutable is not None else None,
+        )
+
+    def partitions(
+        self, name: str, *, filters: Filters | None = None, version: int | None = None
+    ) -> tuple[PartitionRecord, ...]:
+        """Return the partitions of a version, in the order of their keys; raises as :meth:`resolve`."""
+        return self.resolve(name, version=version, filters=filters).partitions
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """Return the versions of a collection, oldest first; raises NotFoundError."""
+        with reading(self._url) as connection:
+            collection = self._collection(connection, name)
+            rows = connection.execute(queries.versions_query(collection.id))
+            return tuple(queries.version_record(row, collection.name) for row in rows)
+
+    @contextmanager
+    def create_collection(self, definition: CollectionDefinition) -> Iterator[CollectionRecord]:
+        """Record a new collection at version 0; committed when the block ends, undone if it raises.
+
+        Inside the block the caller claims the location in the storage, so that neither is without the other.
+
+        Raises
+        ------
+        InvalidInputError
+            The name is not of the form ``namespace/name``.
+        AlreadyExistsError
+            The name is taken, or the location is, or lies inside another collection's, or around one.
+        """
+        namespace, name = parse_name(definition.name)
+        try:
+            with writing(self._url) as connection:
+                check_revision(connection)
+                _check_free(connection, definition)
+                _insert_collection(connection, definition, namespace, name)
+                yield self._collection(connection, definition.name)
+        except IntegrityError as error:
+            raise AlreadyExistsError(
+                f"collection {definition.name} or its location {definition.location} was taken just now"
+            ) from error
+
+    def begin(
+        self,
+        *reads: tuple[CollectionRecord, int],
+        message: str = "",
+        author: str | None = None,
+        lease: dt.timedelta = LEASE,
+    ) -> Transaction:
+        """Return a transaction, to be entered by ``with``; ``reads`` are pinned while it is open."""
+        return Transaction(self._url, reads, message=message, author=author or default_author(), lease=lease)
+
+    def _collection(self, connection: sa.Connection, name: str) -> CollectionRecord:
+        row = connection.execute(queries.collection_query(*parse_name(name))).one_or_none()
+        if row is None:
+            names = connection.scalars(queries.collections_query().with_only_columns(queries.FULL_NAME)).all()
+            near = difflib.get_close_matches(name, names, n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else f"; it has {len(names)} collections"
+            raise NotFoundError(f"there is no collection {name} in the registry at {self.url}{hint}")
+        return queries.collection_record(row)
+
+    def __repr__(self) -> str:
+        return f"<Registry {self.url}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(record.name)}</td><td>{record.head_version}</td>"
+            f"<td>{html.escape(record.location)}</td><td>{html.escape(record.description)}</td></tr>"
+            for record in self.collections()
+        )
+        head = "<tr><th>collection</th><th>version</th><th>location</th><th>description</th></tr>"
+        return f"<p>Registry <code>{html.escape(self.url)}</code></p><table>{head}{rows}</table>"
+
+
+def _check_version(connection: sa.Connection, collection: CollectionRecord, version: int | None) -> int:
+    if version is None:
+        return collection.head_version
+    table = tables.version
+    row = connection.execute(
+        sa.select(table.c.expired_at).where(table.c.collection_id == collection.id, table.c.version == version)
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError(
+            f"collection {collection.name} has no version {version}: it has versions 0 to {collection.head_version}"
+        )
+    if row.expired_at is not None:
+        raise VersionExpiredError(f"version {version} of collection {collection.name} expired at {row.expired_at}")
+    return version
+
+
+def _check_free(connection: sa.Connection, definition: CollectionDefinition) -> None:
+    if connection.execute(queries.collection_query(*parse_name(definition.name))).one_or_none() is not None:
+        raise AlreadyExistsError(f"there is a collection {definition.name} already; open it, or choose another name")
+    rows = connection.execute(
+        queries.collections_query().with_only_columns(queries.FULL_NAME, tables.collection.c.location)
+    )
+    for name, location in rows:
+        if _overlap(definition.location, location):
+            raise AlreadyExistsError(
+                f"the location {definition.location} overlaps with {location}, which belongs to collection {name}"
+            )
+
+
+def _overlap(location: str, other: str) -> bool:
+    return f"{location}/".startswith(f"{other}/") or f"{other}/".startswith(f"{location}/")
+
+
+def _insert_collection(connection: sa.Connection, definition: CollectionDefinition, namespace: str, name: str) -> None:
+    now = connection.execute(sa.select(database_clock())).scalar_one()
+    known = connection.scalar(sa.select(tables.namespace.c.id).where(tables.namespace.c.name == namespace))
+    namespace_id = known or _insert(connection, tables.namespace, {"name": namespace})
+    fields = {
+        field: getattr(definition, field)
+        for field in definition.__dataclass_fields__
+        if field not in ("name", "keys", "schema")
+    }
+    collection_id = _insert(
+        connection,
+        tables.collection,
+        fields
+        | {"uid": uuid.uuid4().hex, "namespace_id": namespace_id, "name": name, "kind": "collection"}
+        | {"keys": list(definition.keys), "head_version": 0, "created_at": now},
+    )
+    _insert_schema(connection, collection_id, definition.schema)
+    version = {"collection_id": collection_id, "version": 0, "committed_at": now, "author": default_author()}
+    connection.execute(
+        sa.insert(tables.version).values(version | {"message": "", "operation": "create", "summary": {}})
+    )
+
+
+def _insert_schema(connection: sa.Connection, collection_id: int, schema: SchemaRecord) -> None:
+    begin = {"collection_id": collection_id, "begin_version": 0}
+    connection.execute(sa.insert(tables.dataset_attributes).values(begin | {"attributes": schema.attributes}))
+    rows = [
+        begin | {field: getattr(variable, field) for field in variable.__dataclass_fields__}
+        for variable in schema.variables
+    ]
+    connection.execute(sa.insert(tables.variable), rows)
+
+
+def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> int:
+    return inserted_id(connection.execute(sa.insert(table).values(row)))

@@ -1,0 +1,232 @@
+"""SELECT statements, and what their rows become."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from . import tables
+from .keys import MAX_KEYS, KeyValues, name_values, pad_key
+from .predicate import Predicate
+from .records import (
+    CollectionRecord,
+    FragmentRecord,
+    PartitionRecord,
+    SchemaRecord,
+    Slot,
+    VariableRecord,
+    Version,
+)
+from .where import compile_predicate
+
+AnySelect = sa.Select[*tuple[Any, ...]]
+AnyCompound = sa.CompoundSelect[*tuple[Any, ...]]
+AnyRow = sa.Row[*tuple[Any, ...]]
+
+_BATCH = 500  # keys in one statement: six parameters each, far below every database's limit
+
+FULL_NAME = (tables.namespace.c.name + "/" + tables.collection.c.name).label("full_name")
+
+# Names are kept in the order of FragmentRecord's fields, its key apart.
+_FRAGMENT_FIELDS = (
+    "layer_id",
+    "uid",
+    "rows",
+    "nbytes",
+    "axis_min",
+    "axis_max",
+    "begin_version",
+    "written_version",
+    "schema_version",
+    "path",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which partitions: those that meet every condition."""
+
+    predicate: Predicate | None = None
+    """On their keys."""
+    axis_range: tuple[int | None, int | None] = (None, None)
+    """On their axis bounds: the smallest and largest value asked for, both included; None is open."""
+    keys: Collection[KeyValues] | None = None
+    """Their very keys."""
+
+
+def key_columns(table: sa.Table) -> list[sa.Column[int]]:
+    """Return the table's key columns, in order."""
+    return [table.c[f"k{i}"] for i in range(MAX_KEYS)]
+
+
+def collections_query() -> AnySelect:
+    """Select all collections, by full name."""
+    return (
+        sa.select(tables.collection, FULL_NAME)
+        .join(tables.namespace, tables.namespace.c.id == tables.collection.c.namespace_id)
+        .order_by(tables.namespace.c.name, tables.collection.c.name)
+    )
+
+
+def collection_query(namespace: str, name: str) -> AnySelect:
+    """Select one collection."""
+    return collections_query().where(tables.namespace.c.name == namespace, tables.collection.c.name == name)
+
+
+def matching_collections_query(namespace: str | None, text: str | None, variable: str | None) -> AnySelect:
+    """Select the collections of a namespace, with a text in name or description, with a variable."""
+    query = collections_query()
+    if namespace is not None:
+        query = query.where(tables.namespace.c.name == namespace)
+    if text is not None:
+        query = query.where(
+            sa.or_(
+                FULL_NAME.icontains(text, autoescape=True),
+                tables.collection.c.description.icontains(text, autoescape=True),
+            )
+        )
+    if variable is not None:
+        alive = sa.select(tables.variable.c.collection_id).where(
+            tables.variable.c.name == variable, tables.variable.c.end_version.is_(None)
+        )
+        query = query.where(tables.collection.c.id.in_(alive))
+    return query
+
+
+def collection_record(row: AnyRow) -> CollectionRecord:
+    """Return the record of a row of :func:`collections_query`."""
+    fields = row._mapping  # the documented way to a row's columns by name, underscore and all
+    return CollectionRecord(
+        **{name: fields[name] for name in CollectionRecord.__dataclass_fields__ if name not in ("name", "keys")},
+        name=fields["full_name"],
+        keys=tuple(fields["keys"]),
+    )
+
+
+def _alive_at(table: sa.Table, version: int) -> sa.ColumnElement[bool]:
+    end = table.c.end_version
+    return sa.and_(table.c.begin_version <= version, sa.or_(end.is_(None), end > version))
+
+
+def schema_queries(collection_id: int, version: int) -> tuple[AnySelect, AnySelect]:
+    """Select the variables, in order, and the dataset attributes alive at a version."""
+    variables = (
+        sa.select(tables.variable)
+        .where(tables.variable.c.collection_id == collection_id, _alive_at(tables.variable, version))
+        .order_by(tables.variable.c.id)
+    )
+    attributes = sa.select(tables.dataset_attributes.c.attributes).where(
+        tables.dataset_attributes.c.collection_id == collection_id, _alive_at(tables.dataset_attributes, version)
+    )
+    return variables, attributes
+
+
+def read_schema(connection: sa.Connection, collection_id: int, version: int) -> SchemaRecord:
+    """Return the schema of a collection at a version."""
+    variables, attributes = schema_queries(collection_id, version)
+    return SchemaRecord(
+        variables=tuple(_variable_record(row) for row in connection.execute(variables)),
+        attributes=connection.execute(attributes).scalar_one(),
+    )
+
+
+def _variable_record(row: AnyRow) -> VariableRecord:
+    fields = {name: row._mapping[name] for name in VariableRecord.__dataclass_fields__}
+    return VariableRecord(**fields | {name: tuple(fields[name]) for name in ("dimensions", "sizes")})
+
+
+def fragments_query(collection: CollectionRecord, version: int, selection: Selection) -> AnySelect | AnyCompound:
+    """Select the fragments of the partitions of a version: the live ones, and those that a later version closed."""
+    branches = [_fragments(tables.fragment, collection, version, selection)]
+    if version < collection.head_version:
+        past = _fragments(tables.past_fragment, collection, version, selection)
+        branches.append(past.where(tables.past_fragment.c.end_version > version))
+    order = [*(f"k{i}" for i in range(MAX_KEYS)), "layer_id"]
+    return sa.union_all(*branches).order_by(*order) if len(branches) > 1 else branches[0].order_by(*order)
+
+
+def _fragments(table: sa.Table, collection: CollectionRecord, version: int, selection: Selection) -> AnySelect:
+    columns = key_columns(table)
+    query = sa.select(*columns, *(table.c[name] for name in _FRAGMENT_FIELDS)).where(
+        table.c.collection_id == collection.id, table.c.layer_id >= 0, table.c.begin_version <= version
+    )
+    if selection.predicate is not None:
+        query = query.where(compile_predicate(selection.predicate, dict(zip(collection.keys, columns, strict=False))))
+    if selection.keys is not None and len(selection.keys) <= _BATCH:  # of more, the caller keeps what it wants
+        query = query.where(sa.tuple_(*columns).in_([pad_key(key) for key in selection.keys]))
+    low, high = selection.axis_range
+    if low is not None:
+        query = query.where(table.c.axis_max >= low)
+    if high is not None:
+        query = query.where(table.c.axis_min <= high)
+    return query
+
+
+def immutable_query(collection_id: int, version: int) -> AnyCompound:
+    """Select the fragment of immutable variables of a version."""
+    live, past = (
+        sa.select(*key_columns(table), *(table.c[name] for name in _FRAGMENT_FIELDS)).where(
+            table.c.collection_id == collection_id,
+            *(column == 0 for column in key_columns(table)),
+            table.c.layer_id == -1,
+            table.c.begin_version <= version,
+        )
+        for table in (tables.fragment, tables.past_fragment)
+    )
+    return sa.union_all(live, past.where(tables.past_fragment.c.end_version > version))
+
+
+def fragment_record(row: Sequence[object], keys: int) -> FragmentRecord:
+    """Return the record of a row of :func:`fragments_query`, with its first ``keys`` key columns."""
+    return FragmentRecord(tuple(row[:keys]), *row[MAX_KEYS:])  # type: ignore[arg-type]  # the columns are the fields
+
+
+def partition_records(collection: CollectionRecord, rows: Iterable[Sequence[object]]) -> tuple[PartitionRecord, ...]:
+    """Group the rows of :func:`fragments_query`, which come in the order of keys and layers."""
+    partitions: list[PartitionRecord] = []
+    fragments: list[FragmentRecord] = []
+    for row in rows:
+        fragment = fragment_record(row, len(collection.keys))
+        if fragments and fragments[0].key != fragment.key:
+            partitions.append(PartitionRecord(name_values(collection.keys, fragments[0].key), tuple(fragments)))
+            fragments = []
+        fragments.append(fragment)
+    if fragments:
+        partitions.append(PartitionRecord(name_values(collection.keys, fragments[0].key), tuple(fragments)))
+    return tuple(partitions)
+
+
+def versions_query(collection_id: int) -> AnySelect:
+    """Select the versions of a collection, oldest first."""
+    table = tables.version
+    return sa.select(table).where(table.c.collection_id == collection_id).order_by(table.c.version)
+
+
+def version_record(row: AnyRow, collection: str) -> Version:
+    """Return the record of a row of :func:`versions_query`."""
+    fields = row._mapping
+    return Version(
+        collection=collection,
+        number=fields["version"],
+        **{name: fields[name] for name in ("operation", "message", "author", "committed_at", "summary")},
+    )
+
+
+def live_uids_query(collection_id: int, keys: Sequence[KeyValues]) -> AnySelect:
+    """Select what is live in all layers of some keys (already padded)."""
+    table = tables.fragment
+    columns = key_columns(table)
+    return sa.select(*columns, table.c.layer_id, table.c.uid).where(
+        table.c.collection_id == collection_id, sa.tuple_(*columns).in_(keys)
+    )
+
+
+def read_live_uids(connection: sa.Connection, collection_id: int, keys: Iterable[KeyValues]) -> dict[Slot, str]:
+    """Return the uid live in each occupied slot of some keys (already padded)."""
+    wanted = sorted(set(keys))
+    return {
+        Slot(tuple(key), layer_id): uid
+        for start in range(0, len(wanted), _BATCH)
+        for *key, layer_id, uid in connection.execute(live_uids_query(collection_id, wanted[start : start + _BATCH]))
+    }

@@ -1,0 +1,228 @@
+"""The registry's values: what its queries return and what a transaction commits."""
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .errors import InvalidInputError
+from .keys import KeyValues, PartitionKey, format_key
+
+Json = Any
+"""Anything ``json.dumps`` takes, with finite numbers only."""
+
+ROWS_LAYER = 0
+"""The layer of rows fragments: those that define a partition's rows."""
+
+IMMUTABLE_LAYER = -1
+"""The layer of the fragment of immutable variables; all its keys are 0."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def parse_name(name: str) -> tuple[str, str]:
+    """Split a full name into namespace and name.
+
+    >>> parse_name("altimetry/ssh")
+    ('altimetry', 'ssh')
+
+    Raises
+    ------
+    InvalidInputError
+        The name is not ``namespace/name``, both ``[a-z][a-z0-9_]*`` (intake shows them as attributes).
+    """
+    parts = name.split("/") if isinstance(name, str) else ()
+    if len(parts) != 2 or not all(_NAME.fullmatch(part) for part in parts):
+        raise InvalidInputError(
+            f"{name!r} is not a full collection name: write 'namespace/name', "
+            "both of lower-case letters, digits and underscores, beginning with a letter"
+        )
+    return parts[0], parts[1]
+
+
+@dataclass(frozen=True, slots=True)
+class VariableRecord:
+    """One variable of a schema. What decodes its bytes never changes under one ``id``."""
+
+    id: int
+    name: str
+    stored_name: str
+    """The array's name inside a fragment, unique in the collection for all time."""
+    dtype: str
+    """The dtype a reader sees, after decoding."""
+    dimensions: tuple[str, ...]
+    sizes: tuple[int | None, ...]
+    """One size per dimension; None for the split dimension."""
+    role: Literal["coordinate", "data"]
+    encoding: Json
+    fill_value: Json
+    attributes: Json
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaRecord:
+    """The variables and dataset attributes alive at one version."""
+
+    variables: tuple[VariableRecord, ...]
+    attributes: Json
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionDefinition:
+    """What ``Registry.create_collection`` records: everything but what the registry itself assigns."""
+
+    name: str
+    location: str
+    axis: str
+    dimension: str
+    keys: tuple[str, ...]
+    partitioning: Json
+    zarr_format: Literal[2, 3]
+    merge: str
+    schema: SchemaRecord
+    storage_options: Json = field(default_factory=dict)
+    description: str = ""
+    metadata: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRecord:
+    """A collection as the registry holds it."""
+
+    id: int
+    uid: str
+    name: str
+    """The full name, ``namespace/name``."""
+    kind: Literal["collection", "view"]
+    location: str
+    storage_options: Json
+    axis: str
+    dimension: str
+    keys: tuple[str, ...]
+    """The names of the partition keys, in order."""
+    partitioning: Json
+    zarr_format: Literal[2, 3]
+    merge: str
+    head_version: int
+    description: str
+    metadata: Json
+    created_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentRecord:
+    """One immutable Zarr group, as recorded."""
+
+    key: KeyValues
+    layer_id: int
+    uid: str
+    rows: int
+    nbytes: int
+    axis_min: int | None
+    """The smallest axis value (datetimes: ns since 1970); None in the immutable layer."""
+    axis_max: int | None
+    begin_version: int
+    written_version: int
+    schema_version: int
+    path: str | None
+    """Only where the storage layout cannot spell it from the key and the uid."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRecord:
+    """A partition at one version: its key and its fragments, the rows fragment first."""
+
+    key: PartitionKey
+    fragments: tuple[FragmentRecord, ...]
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return self.fragments[0].rows
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes stored, of all fragments."""
+        return sum(fragment.nbytes for fragment in self.fragments)
+
+    @property
+    def bounds(self) -> tuple[int | None, int | None]:
+        """The smallest and largest axis value."""
+        return self.fragments[0].axis_min, self.fragments[0].axis_max
+
+    @property
+    def version(self) -> int:
+        """The version that last changed this partition."""
+        return max(fragment.begin_version for fragment in self.fragments)
+
+    def __str__(self) -> str:
+        return format_key(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An immutable committed state of one collection."""
+
+    collection: str
+    number: int
+    operation: str
+    message: str
+    author: str
+    committed_at: dt.datetime
+    summary: Mapping[str, int]
+    """What the write did, as counts: ``created``, ``replaced``, ``rows``, ``bytes``."""
+
+    def __int__(self) -> int:
+        return self.number
+
+    __index__ = __int__
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version of a collection, whole or filtered, read in one SQL snapshot."""
+
+    collection: CollectionRecord
+    version: int
+    schema: SchemaRecord
+    partitions: tuple[PartitionRecord, ...]
+    """In the order of their keys."""
+    immutable: FragmentRecord | None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Slot:
+    """Where at most one fragment is live: a partition key and a layer."""
+
+    key: KeyValues
+    layer_id: int = ROWS_LAYER
+
+
+IMMUTABLE_SLOT = Slot((0,) * 6, IMMUTABLE_LAYER)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A fragment that a transaction wrote and asks to make live."""
+
+    slot: Slot
+    uid: str
+    rows: int
+    nbytes: int
+    axis_min: int | None = None
+    axis_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a transaction asks of one collection at commit: values, applied in one place."""
+
+    collection: CollectionRecord
+    schema_version: int
+    """The version whose schema the fragments were written with."""
+    operation: str
+    writes: tuple[Written, ...]
+    requires: Mapping[Slot, str | None]
+    """The read set: the uid that must still be live in each slot, None where there was none."""
+    summary: Mapping[str, int]

@@ -1,0 +1,262 @@
+"""The tables: collections, their schemas, their fragments through all versions, and the writes under way.
+
+Two tables hold fragments. ``fragment`` has the live ones, and its primary key makes the database itself
+guarantee one live fragment per key and layer; ``past_fragment`` has those that a later version closed.
+Version ``v`` is the live rows that began at or before ``v`` and the past rows that were alive at ``v``.
+They have no foreign keys: a bulk insert would pay for each row.
+"""
+
+import datetime as dt
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+from .keys import MAX_KEYS
+
+
+class UTCDateTime(TypeDecorator[dt.datetime]):
+    """Aware datetimes in UTC. SQLite keeps no time zone, so there they are stored without it."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
+        """Convert to UTC, and drop the zone where the database has none."""
+        if value is None:
+            return None
+        value = value.astimezone(dt.UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
+        """Return an aware datetime in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+
+
+# SQLite numbers rows by itself only for a column declared INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> Column[Any]:
+    return Column("id", _Id, primary_key=True)
+
+
+def _collection_id(**options: Any) -> Column[Any]:
+    return Column("collection_id", ForeignKey("collection.id", ondelete="CASCADE"), nullable=False, **options)
+
+
+def _keys(**options: Any) -> list[Column[Any]]:
+    return [Column(f"k{i}", BigInteger, nullable=False, **options) for i in range(MAX_KEYS)]
+
+
+namespace = Table("namespace", metadata, _id(), Column("name", String(128), nullable=False, unique=True))
+
+collection = Table(
+    "collection",
+    metadata,
+    _id(),
+    Column("uid", String(32), nullable=False, unique=True),
+    Column("namespace_id", ForeignKey("namespace.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("location", Text, nullable=False, unique=True),
+    Column("storage_options", JSON, nullable=False),
+    Column("axis", Text, nullable=False),
+    Column("dimension", Text, nullable=False),
+    Column("keys", JSON, nullable=False),
+    Column("partitioning", JSON, nullable=False),
+    Column("zarr_format", SmallInteger, nullable=False),
+    Column("merge", Text, nullable=False),
+    Column("head_version", Integer, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    # Of views only.
+    Column("base_id", ForeignKey("collection.id")),
+    Column("base_version", Integer),
+    Column("filters", Text),
+    UniqueConstraint("namespace_id", "name"),
+    CheckConstraint("kind IN ('collection', 'view')", name="kind"),
+)
+
+variable = Table(
+    "variable",
+    metadata,
+    _collection_id(primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("begin_version", Integer, primary_key=True, autoincrement=False),
+    Column("end_version", Integer),
+    Column("name", Text, nullable=False),
+    Column("stored_name", Text, nullable=False),
+    Column("dtype", Text, nullable=False),
+    Column("dimensions", JSON, nullable=False),
+    Column("sizes", JSON, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("encoding", JSON, nullable=False),
+    Column("fill_value", JSON),
+    Column("attributes", JSON, nullable=False),
+    CheckConstraint("role IN ('coordinate', 'data')", name="role"),
+)
+
+dataset_attributes = Table(
+    "dataset_attributes",
+    metadata,
+    _collection_id(primary_key=True),
+    Column("begin_version", Integer, primary_key=True, autoincrement=False),
+    Column("end_version", Integer),
+    Column("attributes", JSON, nullable=False),
+)
+
+layer = Table(
+    "layer",
+    metadata,
+    _collection_id(primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("variable_ids", JSON, nullable=False),
+)
+
+
+def _fragment_columns() -> list[Column[Any]]:
+    return [
+        Column("written_version", Integer, nullable=False),
+        Column("schema_version", Integer, nullable=False),
+        Column("uid", String(32), nullable=False),
+        Column("rows", BigInteger, nullable=False),
+        Column("nbytes", BigInteger, nullable=False),
+        Column("axis_min", BigInteger),
+        Column("axis_max", BigInteger),
+        Column("transaction_id", BigInteger, nullable=False),
+        Column("path", Text),
+    ]
+
+
+fragment = Table(
+    "fragment",
+    metadata,
+    Column("collection_id", BigInteger, primary_key=True, autoincrement=False),
+    *_keys(primary_key=True, autoincrement=False),
+    Column("layer_id", Integer, primary_key=True, autoincrement=False),
+    Column("begin_version", Integer, nullable=False),
+    *_fragment_columns(),
+    Index(None, "collection_id", "begin_version"),
+    sqlite_with_rowid=False,
+)
+
+past_fragment = Table(
+    "past_fragment",
+    metadata,
+    Column("collection_id", BigInteger, primary_key=True, autoincrement=False),
+    *_keys(primary_key=True, autoincrement=False),
+    Column("layer_id", Integer, primary_key=True, autoincrement=False),
+    Column("begin_version", Integer, nullable=False),
+    Column("end_version", Integer, primary_key=True, autoincrement=False),
+    *_fragment_columns(),
+    Index(None, "collection_id", "begin_version"),
+    Index(None, "collection_id", "end_version"),
+    sqlite_with_rowid=False,
+)
+
+transaction = Table(
+    "transaction",
+    metadata,
+    _id(),
+    Column("uid", String(32), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("lease_until", UTCDateTime, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    CheckConstraint("state IN ('open', 'committed', 'aborted', 'expired')", name="state"),
+)
+
+staged = Table(
+    "staged",
+    metadata,
+    Column("transaction_id", ForeignKey("transaction.id", ondelete="CASCADE"), nullable=False, primary_key=True),
+    Column("uid", String(32), primary_key=True),
+    # No foreign key: the data of a dropped collection still has to be deleted.
+    Column("collection_id", BigInteger, nullable=False),
+    *_keys(),
+    Column("layer_id", Integer, nullable=False),
+)
+
+pin = Table(
+    "pin",
+    metadata,
+    _id(),
+    _collection_id(),
+    Column("version", Integer, nullable=False),
+    Column("transaction_id", ForeignKey("transaction.id", ondelete="CASCADE")),
+    Column("lease_until", UTCDateTime, nullable=False),
+    Index(None, "collection_id"),
+    Index(None, "transaction_id"),
+)
+
+garbage = Table(
+    "garbage",
+    metadata,
+    _id(),
+    Column("collection_id", BigInteger, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("not_before", UTCDateTime, nullable=False),
+)
+
+version = Table(
+    "version",
+    metadata,
+    _collection_id(primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("transaction_id", ForeignKey("transaction.id")),
+    Column("base_version", Integer),
+    Column("committed_at", UTCDateTime, nullable=False),
+    Column("expired_at", UTCDateTime),
+    Column("author", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("operation", String(32), nullable=False),
+    Column("summary", JSON, nullable=False),
+)
+
+tag = Table(
+    "tag",
+    metadata,
+    _id(),
+    Column("namespace_id", ForeignKey("namespace.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    UniqueConstraint("namespace_id", "name"),
+)
+
+tag_member = Table(
+    "tag_member",
+    metadata,
+    Column("tag_id", ForeignKey("tag.id", ondelete="CASCADE"), primary_key=True),
+    _collection_id(primary_key=True),
+    Column("version", Integer, nullable=False),
+)

@@ -1,0 +1,75 @@
+"""The xarray.Dataset: variables, coordinates, attributes and encodings around lazy arrays."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import xarray as xr
+from dask.base import tokenize
+from xarray.core import indexing
+
+from registry import FragmentRecord
+
+from ..encoding import stored_dtype
+from ..schema import Schema, SchemaVariable
+from ..storage import layout
+from ..storage.stores import Location
+from .lazy import PartitionedArray, dask_array
+from .plan import Chunks, PartitionTable, Piece, plan_blocks
+
+
+def immutable_table(fragment: FragmentRecord | None) -> PartitionTable:
+    """Return the table of the immutable variables' fragment; without pieces where there is none yet."""
+    if fragment is None:
+        return PartitionTable((), ())
+    return PartitionTable(("",), (Piece(layout.immutable_path(fragment.uid), 0, 0, 0),))
+
+
+def build_dataset(
+    location: Location,
+    schema: Schema,
+    names: Iterable[str],
+    tables: Mapping[bool, PartitionTable],
+    *,
+    chunks: Chunks,
+    token: str,
+) -> xr.Dataset:
+    """Return a lazy dataset; nothing is read.
+
+    Parameters
+    ----------
+    location
+        Where the fragments lie.
+    schema, names
+        The schema, and which of its variables.
+    tables
+        The partition table of the partitioned variables (under False) and of the immutable ones (True).
+    chunks
+        How it is cut into dask chunks, None for xarray's lazy indexing.
+    token
+        What tells this selection of this version from any other: dask's keys begin with it.
+    """
+    variables = [schema.variables[name] for name in names]
+    blocks = {} if chunks is None else plan_blocks(schema, [v.name for v in variables], tables[False], chunks)
+    token = tokenize(token, blocks)
+    data: dict[str, xr.Variable] = {}
+    coordinates: dict[str, xr.Variable] = {}
+    for variable in variables:
+        table = tables[variable.is_immutable]
+        if chunks is None or variable.name == schema.axis or variable.dims == (variable.name,):
+            # Coordinates that label a dimension are not dask's: groupby, interp and where(drop=True) need their values.
+            array: Any = _lazily_indexed(PartitionedArray(location, variable, table))
+        else:
+            array = dask_array(location, variable, table, blocks, token)
+        target = coordinates if variable.is_coordinate else data
+        target[variable.name] = xr.Variable(variable.dims, array, dict(variable.attrs), _encoding(variable))
+    return xr.Dataset(data, xr.Coordinates(coordinates, indexes={}), dict(schema.attrs))
+
+
+def _lazily_indexed(array: PartitionedArray) -> Any:
+    lazy: Any = indexing.LazilyIndexedArray(array)
+    return indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazy))
+
+
+def _encoding(variable: SchemaVariable) -> dict[str, Any]:
+    """Return the CF encoding, so that the dataset can be written elsewhere, or be a template, as it is."""
+    return {**{name: value for name, value in variable.cf.items() if name != "dtype"}, "dtype": stored_dtype(variable)}

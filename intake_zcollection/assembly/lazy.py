@@ -1,0 +1,129 @@
+"""Lazy arrays over a partition table: for dask, and for xarray's own lazy indexing. One read path for both."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.highlevelgraph import HighLevelGraph
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from ..schema import SchemaVariable, Values
+from ..storage.read import Region, read_region
+from ..storage.stores import Location
+from .plan import PartitionTable, Piece, split_table
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What one task reads: pieces along the split dimension, and a region of the other dimensions."""
+
+    pieces: tuple[Piece, ...]
+    others: Region
+    """One slice per dimension; that of the split dimension is not used."""
+
+
+@dataclass(frozen=True, eq=False)
+class VariableReader:
+    """Reads blocks of one variable. Shared by all its tasks, so each carries only its own paths."""
+
+    location: Location
+    variable: SchemaVariable
+
+    def __call__(self, block: Block) -> Values:
+        """Return the values of a block; where it has no pieces, zero rows."""
+        return read_pieces(self.location, self.variable, block.pieces, block.others)
+
+
+def read_pieces(location: Location, variable: SchemaVariable, pieces: Sequence[Piece], others: Region) -> Values:
+    """Return the values of pieces, one after the other along the split dimension: the only concatenation."""
+    if variable.is_immutable:
+        (piece,) = pieces
+        return read_region(location, piece.path, variable, piece.rows, others)
+    axis = variable.split_axis
+    parts = [
+        read_region(
+            location,
+            piece.path,
+            variable,
+            piece.rows,
+            (*others[:axis], slice(piece.start, piece.stop), *others[axis + 1 :]),
+        )
+        for piece in pieces
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return np.empty([0 if i == axis else s.stop - s.start for i, s in enumerate(others)], variable.dtype)
+    return np.concatenate(parts, axis=axis)
+
+
+def dask_array(
+    location: Location,
+    variable: SchemaVariable,
+    table: PartitionTable,
+    blocks: Mapping[str, tuple[int, ...]],
+    token: str,
+) -> da.Array:
+    """Return a dask array of a variable; its graph is a plain dict, one small task per block."""
+    chunks = tuple(blocks[dim] for dim in variable.dims)
+    slices = [_slices(sizes) for sizes in chunks]
+    pieces = [table.pieces] if variable.is_immutable else split_table(table, chunks[variable.split_axis])
+    reader = VariableReader(location, variable)
+    name = f"{variable.name}-{token}"
+    graph: dict[Any, Any] = {}
+    for index in itertools.product(*(range(len(sizes)) for sizes in chunks)):
+        along = 0 if variable.is_immutable else index[variable.split_axis]
+        others = tuple(cuts[i] for cuts, i in zip(slices, index, strict=True))
+        graph[(name, *index)] = (reader, Block(pieces[along], others))
+    layer = HighLevelGraph.from_collections(name, graph, dependencies=())
+    return da.Array(layer, name, chunks, dtype=variable.dtype)
+
+
+def _slices(sizes: Sequence[int]) -> list[slice]:
+    stops = list(itertools.accumulate(sizes))
+    return [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
+
+
+class PartitionedArray(BackendArray):
+    """A variable over a partition table that reads what it is indexed with, when it is asked to."""
+
+    def __init__(self, location: Location, variable: SchemaVariable, table: PartitionTable) -> None:
+        self._location = location
+        self._variable = variable
+        self._table = table
+        self.dtype = variable.dtype
+        self.shape = variable.shape(sum(table.sizes))
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+
+    def _read(self, key: tuple[int | slice, ...]) -> Values:
+        """Read the smallest block around a basic key, then index it."""
+        region = tuple(_bounding_slice(k, size) for k, size in zip(key, self.shape, strict=True))
+        if self._variable.is_immutable:
+            pieces = self._table.pieces
+        else:
+            rows = region[self._variable.split_axis]
+            pieces = self._table.pieces_of(rows.start, rows.stop)
+        values = read_pieces(self._location, self._variable, pieces, region)
+        inside = tuple(_inside(k, outer, size) for k, outer, size in zip(key, region, self.shape, strict=True))
+        return np.asarray(values[inside])
+
+
+def _bounding_slice(key: int | slice, size: int) -> slice:
+    if isinstance(key, slice):
+        indexes = range(size)[key]
+        return slice(min(indexes), max(indexes) + 1) if indexes else slice(0, 0)
+    position = range(size)[key]
+    return slice(position, position + 1)
+
+
+def _inside(key: int | slice, outer: slice, size: int) -> int | slice:
+    """Return a key's equivalent inside the bounding slice."""
+    if not isinstance(key, slice):
+        return 0
+    return slice(None, None, key.step) if range(size)[key] else slice(0, 0)

@@ -1,0 +1,177 @@
+"""The partition table: which rows of which fragments make the dataset, and how they are cut into blocks.
+
+Plain values, that can be printed; nothing here reads storage.
+"""
+
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import dask
+import dask.utils
+from dask.array.core import normalize_chunks
+
+from registry import PartitionRecord, format_key
+
+from ..errors import InvalidInputError
+from ..schema import Schema, SchemaVariable
+from ..storage import layout
+from ..storage.arrays import array_layout
+
+Chunks = Literal["auto", "partition"] | int | Mapping[Hashable, Any] | None
+"""How a dataset is cut into dask chunks; see :meth:`intake_zcollection.Collection.load`."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Piece:
+    """Consecutive rows of one fragment."""
+
+    path: str
+    """The fragment's path below the location."""
+    rows: int
+    """All rows of the fragment."""
+    start: int
+    stop: int
+
+    def cut(self, start: int, stop: int) -> "Piece":
+        """Return the rows ``start`` … ``stop`` of this piece."""
+        return Piece(self.path, self.rows, self.start + start, self.start + stop)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class PartitionTable:
+    """The rows of a dataset: one piece per partition, in the order of their keys."""
+
+    keys: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of rows of each piece."""
+        return [len(piece) for piece in self.pieces]
+
+    def pieces_of(self, start: int, stop: int) -> tuple[Piece, ...]:
+        """Return the pieces that make the rows ``start`` … ``stop`` of the dataset."""
+        return tuple(self._pieces_of(start, stop))
+
+    def _pieces_of(self, start: int, stop: int) -> Iterator[Piece]:
+        offset = 0
+        for piece in self.pieces:
+            low, high = max(start - offset, 0), min(stop - offset, len(piece))
+            if low < high:
+                yield piece.cut(low, high)
+            offset += len(piece)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{key}  {piece.start}:{piece.stop} of {piece.rows} rows  {piece.path}"
+            for key, piece in zip(self.keys, self.pieces, strict=True)
+        )
+
+
+def partition_table(partitions: Iterable[PartitionRecord]) -> PartitionTable:
+    """Return the table of whole partitions."""
+    partitions = tuple(partitions)
+    return PartitionTable(
+        keys=tuple(format_key(partition.key) for partition in partitions),
+        pieces=tuple(
+            Piece(layout.recorded_path(partition.key, partition.fragments[0]), partition.rows, 0, partition.rows)
+            for partition in partitions
+        ),
+    )
+
+
+def split_table(table: PartitionTable, blocks: Sequence[int]) -> list[tuple[Piece, ...]]:
+    """Return the pieces of each block of rows, in one pass over the table."""
+    result: list[tuple[Piece, ...]] = []
+    pieces = iter(table.pieces)
+    rest: Piece | None = None
+    for block in blocks:
+        taken: list[Piece] = []
+        missing = block
+        while missing:
+            piece = rest or next(pieces)
+            rest = None
+            if len(piece) > missing:
+                piece, rest = piece.cut(0, missing), piece.cut(missing, len(piece))
+            if len(piece):
+                taken.append(piece)
+            missing -= len(piece)
+        result.append(tuple(taken))
+    return result
+
+
+def plan_blocks(
+    schema: Schema, names: Iterable[str], table: PartitionTable, chunks: Chunks
+) -> dict[str, tuple[int, ...]]:
+    """Return the block sizes along each dimension, the same for all variables.
+
+    The widest variable decides, so that ``dataset.chunks`` is consistent; narrow ones have no more blocks than it.
+    """
+    variables = sorted((schema.variables[name] for name in names), key=lambda v: v.row_nbytes, reverse=True)
+    if chunks not in ("auto", "partition") and not isinstance(chunks, Mapping | int):
+        raise InvalidInputError(f"chunks={chunks!r} is not 'auto', 'partition', a dict, an integer or None")
+    blocks: dict[str, tuple[int, ...]] = {}
+    for variable in variables:
+        for dim in variable.dims:
+            if dim not in blocks:
+                blocks[dim] = _dimension_blocks(variable, dim, schema.dimension, table, chunks)
+    return blocks
+
+
+def _dimension_blocks(
+    variable: SchemaVariable, dim: str, split: str, table: PartitionTable, chunks: Chunks
+) -> tuple[int, ...]:
+    position = variable.dims.index(dim)
+    size = sum(table.sizes) if dim == split else variable.shape(0)[position]
+    wanted = chunks.get(dim) if isinstance(chunks, Mapping) else chunks
+    if wanted is not None and not isinstance(wanted, str):
+        (blocks,) = normalize_chunks((wanted,), (size,), dtype=variable.dtype)
+        return tuple(int(block) for block in blocks)
+    if dim == split:
+        policy = chunks if isinstance(chunks, str) else "stored"
+        return tuple(_split_blocks(variable, table, wanted if isinstance(wanted, str) else policy)) or (0,)
+    if isinstance(chunks, str) and variable.row_nbytes <= _target_nbytes():
+        return (size,)
+    stored = max(1, array_layout(variable, 1).chunks[position])
+    return tuple(min(stored, size - start) for start in range(0, size, stored)) or (0,)
+
+
+def _target_nbytes() -> int:
+    return int(dask.utils.parse_bytes(dask.config.get("array.chunk-size")))
+
+
+def _split_blocks(variable: SchemaVariable, table: PartitionTable, policy: str) -> Iterator[int]:
+    """Yield block sizes along the split dimension."""
+    if policy == "partition":
+        yield from (size for size in table.sizes if size)
+        return
+    most = max(1, _target_nbytes() // max(1, variable.row_nbytes)) if policy == "auto" else 0
+    pending = 0  # rows of small partitions, waiting to be one block
+    for piece in table.pieces:
+        if len(piece) == 0:
+            continue
+        if pending and pending + len(piece) > most:
+            yield pending
+            pending = 0
+        if len(piece) <= most:
+            pending += len(piece)
+        else:
+            yield from _cut_piece(piece, _stored_rows(variable, piece.rows), most)
+    if pending:
+        yield pending
+
+
+def _stored_rows(variable: SchemaVariable, rows: int) -> int:
+    return array_layout(variable, rows).chunks[variable.split_axis]
+
+
+def _cut_piece(piece: Piece, chunk: int, most: int) -> Iterator[int]:
+    """Yield blocks of a large piece: whole Zarr chunks, as many as make ``most`` rows, at least one."""
+    step = max(1, most // chunk) * chunk
+    edges = [piece.start, *range((piece.start // step + 1) * step, piece.stop, step), piece.stop]
+    yield from (after - before for before, after in itertools.pairwise(edges))

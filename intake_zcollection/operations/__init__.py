@@ -1,0 +1,1 @@
+"""One file per verb, each in the order plan → read → compute → commit."""

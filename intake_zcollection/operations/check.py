@@ -1,0 +1,80 @@
+"""Whether a dataset fits a schema; asked before anything is written."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..encoding import is_packed, is_plain
+from ..errors import InvalidInputError
+from ..schema import Schema, SchemaVariable
+
+
+def check_dataset(schema: Schema, data: xr.Dataset, collection: str) -> None:
+    """Raise InvalidInputError unless ``data`` can be inserted: its names, dimensions, sizes, dtypes, and some rows.
+
+    Values are checked when they are encoded.
+    """
+    if not isinstance(data, xr.Dataset):
+        raise InvalidInputError(f"collection {collection} takes xarray.Dataset objects, not {type(data).__name__}")
+    _check_names(schema, data, collection)
+    if data.sizes[schema.dimension] == 0:
+        raise InvalidInputError(
+            f"the dataset is empty: it has no rows along {schema.dimension!r}, and would change nothing in {collection}"
+        )
+    for name in data.variables:
+        _check_variable(schema, schema.variables[str(name)], data.variables[name], collection)
+
+
+def _check_names(schema: Schema, data: xr.Dataset, collection: str) -> None:
+    names = [str(name) for name in data.variables]
+    unknown = [name for name in names if name not in schema.variables]
+    if unknown:
+        raise InvalidInputError(
+            f"collection {collection} has no variable {_listed(unknown)}{_near(unknown[0], schema.variables)}; "
+            "leave it out with data.drop_vars(…)"
+        )
+    missing = [name for name in schema.partitioned if name not in names]
+    if missing:
+        raise InvalidInputError(f"the dataset lacks {_listed(missing)}, which collection {collection} has; add it")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=2)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def _check_variable(schema: Schema, variable: SchemaVariable, data: xr.Variable, collection: str) -> None:
+    what = f"variable {variable.name} of collection {collection}"
+    if data.dims != variable.dims:
+        raise InvalidInputError(
+            f"{what} has dimensions {variable.dims}, and the dataset's {data.dims}; transpose or rename them"
+        )
+    for dim, size in data.sizes.items():
+        expected = schema.sizes.get(str(dim), size)
+        if size != expected:
+            raise InvalidInputError(f"{what} has size {expected} along {dim!r}, and the dataset's {size}")
+    _check_dtype(variable, data.dtype, what)
+
+
+def _check_dtype(variable: SchemaVariable, dtype: np.dtype[Any], what: str) -> None:
+    if dtype.kind == "O":
+        raise InvalidInputError(
+            f"{what} is {variable.dtype}, and the dataset holds Python objects; dates of a calendar that datetime64 "
+            "cannot hold (cftime) have to be converted, with data.convert_calendar('standard') for one"
+        )
+    packed = is_packed(variable) or (not is_plain(variable.cf) and variable.dtype.kind == "f")
+    fits = dtype.kind in "iuf" if packed else np.can_cast(dtype, variable.dtype, "safe")
+    if variable.dtype.kind in "Mm" and dtype.kind != variable.dtype.kind:
+        fits = False  # numpy takes an integer for a timedelta
+    if not fits:
+        raise InvalidInputError(
+            f"{what} is {variable.dtype}, and the dataset's {dtype} would lose values in it; convert it yourself, "
+            f"data[{variable.name!r}].astype({str(variable.dtype)!r}), if that is meant"
+        )

@@ -1,0 +1,90 @@
+"""Creating a collection: template → schema → registry and location, both or neither."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import xarray as xr
+
+from registry import CollectionDefinition, CollectionRecord, Registry
+
+from ..errors import InvalidInputError
+from ..partitioning import Partitioning
+from ..schema import Schema, attributes_to_json
+from ..storage import stores
+from ..template import schema_from_template
+
+MERGE_STRATEGIES = ("refuse", "replace")
+
+
+def create(
+    registry: Registry,
+    name: str,
+    template: xr.Dataset,
+    *,
+    axis: str,
+    partitioning: Partitioning,
+    location: str,
+    merge: str,
+    zarr_format: Literal[2, 3],
+    storage_options: Mapping[str, Any] | None,
+    description: str,
+    metadata: Mapping[str, Any] | None,
+) -> CollectionRecord:
+    """Record a new collection and claim its location; see :func:`intake_zcollection.create_collection`."""
+    check_merge(merge)
+    if zarr_format not in (2, 3):
+        raise InvalidInputError(f"zarr_format is {zarr_format!r}: Zarr has formats 2 and 3")
+    dimension = _check_axis(template, axis)
+    schema = schema_from_template(template, axis=axis, dimension=dimension, zarr_format=zarr_format)
+    _check_partitioning(schema, partitioning)
+    place = stores.resolve_location(location, storage_options)
+    definition = CollectionDefinition(
+        name=name,
+        location=place.url,
+        axis=axis,
+        dimension=dimension,
+        keys=partitioning.keys,
+        partitioning=partitioning.to_json(),
+        zarr_format=zarr_format,
+        merge=merge,
+        schema=schema.to_record(),
+        storage_options=stores.public_options(place.storage_options),
+        description=description,
+        metadata=attributes_to_json(metadata or {}, f"the metadata of collection {name}"),
+    )
+    with registry.create_collection(definition) as record:
+        stores.claim(place, record.name, record.uid)
+    return record
+
+
+def check_merge(merge: str) -> None:
+    """Raise InvalidInputError unless ``merge`` is a strategy."""
+    if merge not in MERGE_STRATEGIES:
+        raise InvalidInputError(f"merge={merge!r} is not one of {', '.join(map(repr, MERGE_STRATEGIES))}")
+
+
+def _check_axis(template: xr.Dataset, axis: str) -> str:
+    if not isinstance(template, xr.Dataset):
+        raise InvalidInputError(f"the template is a {type(template).__name__}; give an xarray.Dataset")
+    if axis not in template.variables:
+        raise InvalidInputError(
+            f"the axis {axis} is not in the template, which has {', '.join(map(str, template.variables))}"
+        )
+    variable = template.variables[axis]
+    if variable.ndim != 1:
+        raise InvalidInputError(f"the axis {axis} has dimensions {variable.dims}; it needs exactly one, which is split")
+    if variable.dtype.kind not in "Miu":
+        raise InvalidInputError(f"the axis {axis} is {variable.dtype}; an axis holds datetime64 or integers")
+    return str(variable.dims[0])
+
+
+def _check_partitioning(schema: Schema, partitioning: Partitioning) -> None:
+    for name in partitioning.variables:
+        variable = schema.variables.get(name)
+        if variable is None:
+            raise InvalidInputError(f"the partitioning variable {name} is not in the template")
+        if variable.dims != (schema.dimension,):
+            raise InvalidInputError(
+                f"the partitioning variable {name} has dimensions {variable.dims}; it needs ({schema.dimension!r},)"
+            )
+    partitioning.check_dtypes({name: schema.variables[name].dtype for name in partitioning.variables})

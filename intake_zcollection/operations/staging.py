@@ -1,0 +1,52 @@
+"""The frame around every write: intents first, then data, then one commit; or nothing."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from registry import CollectionRecord, Registry, Slot, Transaction
+
+from ..errors import ZCollectionError
+from ..storage.stores import Location, remove
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A fragment about to be written."""
+
+    slot: Slot
+    uid: str
+    path: str
+
+
+@contextmanager
+def staged(
+    registry: Registry,
+    collection: CollectionRecord,
+    location: Location,
+    intents: Sequence[Intent],
+    *,
+    version: int,
+    message: str,
+) -> Iterator[Transaction]:
+    """Open a transaction that reads ``version`` and has recorded its intents; commit it inside the block.
+
+    If the block raises, the transaction is fenced first and what it staged deleted then: were it the other way
+    round, a commit still in flight could make fragments visible whose data is gone.
+    """
+    with registry.begin((collection, version), message=message) as transaction:
+        transaction.stage(collection, [(intent.slot, intent.uid) for intent in intents])
+        try:
+            yield transaction
+        except BaseException as error:
+            _undo(transaction, location, intents, error)
+            raise
+
+
+def _undo(transaction: Transaction, location: Location, intents: Sequence[Intent], error: BaseException) -> None:
+    try:
+        transaction.abort()
+        remove(location, [intent.path for intent in intents])
+    except ZCollectionError as failure:
+        # The first error is the one to report. What is left behind is recorded as intents, and invisible.
+        error.add_note(f"what was staged in {location.url} could not be deleted: {failure}")

@@ -1,0 +1,7 @@
+"""Strategies that turn values into partition keys and rows. Pure functions of arrays."""
+
+from .base import Partitioning, partitioning_from_json
+from .date import Date
+from .rows import PartitionRows, split_rows
+
+__all__ = ["Date", "PartitionRows", "Partitioning", "partitioning_from_json", "split_rows"]

@@ -1,0 +1,47 @@
+"""What every partitioning is, and its form in the registry."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidInputError
+from ..schema import Values
+
+
+class Partitioning(Protocol):
+    """Values of some variables in, partition keys out."""
+
+    kind: ClassVar[str]
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables whose values make the key, one-dimensional along the split dimension."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the keys, in order."""
+
+    def check_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> None:
+        """Raise InvalidInputError unless keys can be made of variables of these dtypes."""
+
+    def key_values(self, values: Mapping[str, Values]) -> npt.NDArray[np.int64]:
+        """Return the key of each row, of shape (rows, keys); raises InvalidInputError for rows without one."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the registry keeps."""
+
+
+def partitioning_from_json(document: Mapping[str, Any]) -> Partitioning:
+    """Return the partitioning that the registry recorded."""
+    from .date import Date
+
+    arguments = {name: value for name, value in document.items() if name != "kind"}
+    kinds: dict[str, Any] = {Date.kind: Date}
+    if document["kind"] not in kinds:
+        raise InvalidInputError(
+            f"the partitioning {document['kind']!r} is unknown to this release of intake-zcollection: upgrade it"
+        )
+    partitioning: Partitioning = kinds[document["kind"]](**arguments)
+    return partitioning

@@ -1,0 +1,174 @@
+"""A collection's schema: its variables, how each is stored, and its attributes. Values only, to and from JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from registry import SchemaRecord, VariableRecord
+
+from .errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class SchemaVariable:
+    """One variable: what a reader sees of it, and what decodes its bytes."""
+
+    id: int
+    name: str
+    stored_name: str
+    """The array's name inside a fragment, unique in the collection for all time."""
+    dtype: np.dtype[Any]
+    """The dtype a reader sees, after CF decoding."""
+    dims: tuple[str, ...]
+    sizes: tuple[int | None, ...]
+    """One size per dimension; None for the split dimension."""
+    is_coordinate: bool
+    array: Mapping[str, Any]
+    """The Zarr metadata document of its arrays, codecs resolved, less ``shape`` and the user's attributes."""
+    cf: Mapping[str, Any]
+    """The CF attributes that decode it: units, calendar, packing, fill value."""
+    attrs: Mapping[str, Any]
+    """The user's attributes."""
+
+    @property
+    def is_immutable(self) -> bool:
+        """Whether it lacks the split dimension, and is stored once per collection."""
+        return None not in self.sizes
+
+    @property
+    def split_axis(self) -> int:
+        """The position of the split dimension."""
+        return self.sizes.index(None)
+
+    @property
+    def row_nbytes(self) -> int:
+        """The bytes of one row in memory (of the whole variable if it is immutable)."""
+        return int(np.prod([size for size in self.sizes if size is not None], dtype=np.int64)) * self.dtype.itemsize
+
+    def shape(self, rows: int) -> tuple[int, ...]:
+        """Return the shape with ``rows`` rows along the split dimension."""
+        return tuple(rows if size is None else size for size in self.sizes)
+
+    def to_record(self) -> VariableRecord:
+        """Return what the registry keeps of it."""
+        return VariableRecord(
+            id=self.id,
+            name=self.name,
+            stored_name=self.stored_name,
+            dtype=self.dtype.str,
+            dimensions=self.dims,
+            sizes=self.sizes,
+            role="coordinate" if self.is_coordinate else "data",
+            encoding={"array": self.array, "cf": self.cf},
+            fill_value=self.array["fill_value"],
+            attributes=self.attrs,
+        )
+
+    @classmethod
+    def from_record(cls, record: VariableRecord) -> "SchemaVariable":
+        """Return the variable that the registry recorded."""
+        return cls(
+            id=record.id,
+            name=record.name,
+            stored_name=record.stored_name,
+            dtype=np.dtype(record.dtype),
+            dims=record.dimensions,
+            sizes=record.sizes,
+            is_coordinate=record.role == "coordinate",
+            array=record.encoding["array"],
+            cf=record.encoding["cf"],
+            attrs=record.attributes,
+        )
+
+
+@dataclass(frozen=True)
+class Schema:
+    """All variables of a collection at one version, by name, and the dataset's attributes."""
+
+    axis: str
+    """The ordering variable, one-dimensional along ``dimension``."""
+    dimension: str
+    """The dimension that is split."""
+    zarr_format: Literal[2, 3]
+    variables: Mapping[str, SchemaVariable]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def partitioned(self) -> dict[str, SchemaVariable]:
+        """The variables with the split dimension: stored once per partition."""
+        return {name: variable for name, variable in self.variables.items() if not variable.is_immutable}
+
+    @property
+    def immutable(self) -> dict[str, SchemaVariable]:
+        """The variables without it: stored once per collection."""
+        return {name: variable for name, variable in self.variables.items() if variable.is_immutable}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of all dimensions but the split one."""
+        return {
+            dim: size
+            for variable in self.variables.values()
+            for dim, size in zip(variable.dims, variable.sizes, strict=True)
+            if size is not None
+        }
+
+    def to_record(self) -> SchemaRecord:
+        """Return what the registry keeps of it."""
+        return SchemaRecord(
+            variables=tuple(variable.to_record() for variable in self.variables.values()), attributes=self.attrs
+        )
+
+    @classmethod
+    def from_record(cls, record: SchemaRecord, *, axis: str, dimension: str, zarr_format: Literal[2, 3]) -> "Schema":
+        """Return the schema that the registry recorded."""
+        variables = {variable.name: SchemaVariable.from_record(variable) for variable in record.variables}
+        return cls(axis, dimension, zarr_format, variables, record.attributes)
+
+
+def attributes_to_json(attrs: Mapping[Any, Any], owner: str) -> dict[str, Any]:
+    """Return attributes as JSON values: numpy scalars as numbers, arrays as lists.
+
+    Raises
+    ------
+    InvalidInputError
+        A name is not text, or a value has no form in JSON; ``owner`` says whose it is.
+    """
+    return {
+        _attribute_name(name, owner): _to_json(value, f"attribute {name!r} of {owner}") for name, value in attrs.items()
+    }
+
+
+def _attribute_name(name: Any, owner: str) -> str:
+    if not isinstance(name, str):
+        raise InvalidInputError(f"the attribute name {name!r} of {owner} is not text")
+    return name
+
+
+def _to_json(value: Any, what: str) -> Any:
+    match value:
+        case None | bool() | int() | float() | str():
+            # Subclasses (numpy.float64, an IntEnum) are reduced to what JSON gives back.
+            return (
+                next(kind(value) for kind in (bool, int, float, str) if isinstance(value, kind))
+                if value is not None
+                else None
+            )
+        case np.generic() if value.dtype.kind in "biufU":
+            return value.item()
+        case np.ndarray() if value.dtype.kind in "biufU":
+            return value.tolist()
+        case list() | tuple():
+            return [_to_json(item, what) for item in value]
+        case dict():
+            return {str(name): _to_json(item, what) for name, item in value.items()}
+    raise InvalidInputError(
+        f"{what} is of type {type(value).__name__}, which Zarr's JSON cannot hold: use numbers, text, or lists of them"
+    )
+
+
+Values = npt.NDArray[Any]
+"""The values of a variable in one partition: an array in memory."""

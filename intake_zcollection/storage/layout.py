@@ -1,0 +1,54 @@
+"""Where things lie below a collection's location. The only module that spells paths.
+
+::
+
+    <location>/
+    ├── .zcollection                  what this directory is
+    ├── immutable/0f3c…9a1e/          a fragment of immutable variables
+    └── year=2022/month=01/
+        └── 7be1…04c2/                a fragment: one Zarr group
+            └── time/ …
+"""
+
+import uuid
+from collections.abc import Sequence
+
+from registry import FragmentRecord, PartitionKey, format_key
+
+MARKER = ".zcollection"
+
+
+def new_uid() -> str:
+    """Return the name of a fragment that never was: every write goes to a new path."""
+    return uuid.uuid4().hex
+
+
+def fragment_path(key: PartitionKey, uid: str) -> str:
+    """Return a fragment's path below the location.
+
+    >>> fragment_path((("year", 2022), ("month", 1)), "0f3c")
+    'year=2022/month=01/0f3c'
+    """
+    return f"{format_key(key)}/{uid}"
+
+
+def immutable_path(uid: str) -> str:
+    """Return the path of a fragment of immutable variables; no key's text can be its first segment."""
+    return f"immutable/{uid}"
+
+
+def recorded_path(key: PartitionKey, fragment: FragmentRecord) -> str:
+    """Return the path of a fragment that the registry holds."""
+    return fragment.path or fragment_path(key, fragment.uid)
+
+
+def chunk_name(index: Sequence[int], zarr_format: int) -> str:
+    """Return the name of a chunk inside its array.
+
+    >>> chunk_name((0, 1), 3), chunk_name((0, 1), 2), chunk_name((), 3), chunk_name((), 2)
+    ('c.0.1', '0.1', 'c', '0')
+    """
+    text = ".".join(str(i) for i in index)
+    if zarr_format == 2:
+        return text or "0"
+    return f"c.{text}" if text else "c"

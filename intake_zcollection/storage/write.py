@@ -1,0 +1,113 @@
+"""What a fragment contains, as names and bytes; putting them down is the store's business."""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..schema import Schema, SchemaVariable, Values
+from . import layout
+from .arrays import array_document, array_layout, chunk_codec
+from .stores import Location, put
+
+
+def write_fragment(location: Location, path: str, schema: Schema, stored: Mapping[str, Values], rows: int) -> int:
+    """Write one fragment: a Zarr group with the given variables. Return the bytes stored.
+
+    Parameters
+    ----------
+    location, path
+        Where; nothing may be there yet.
+    schema
+        The schema of the variables.
+    stored
+        The encoded values, by variable name, with ``rows`` rows each.
+    rows
+        The number of rows.
+
+    Raises
+    ------
+    StorageUnavailableError
+        The storage refused.
+    """
+    objects = fragment_objects(schema, stored, rows, path)
+    put(location, objects)
+    return sum(len(data) for data in objects.values())
+
+
+def fragment_objects(schema: Schema, stored: Mapping[str, Values], rows: int, path: str) -> dict[str, bytes]:
+    """Return the objects of a fragment: metadata and chunks, by their paths below the location."""
+    variables = [schema.variables[name] for name in stored]
+    coordinates = _coordinate_attributes(variables)
+    metadata: dict[str, dict[str, Any]] = {}
+    objects: dict[str, bytes] = {}
+    for variable in variables:
+        attributes = {**variable.attrs, **variable.array["attributes"], **coordinates.get(variable.name, {})}
+        if schema.zarr_format == 2:
+            attributes["_ARRAY_DIMENSIONS"] = variable.dims
+        metadata[variable.stored_name] = array_document(variable, rows, attributes)
+        objects |= _chunk_objects(variable, rows, stored[variable.name], path)
+    group = {**schema.attrs, **coordinates.get("", {})}
+    documents = _format_2_documents if schema.zarr_format == 2 else _format_3_documents
+    return {f"{path}/{name}": _to_bytes(document) for name, document in documents(group, metadata).items()} | objects
+
+
+def _coordinate_attributes(variables: Iterable[SchemaVariable]) -> dict[str, dict[str, str]]:
+    """Return the CF attribute ``coordinates`` of each variable, and of the group under the name ''.
+
+    As xarray writes it: each variable names the coordinates that fit its dimensions; those that fit none are named
+    by the group. Dimension coordinates need no naming.
+    """
+    variables = list(variables)
+    named = [v for v in variables if v.is_coordinate and v.dims != (v.name,)]
+    result: dict[str, dict[str, str]] = {}
+    left = {variable.stored_name for variable in named}
+    for variable in variables:
+        fitting = [c.stored_name for c in named if set(c.dims) <= set(variable.dims) and c is not variable]
+        if not variable.is_coordinate and fitting:
+            result[variable.name] = {"coordinates": " ".join(fitting)}
+            left -= set(fitting)
+    if left:
+        result[""] = {"coordinates": " ".join(sorted(left))}
+    return result
+
+
+def _chunk_objects(variable: SchemaVariable, rows: int, stored: Values, path: str) -> dict[str, bytes]:
+    arrangement = array_layout(variable, rows)
+    codec = chunk_codec(variable)
+    return {
+        f"{path}/{variable.stored_name}/{layout.chunk_name(index, variable.array['zarr_format'])}": codec.encode(
+            _cut_chunk(stored, index, arrangement.chunks)
+        )
+        for index in itertools.product(*(range(count) for count in arrangement.grid))
+    }
+
+
+def _cut_chunk(stored: Values, index: Sequence[int], chunks: Sequence[int]) -> Values:
+    block = stored[tuple(slice(i * chunk, (i + 1) * chunk) for i, chunk in zip(index, chunks, strict=True))]
+    if block.shape == tuple(chunks):
+        return block
+    padded = np.zeros(chunks, stored.dtype)  # Zarr's chunks are whole; what lies beyond the edge is never read
+    padded[tuple(slice(0, size) for size in block.shape)] = block
+    return padded
+
+
+def _format_3_documents(group: Mapping[str, Any], arrays: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": arrays}
+    root = {"zarr_format": 3, "node_type": "group", "attributes": group, "consolidated_metadata": consolidated}
+    return {"zarr.json": root} | {f"{name}/zarr.json": document for name, document in arrays.items()}
+
+
+def _format_2_documents(group: Mapping[str, Any], arrays: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    documents: dict[str, Any] = {".zgroup": {"zarr_format": 2}, ".zattrs": group}
+    for name, document in arrays.items():
+        array = dict(document)
+        documents[f"{name}/.zattrs"] = array.pop("attributes")
+        documents[f"{name}/.zarray"] = array
+    return documents | {".zmetadata": {"zarr_consolidated_format": 1, "metadata": dict(documents)}}
+
+
+def _to_bytes(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document).encode()

@@ -1,0 +1,69 @@
+"""What all tests share: a registry in a file, and collections small enough to read."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import intake_zcollection as izc
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[izc.Registry]:
+    """An empty registry in SQLite."""
+    with izc.connect(f"sqlite:///{tmp_path}/registry.db", create=True) as registry:
+        yield registry
+
+
+@pytest.fixture(params=[3, 2], ids=["zarr3", "zarr2"])
+def zarr_format(request: pytest.FixtureRequest) -> int:
+    """Both formats, one after the other."""
+    return request.param
+
+
+def make_grid(start: str = "2022-01-01", days: int = 90, seed: int = 0) -> xr.Dataset:
+    """Daily maps with everything a product has: packing, fill values, attributes, coordinates, a bounds variable."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(days) * np.timedelta64(1, "D") + np.datetime64(start, "ns")
+    sst = np.round(rng.uniform(270, 300, (days, 3, 4)), 2)
+    sst[rng.random(sst.shape) < 0.1] = np.nan
+    packing = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 280.0, "_FillValue": -32768}
+    return xr.Dataset(
+        {
+            "sst": (("time", "lat", "lon"), sst, {"units": "K", "grid_mapping": "crs"}, packing),
+            "ice": (("time", "lat", "lon"), rng.random((days, 3, 4)).astype("f4"), {"units": "1"}),
+            "count": ("time", rng.integers(0, 100, days).astype("i4"), {"long_name": "observations"}),
+            "time_bnds": (("time", "bnds"), np.stack([time, time + np.timedelta64(1, "D")], axis=1)),
+            "crs": ((), np.int32(0), {"grid_mapping_name": "latitude_longitude", "earth_radius": 6371229.0}),
+        },
+        {
+            "time": ("time", time, {"standard_name": "time", "bounds": "time_bnds"}),
+            "quality": ("time", rng.integers(0, 3, days).astype("i1")),
+            "lat": ("lat", np.array([-10.0, 0.0, 10.0], "f4"), {"units": "degrees_north"}),
+            "lon": ("lon", np.arange(4.0), {"units": "degrees_east"}),
+        },
+        {"title": "made data", "Conventions": "CF-1.8"},
+    )
+
+
+@pytest.fixture
+def grid() -> xr.Dataset:
+    """Ninety daily maps from 2022-01-01: January, February and March."""
+    return make_grid()
+
+
+@pytest.fixture
+def make_collection(registry: izc.Registry, tmp_path: Path) -> Callable[..., izc.Collection]:
+    """A function that creates a collection by month from a template, under a fresh name and location."""
+    numbers = itertools.count()
+
+    def make(template: xr.Dataset, **options: Any) -> izc.Collection:
+        name = f"made/c{next(numbers)}"
+        defaults = {"axis": "time", "partitioning": izc.Date("time", "M"), "location": f"{tmp_path}/{name}"}
+        return izc.create_collection(registry, name, template, **(defaults | options))
+
+    return make

@@ -14,7 +14,7 @@ from .assembly.plan import Chunks
 from .errors import ReadOnlyError
 from .operations.create import create
 from .operations.insert import insert
-from .operations.load import Where, load, schema_of
+from .operations.load import Where, load, schema_of, select
 from .partitioning import Partitioning, partitioning_from_json
 from .schema import Schema
 from .storage import layout
@@ -191,10 +191,11 @@ class Collection:
             self._registry, self._record, self._location, data, merge=merge, message=message, scheduler=scheduler
         )
 
-    def partitions(self, *, filters: Filters | None = None) -> tuple[Partition, ...]:
-        """Return the partitions, in the order of their keys; ``filters`` as in :meth:`load`."""
-        snapshot = self._registry.resolve(self.name, version=self._version, filters=filters)
-        schema = schema_of(self._record, snapshot.schema)
+    def partitions(self, *, filters: Filters | None = None, where: Where | None = None) -> tuple[Partition, ...]:
+        """Return the partitions, in the order of their keys; those that :meth:`load` would take from."""
+        snapshot, schema, _ = select(
+            self._registry, self._record, version=self._version, filters=filters, where=where or {}
+        )
         is_time = schema.variables[schema.axis].dtype.kind == "M"
         return tuple(
             Partition(

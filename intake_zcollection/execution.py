@@ -1,13 +1,11 @@
-"""The one loop over partitions: runs a function on each job, by threads or whatever scheduler dask has.
+"""The one loop over partitions: runs a function on each job, by threads or whatever scheduler dask has."""
 
-Jobs are dataclasses, whose arrays may be dask's: all jobs go into one graph, so that a chunk of the source
-that several partitions share is computed once.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
+import dask.array as da
 from dask.base import compute, get_scheduler
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
@@ -15,16 +13,21 @@ from dask.system import CPU_COUNT
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+Arrays = Mapping[str, Any]
+"""Arrays by name: numpy's, or dask's that arrive computed."""
 
-def run(function: Callable[[Job], Result], jobs: Iterable[Job], *, scheduler: Any = None) -> list[Result]:
-    """Return ``function(job)`` of each job, in their order.
+
+def run(
+    function: Callable[[Job, Arrays], Result], jobs: Iterable[tuple[Job, Arrays]], *, scheduler: Any = None
+) -> list[Result]:
+    """Return ``function(job, arrays)`` of each pair, in their order.
 
     Parameters
     ----------
     function
         What to run; it may run in another process, and must not use the registry.
     jobs
-        Its arguments. Dask collections inside a dataclass arrive computed.
+        Its arguments. Arrays of dask all go into one graph, so that a chunk that several jobs share is computed once.
     scheduler
         ``"threads"``, ``"synchronous"``, ``"processes"`` or a ``distributed.Client``; None is the active client, or
         else threads.
@@ -32,11 +35,29 @@ def run(function: Callable[[Job], Result], jobs: Iterable[Job], *, scheduler: An
     Raises
     ------
     Exception
-        What the first failing job raised; no job runs on when this returns, but on a cluster.
+        What a failing job raised; no job runs on when this returns, but on a cluster.
     """
-    tasks = [delayed(function, pure=False)(job) for job in jobs]
-    if scheduler is None and get_scheduler() is None:
-        # A pool of our own, so that leaving it waits for jobs still running when one has failed.
-        with ThreadPoolExecutor(CPU_COUNT) as pool:
-            return list(compute(*tasks, scheduler="threads", pool=pool))
-    return list(compute(*tasks, scheduler=scheduler))
+    jobs = list(jobs)
+    in_memory = not any(isinstance(array, da.Array) for _, arrays in jobs for array in arrays.values())
+    with ThreadPoolExecutor(CPU_COUNT) as pool:  # leaving it waits for jobs that still run when one has failed
+        if scheduler is None and get_scheduler() is None:
+            if in_memory:
+                return _run_in_pool(pool, function, jobs)
+            return list(compute(*_delay(function, jobs), scheduler="threads", pool=pool))
+        return list(compute(*_delay(function, jobs), scheduler=scheduler))
+
+
+def _delay(function: Callable[[Job, Arrays], Result], jobs: Iterable[tuple[Job, Arrays]]) -> list[Any]:
+    # The job is bound to the function, where dask does not search it for arrays.
+    return [delayed(partial(function, job), pure=False)(arrays) for job, arrays in jobs]
+
+
+def _run_in_pool(
+    pool: ThreadPoolExecutor, function: Callable[[Job, Arrays], Result], jobs: Iterable[tuple[Job, Arrays]]
+) -> list[Result]:
+    futures = [pool.submit(function, job, arrays) for job, arrays in jobs]
+    try:
+        return [future.result() for future in futures]
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise

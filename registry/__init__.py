@@ -10,6 +10,7 @@ dask is installed. ``intake_zcollection`` writes it and builds datasets from wha
 """
 
 from .catalog import Filters, Registry, connect
+from .engine import show_url
 from .errors import (
     AlreadyExistsError,
     ConflictError,
@@ -75,4 +76,5 @@ __all__ = [
     "pad_key",
     "parse_key",
     "parse_predicate",
+    "show_url",
 ]

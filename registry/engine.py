@@ -85,6 +85,18 @@ def hide_password(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
+def show_url(url: str) -> str:
+    """Return a URL as given, but for its password.
+
+    >>> show_url("postgresql://me:secret@host/db"), show_url("env:ZC_REGISTRY")
+    ('postgresql://me:***@host/db', 'env:ZC_REGISTRY')
+    """
+    try:
+        return url if url.startswith("env:") else hide_password(make_url(url))
+    except ArgumentError:
+        return "***"
+
+
 def engine_of(url: URL) -> sa.Engine:
     """Return this process's engine for ``url``; a forked process gets its own."""
     key = (url.render_as_string(hide_password=False), os.getpid())

@@ -13,6 +13,7 @@ from ..encoding import stored_dtype
 from ..schema import Schema, SchemaVariable
 from ..storage import layout
 from ..storage.stores import Location
+from .index import LazyIndex
 from .lazy import PartitionedArray, dask_array
 from .plan import Chunks, PartitionTable, Piece, plan_blocks
 
@@ -31,7 +32,7 @@ def build_dataset(
     tables: Mapping[bool, PartitionTable],
     *,
     chunks: Chunks,
-    token: str,
+    version: int,
 ) -> xr.Dataset:
     """Return a lazy dataset; nothing is read.
 
@@ -45,12 +46,12 @@ def build_dataset(
         The partition table of the partitioned variables (under False) and of the immutable ones (True).
     chunks
         How it is cut into dask chunks, None for xarray's lazy indexing.
-    token
-        What tells this selection of this version from any other: dask's keys begin with it.
+    version
+        The version, so that two versions never share keys in dask.
     """
     variables = [schema.variables[name] for name in names]
     blocks = {} if chunks is None else plan_blocks(schema, [v.name for v in variables], tables[False], chunks)
-    token = tokenize(token, blocks)
+    token = tokenize(version, tables[False].token, tables[True].token, blocks)
     data: dict[str, xr.Variable] = {}
     coordinates: dict[str, xr.Variable] = {}
     for variable in variables:
@@ -62,7 +63,12 @@ def build_dataset(
             array = dask_array(location, variable, table, blocks, token)
         target = coordinates if variable.is_coordinate else data
         target[variable.name] = xr.Variable(variable.dims, array, dict(variable.attrs), _encoding(variable))
-    return xr.Dataset(data, xr.Coordinates(coordinates, indexes={}), dict(schema.attrs))
+    indexes = {
+        name: LazyIndex(name, variable, f"{tables[schema.variables[name].is_immutable].token}-{name}")
+        for name, variable in coordinates.items()
+        if variable.dims == (name,)
+    }
+    return xr.Dataset(data, xr.Coordinates(coordinates, indexes), dict(schema.attrs))
 
 
 def _lazily_indexed(array: PartitionedArray) -> Any:

@@ -3,6 +3,7 @@
 Plain values, that can be printed; nothing here reads storage.
 """
 
+import hashlib
 import itertools
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ class PartitionTable:
     def sizes(self) -> list[int]:
         """The number of rows of each piece."""
         return [len(piece) for piece in self.pieces]
+
+    @property
+    def token(self) -> str:
+        """What tells these rows from all others, anywhere: paths contain uids."""
+        text = "\n".join(f"{piece.path} {piece.start} {piece.stop}" for piece in self.pieces)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def pieces_of(self, start: int, stop: int) -> tuple[Piece, ...]:
         """Return the pieces that make the rows ``start`` … ``stop`` of the dataset."""

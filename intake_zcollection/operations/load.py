@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 
 from registry import CollectionRecord, Filters, Registry, SchemaRecord, Snapshot
 
@@ -43,18 +42,24 @@ def load(
     chunks: Chunks,
 ) -> xr.Dataset:
     """Return a lazy dataset; see :meth:`intake_zcollection.Collection.load`."""
-    axis_range = parse_where(where or {}, collection.axis)
-    snapshot = registry.resolve(collection.name, version=version, filters=filters, axis_range=axis_range)
-    schema = schema_of(collection, snapshot.schema)
-    _check_bounds(where or {}, schema.variables[schema.axis])
+    snapshot, schema, axis_range = select(registry, collection, version=version, filters=filters, where=where or {})
     names = _select_variables(schema, snapshot, variables)
     table = partition_table(snapshot.partitions)
     if crop:
         table = _crop(table, snapshot, location, schema.variables[schema.axis], axis_range)
-    pieces = [(piece.path, piece.start, piece.stop) for piece in table.pieces]
-    token = tokenize(collection.uid, snapshot.version, pieces)
     tables = {False: table, True: immutable_table(snapshot.immutable)}
-    return build_dataset(location, schema, names, tables, chunks=chunks, token=token)
+    return build_dataset(location, schema, names, tables, chunks=chunks, version=snapshot.version)
+
+
+def select(
+    registry: Registry, collection: CollectionRecord, *, version: int | None, filters: Filters | None, where: Where
+) -> tuple[Snapshot, Schema, AxisRange]:
+    """Return the partitions that a selection takes rows from, their schema, and its bounds on the axis."""
+    axis_range = parse_where(where, collection.axis)
+    snapshot = registry.resolve(collection.name, version=version, filters=filters, axis_range=axis_range)
+    schema = schema_of(collection, snapshot.schema)
+    _check_bounds(where, schema.variables[schema.axis])
+    return snapshot, schema, axis_range
 
 
 def schema_of(collection: CollectionRecord, record: SchemaRecord) -> Schema:

@@ -1,4 +1,4 @@
-"""What every partitioning is, and its form in the registry."""
+"""What every partitioning is."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidInputError
 from ..schema import Values
 
 
@@ -31,17 +30,3 @@ class Partitioning(Protocol):
 
     def to_json(self) -> dict[str, Any]:
         """Return what the registry keeps."""
-
-
-def partitioning_from_json(document: Mapping[str, Any]) -> Partitioning:
-    """Return the partitioning that the registry recorded."""
-    from .date import Date
-
-    arguments = {name: value for name, value in document.items() if name != "kind"}
-    kinds: dict[str, Any] = {Date.kind: Date}
-    if document["kind"] not in kinds:
-        raise InvalidInputError(
-            f"the partitioning {document['kind']!r} is unknown to this release of intake-zcollection: upgrade it"
-        )
-    partitioning: Partitioning = kinds[document["kind"]](**arguments)
-    return partitioning

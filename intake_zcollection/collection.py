@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from registry import CollectionRecord, Filters, PartitionKey, Registry, Version, connect, format_key
+from registry import CollectionRecord, Filters, PartitionKey, Registry, Version, connect, format_key, version_number
 
 from .assembly.plan import Chunks
 from .errors import ReadOnlyError
@@ -223,7 +223,7 @@ class Collection:
         VersionExpiredError
             Its data has been given up.
         """
-        snapshot = self._registry.resolve(self.name, version=int(version), keys=())
+        snapshot = self._registry.resolve(self.name, version=version_number(version), keys=())
         return Collection(self._registry, self._record, self._location, snapshot.version)
 
     def _check_writable(self, verb: str) -> None:

@@ -2,41 +2,49 @@
 
 Decoding is xarray's, so that whoever opens a fragment with plain xarray sees the same values. Encoding is
 written against that decoder, because xarray's encoder chooses units by the data it sees, and casts with only
-a warning; here the schema has fixed units and dtype, and each block is checked. Source of the conventions:
-CF-1.11, chapters 4.4 (time), 8.1 (packed data) and 2.5.1 (missing data).
+a warning; here the schema has fixed units and dtype, and each block is decoded again and compared. Source of
+the conventions: CF-1.11, chapters 4.4 (time), 8.1 (packed data) and 2.5.1 (missing data).
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from .errors import InvalidInputError
 from .schema import SchemaVariable, Values
 
-_NANOSECONDS = "nanoseconds since 1970-01-01"
+DURATION_UNITS = {
+    **{"days": 86_400_000_000_000, "hours": 3_600_000_000_000, "minutes": 60_000_000_000, "seconds": 1_000_000_000},
+    **{"milliseconds": 1_000_000, "microseconds": 1000, "nanoseconds": 1},
+}
+"""The nanoseconds of each unit that durations can be stored in, as integers."""
+
+_EXACT_UNITS = ("nanoseconds since 1970-01-01", "nanoseconds")
+
+Mask = npt.NDArray[np.bool_]
 
 
 def decode(variable: SchemaVariable, stored: Values) -> Values:
     """Return the values that stored ones stand for; any shape, dtype ``variable.dtype``.
 
-    Costs nothing where nothing is encoded, nor for times in ``nanoseconds since 1970-01-01``.
+    Costs nothing where nothing is encoded, nor for times in nanoseconds.
     """
     if is_plain(variable.cf):
         return stored
-    if _is_exact_time(variable, stored.dtype):
+    if _is_exact_time(variable):
         return stored.view(variable.dtype)
+    if variable.dtype.kind == "m":
+        return _decode_duration(variable, stored)
     return decode_cf(variable.cf, stored)
 
 
 def decode_cf(cf: Mapping[str, Any], stored: Values) -> Values:
     """Return the values that stored ones stand for under CF attributes, by xarray."""
     dims = tuple(f"d{i}" for i in range(stored.ndim))
-    encoded = xr.Variable(dims, stored, dict(cf))
-    decoded = xr.conventions.decode_cf_variable(
-        "", encoded, decode_timedelta="units" in cf and "since" not in cf["units"]
-    )
+    decoded = xr.conventions.decode_cf_variable("", xr.Variable(dims, stored, dict(cf)), decode_timedelta=False)
     return np.asarray(decoded.values)
 
 
@@ -48,14 +56,13 @@ def encode(variable: SchemaVariable, values: Values) -> Values:
     InvalidInputError
         A value would not come back equal (packed ones: to half a step of their scale).
     """
-    dtype = stored_dtype(variable)
+    values = np.asarray(values)
     match variable.dtype.kind:
-        case "M" | "m":
-            return _encode_time(variable, values.astype(variable.dtype, copy=False), dtype)
-        case _ if is_plain(variable.cf):
-            return _cast(variable, values, dtype)
-        case _:
-            return _encode_number(variable, values, dtype)
+        case "M":
+            return _encode_time(variable, _to_nanoseconds(variable, values))
+        case "m":
+            return _encode_duration(variable, _to_nanoseconds(variable, values))
+    return _encode_number(variable, values)
 
 
 def stored_dtype(variable: SchemaVariable) -> np.dtype[Any]:
@@ -64,7 +71,7 @@ def stored_dtype(variable: SchemaVariable) -> np.dtype[Any]:
 
 
 def is_packed(variable: SchemaVariable) -> bool:
-    """Whether floating-point values are stored as numbers of a coarser scale."""
+    """Whether values are stored as numbers of another scale, which may be coarser."""
     return "scale_factor" in variable.cf or "add_offset" in variable.cf
 
 
@@ -73,107 +80,172 @@ def is_plain(cf: Mapping[str, Any]) -> bool:
     return all(name == "_FillValue" and np.isnan(value) for name, value in cf.items())
 
 
-def _is_exact_time(variable: SchemaVariable, dtype: np.dtype[Any]) -> bool:
-    return dtype == np.int64 and variable.cf.get("units") == _NANOSECONDS and "_FillValue" not in variable.cf
+def _is_exact_time(variable: SchemaVariable) -> bool:
+    return (
+        variable.cf.get("units") in _EXACT_UNITS
+        and _fill_value(variable.cf) is None
+        and stored_dtype(variable) == np.int64
+    )
 
 
 def _fill_value(cf: Mapping[str, Any]) -> Any:
     return cf.get("_FillValue", cf.get("missing_value"))
 
 
-def _refuse(variable: SchemaVariable, wrong: Values, values: Values, why: str, remedy: str) -> None:
-    if wrong.any():
+def _refuse(variable: SchemaVariable, wrong: Mask, values: Values, why: str, remedy: str) -> None:
+    if np.any(wrong):
         count, first = np.count_nonzero(wrong), values[wrong].flat[0]
         raise InvalidInputError(
             f"variable {variable.name}: {count} of {values.size} values, the first of them {first}, {why}; {remedy}"
         )
 
 
-def _cast(variable: SchemaVariable, values: Values, dtype: np.dtype[Any]) -> Values:
-    stored = values.astype(dtype, copy=False)
-    if dtype.kind != values.dtype.kind and dtype.kind in "fc":  # int64 to float64 is "safe" for numpy, and loses
-        back = stored.real.astype(values.dtype)
-        _refuse(variable, back != values, values, f"have no exact {dtype}", "convert them yourself")
-    return stored
+def _refuse_missing(variable: SchemaVariable, missing: Mask, values: Values) -> None:
+    why = f"are missing{' (NaN)' * (values.dtype.kind in 'fc')}, and it has no _FillValue"
+    _refuse(variable, missing, values, why, "give its encoding one in a new collection's template, or drop them")
 
 
-def _encode_time(variable: SchemaVariable, values: Values, dtype: np.dtype[Any]) -> Values:
-    if _is_exact_time(variable, dtype):
+def _refuse_inexact(variable: SchemaVariable, inexact: Mask, values: Values) -> None:
+    why = f"cannot be held exactly as {stored_dtype(variable)} '{variable.cf['units']}', which the schema has fixed"
+    remedy = "create the collection from a template whose time encoding is finer, or has no units (then nanoseconds)"
+    _refuse(variable, inexact, values, why, remedy)
+
+
+# Times and durations
+
+
+def _to_nanoseconds(variable: SchemaVariable, values: Values) -> Values:
+    exact = values.astype(variable.dtype)
+    changed = (exact.astype(values.dtype) != values) & ~np.isnat(values)
+    _refuse(variable, changed, values, "are outside of what nanoseconds can count, 292 years from 0", "drop them")
+    return exact
+
+
+def _encode_time(variable: SchemaVariable, values: Values) -> Values:
+    if _is_exact_time(variable):
         return values.view(np.int64)
     origin, step = _time_scale(variable)
     missing = np.isnat(values)
-    elapsed = np.where(missing, origin, values).astype(np.int64) - origin.astype(np.int64)
-    whole, rest = np.divmod(elapsed, step)
-    if dtype.kind == "f":
-        # In two parts: nanoseconds since long ago have more digits than a float.
-        stored = (whole + rest / step).astype(dtype)
-    else:
-        limits = np.iinfo(dtype)
-        inexact = (rest != 0) | (whole < limits.min) | (whole > limits.max)
-        _refuse(variable, inexact, values, *_unholdable_time(variable, dtype))
-        stored = whole.astype(dtype)
-    fill = _fill_value(variable.cf)
-    if missing.any():
-        if fill is None and dtype.kind != "f":
-            _refuse(variable, missing, values, "are missing, and it has no _FillValue", "give its encoding one")
-        stored[missing] = np.nan if fill is None else fill
-    changed = decode_cf(variable.cf, stored) != values
-    _refuse(variable, changed & ~missing, values, *_unholdable_time(variable, dtype))
+    times = np.where(missing, origin, values.view(np.int64))
+    elapsed = times - origin
+    # The difference of two times wraps around where it is longer than 292 years.
+    too_far = ((times < 0) != (origin < 0)) & ((elapsed < 0) != (times < 0))
+    _refuse_inexact(variable, too_far, values)
+    stored = _count_units(variable, elapsed, step, values)
+    stored = _with_missing(variable, stored, missing, values)
+    changed = (decode_cf(variable.cf, stored) != values) & ~missing
+    if stored.dtype.kind == "f" and np.any(changed):
+        # xarray's decoder rounds on its way; a neighbouring float may be the one that it reads as this time.
+        for towards in (-np.inf, np.inf):
+            neighbour = np.nextafter(stored, np.asarray(towards, stored.dtype))
+            stored = np.where(changed & (decode_cf(variable.cf, neighbour) == values), neighbour, stored)
+        changed = (decode_cf(variable.cf, stored) != values) & ~missing
+    _refuse_inexact(variable, changed, values)
     return stored
 
 
-def _unholdable_time(variable: SchemaVariable, dtype: np.dtype[Any]) -> tuple[str, str]:
-    return (
-        f"cannot be held exactly as {dtype} '{variable.cf['units']}', which the schema has fixed",
-        "create the collection from a template whose time encoding is finer, or has no units (then nanoseconds)",
-    )
-
-
-def _time_scale(variable: SchemaVariable) -> tuple[np.datetime64 | np.timedelta64, int]:
-    """Return the time that a stored 0 stands for, and the nanoseconds of a stored 1."""
+def _time_scale(variable: SchemaVariable) -> tuple[int, int]:
+    """Return the time that a stored 0 stands for, in ns since 1970, and the nanoseconds of a stored 1."""
     cf = {name: value for name, value in variable.cf.items() if name not in ("_FillValue", "missing_value")}
-    origin, one = decode_cf(cf, np.array([0, 1], np.int64)).astype(variable.dtype)
-    return origin, int((one - origin).astype(np.int64))
+    origin, one = decode_cf(cf, np.array([0, 1], np.int64)).astype(variable.dtype).view(np.int64).tolist()
+    return origin, one - origin
 
 
-def _encode_number(variable: SchemaVariable, values: Values, dtype: np.dtype[Any]) -> Values:
-    cf = variable.cf
-    missing = np.isnan(values) if values.dtype.kind in "fc" else np.zeros(values.shape, bool)
-    fill = _fill_value(cf)
-    if dtype.kind in "iu" and fill is None:
-        _refuse(variable, missing, values, "are missing (NaN), and it has no _FillValue", "give its encoding one")
-    stored: Values = values
-    if is_packed(variable):
-        stored = (values.astype(np.float64) - cf.get("add_offset", 0)) / cf.get("scale_factor", 1)
-    if dtype.kind in "iu":
-        stored = _round(variable, np.where(missing, 0, stored), values, dtype)
-    else:
-        stored = _cast(variable, stored, dtype) if not is_packed(variable) else stored.astype(dtype)
-    if missing.any() and fill is not None:
-        stored = np.where(missing, np.asarray(fill, dtype), stored)
-    lost = np.isnan(decode_cf(cf, stored)) & ~missing
-    _refuse(
-        variable, lost, values, f"are stored as {fill}, the fill value, and would read as missing", "choose another one"
-    )
+def _encode_duration(variable: SchemaVariable, values: Values) -> Values:
+    if _is_exact_time(variable):
+        return values.view(np.int64)
+    missing = np.isnat(values)
+    elapsed = np.where(missing, 0, values.view(np.int64))
+    stored = _count_units(variable, elapsed, DURATION_UNITS[variable.cf["units"]], values)
+    stored = _with_missing(variable, stored, missing, values)
+    _refuse_inexact(variable, (_decode_duration(variable, stored) != values) & ~missing, values)
     return stored
 
 
-def _round(variable: SchemaVariable, stored: Values, values: Values, dtype: np.dtype[Any]) -> Values:
-    rounded = np.around(stored)
+def _decode_duration(variable: SchemaVariable, stored: Values) -> Values:
+    # xarray chooses the resolution of durations by the values it sees: a block would depend on its neighbours.
+    values = (stored.astype(np.int64) * DURATION_UNITS[variable.cf["units"]]).view(variable.dtype)
+    fill = _fill_value(variable.cf)
+    return values if fill is None else np.where(stored == fill, np.timedelta64("NaT", "ns"), values)
+
+
+def _count_units(variable: SchemaVariable, elapsed: Values, step: int, values: Values) -> Values:
+    """Return nanoseconds as a number of units."""
+    dtype = stored_dtype(variable)
+    rest = np.fmod(elapsed, step)  # towards zero: next to the origin, nothing cancels out
+    whole = (elapsed - rest) // step
+    if dtype.kind == "f":
+        return (whole + rest / step).astype(dtype)  # in two parts: nanoseconds have more digits than a float
+    limits = np.iinfo(dtype)
+    _refuse_inexact(variable, (rest != 0) | (whole < limits.min) | (whole > limits.max), values)
+    return np.asarray(whole.astype(dtype))
+
+
+def _with_missing(variable: SchemaVariable, stored: Values, missing: Mask, values: Values) -> Values:
+    """Return the stored values with the fill value where there is none."""
+    if not np.any(missing):
+        return np.asarray(stored)
+    fill = _fill_value(variable.cf)
+    if fill is not None:
+        return np.where(missing, np.asarray(fill, stored.dtype), stored)
+    if stored.dtype.kind not in "fc":
+        _refuse_missing(variable, missing, values)
+    return stored if values.dtype.kind in "fc" else np.where(missing, np.asarray(np.nan, stored.dtype), stored)
+
+
+# Numbers
+
+
+def _encode_number(variable: SchemaVariable, values: Values) -> Values:
+    dtype = stored_dtype(variable)
+    if is_plain(variable.cf) and values.dtype == dtype:
+        return values.astype(dtype, copy=False)
+    missing = np.isnan(values) if values.dtype.kind in "fc" else np.zeros(values.shape, bool)
+    with np.errstate(all="ignore"):  # what overflows here is found out by decoding it
+        scaled = _scale(variable, np.where(missing, 0, values)) if dtype.kind in "iu" else _scale(variable, values)
+        if dtype.kind in "iu" and scaled.dtype.kind == "f":
+            scaled = _round(variable, scaled, values, dtype)
+        stored = _with_missing(variable, scaled.astype(dtype), missing, values)
+        _check_numbers(variable, stored, missing, values)
+    return stored
+
+
+def _scale(variable: SchemaVariable, values: Values) -> Values:
     if not is_packed(variable):
-        _refuse(
-            variable, rounded != stored, values, f"are no integers, and are stored as {dtype}", "round them yourself"
-        )
+        return np.asarray(values)
+    cf = variable.cf
+    return np.asarray((values.astype(np.float64) - cf.get("add_offset", 0)) / cf.get("scale_factor", 1))
+
+
+def _round(variable: SchemaVariable, scaled: Values, values: Values, dtype: np.dtype[Any]) -> Values:
+    """Return whole numbers that ``dtype`` holds."""
+    rounded = np.around(scaled)
     limits = np.iinfo(dtype)
     # The limits as floats: float(2**63 - 1) is 2**63, which no int64 holds.
-    outside = (rounded < float(limits.min)) | (rounded >= float(limits.max) + 1) | ~np.isfinite(rounded)
+    outside = ~((rounded >= float(limits.min)) & (rounded < float(limits.max) + 1))
     scale, offset = variable.cf.get("scale_factor", 1), variable.cf.get("add_offset", 0)
     low, high = sorted((limits.min * scale + offset, limits.max * scale + offset))
-    _refuse(
-        variable,
-        outside,
-        values,
-        f"are outside the range that it can store as {dtype}, {low:g} to {high:g}",
-        "widen the packing in a new collection's template, or mask them",
-    )
-    return rounded.astype(dtype)
+    why = f"are outside the range that it can store as {dtype}, {low:g} to {high:g}"
+    _refuse(variable, outside, values, why, "widen the packing in a new collection's template, or mask them")
+    return np.asarray(rounded)
+
+
+def _check_numbers(variable: SchemaVariable, stored: Values, missing: Mask, values: Values) -> None:
+    """Refuse values that do not come back: equal, or packed ones to half a step."""
+    back = decode(variable, stored)
+    if back.dtype.kind in "fc":
+        why = f"are stored as {_fill_value(variable.cf)}, the fill value, and would read as missing"
+        _refuse(variable, np.isnan(back) & ~missing, values, why, "choose another one in a new collection's template")
+    if is_packed(variable):
+        half = abs(variable.cf.get("scale_factor", 1)) / 2
+        close = np.abs(back - values) <= half + 4 * np.finfo(back.dtype).eps * np.abs(values)
+        same = close | (back == values)
+    elif back.dtype.kind == "f" and values.dtype.kind in "iu":
+        same = back.astype(values.dtype) == values  # as integers: a float has no room for all of them
+    else:
+        same = back == values
+    if stored.dtype.kind in "iu" and values.dtype.kind == "f":
+        why = f"are no integers, and are stored as {stored.dtype}"
+    else:
+        why = f"have no exact {back.dtype}"
+    _refuse(variable, ~(same | missing), values, why, "convert them yourself, if that is meant")

@@ -40,7 +40,7 @@ def run(
     jobs = list(jobs)
     in_memory = not any(isinstance(array, da.Array) for _, arrays in jobs for array in arrays.values())
     with ThreadPoolExecutor(CPU_COUNT) as pool:  # leaving it waits for jobs that still run when one has failed
-        if scheduler is None and get_scheduler() is None:
+        if scheduler in ("threads", "threading") or (scheduler is None and get_scheduler() is None):
             if in_memory:
                 return _run_in_pool(pool, function, jobs)
             return list(compute(*_delay(function, jobs), scheduler="threads", pool=pool))

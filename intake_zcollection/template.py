@@ -19,7 +19,7 @@ import zarr
 import zarr.codecs
 import zarr.storage
 
-from .encoding import decode_cf
+from .encoding import DURATION_UNITS, decode_cf
 from .errors import InvalidInputError
 from .schema import Schema, SchemaVariable, attributes_to_json
 
@@ -32,12 +32,14 @@ default block of 128 MiB, and so no chunk of a narrow variable is read for more 
 
 _CF_KEYS = ("_FillValue", "missing_value", "scale_factor", "add_offset", "dtype", "units", "calendar")
 _STORAGE_KEYS = ("chunks", "shards", "compressors", "filters", "serializer")
+_NUMBER_KEYS = ("_FillValue", "missing_value", "scale_factor", "add_offset")
 _UNSUPPORTED_KEYS = ("_Unsigned",)
 _RELATION_KEYS = ("grid_mapping", "bounds", "cell_measures", "ancillary_variables", "formula_terms")
 
 _TIME_ENCODING = {
-    "M": {"units": "nanoseconds since 1970-01-01", "calendar": "proleptic_gregorian", "dtype": np.dtype("int64")},
-    "m": {"units": "nanoseconds", "dtype": np.dtype("int64")},
+    "units": "nanoseconds since 1970-01-01",
+    "calendar": "proleptic_gregorian",
+    "dtype": np.dtype("int64"),
 }
 
 
@@ -67,7 +69,8 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
         variable = template.variables[name]
         array, cf = documents[name]
         sizes = tuple(None if dim == dimension else size for dim, size in variable.sizes.items())
-        dtype = decode_cf(cf, np.zeros(0, array.get("data_type") or array["dtype"])).dtype
+        stored = np.zeros(0, array.get("data_type") or array["dtype"])
+        dtype = np.dtype("m8[ns]") if variable.dtype.kind == "m" else decode_cf(cf, stored).dtype
         if zarr_format == 3:  # "." makes a file per chunk in one directory, the default "/" a directory per dimension
             array["chunk_key_encoding"] = {"name": "default", "configuration": {"separator": "."}}
         variables[name] = SchemaVariable(
@@ -102,33 +105,110 @@ def _attributes(variable: xr.Variable) -> dict[Hashable, Any]:
 
 
 def _resolve_encoding(name: str, variable: xr.Variable, zarr_format: int) -> dict[str, Any]:
+    """Return what is said about storing a variable: its own encoding, and our choice where it is silent."""
     if variable.dtype.kind not in "biufcMm":
         calendar = " (a calendar that datetime64 cannot hold?)" if _holds_cftime(variable) else ""
         raise InvalidInputError(
             f"variable {name} is {variable.dtype}{calendar}: numbers, bool, datetime64, timedelta64 can be stored"
         )
-    given = dict(variable.encoding)
-    for key in _UNSUPPORTED_KEYS:
-        if key in given:
-            raise InvalidInputError(f"variable {name}: the encoding {key!r} is not supported; use an unsigned dtype")
-    if "compressor" in given:  # the name it had in xarray for format 2
-        compressor = given.pop("compressor")
-        given.setdefault("compressors", (compressor,) if compressor is not None else None)
-    encoding = {key: given[key] for key in _CF_KEYS + _STORAGE_KEYS if given.get(key) is not None}
+    given = {key: value for key, value in variable.encoding.items() if value is not None}
+    _check_encoding(name, variable, given)
+    encoding = {key: given[key] for key in _CF_KEYS + _STORAGE_KEYS if key in given}
     encoding.setdefault("_FillValue", None)  # xarray would give floats one, and a float16 would come back as float32
-    if variable.dtype.kind in _TIME_ENCODING:
-        defaults = _TIME_ENCODING[variable.dtype.kind]
-        encoding = {**defaults, **encoding} if "units" not in encoding else {"dtype": np.dtype("int64"), **encoding}
-    if "compressors" not in given or given.get("compressors") == "auto":
-        encoding["compressors"] = _default_compressor(zarr_format)
-    elif given["compressors"] is None:
-        encoding["compressors"] = None
+    if "dtype" in encoding:
+        encoding["dtype"] = np.dtype(encoding["dtype"]).newbyteorder("=")
+    for key in _NUMBER_KEYS:
+        if encoding.get(key) is not None:
+            encoding[key] = np.asarray(encoding[key]).reshape(())[()]  # a NetCDF attribute may be an array of one
+    if variable.dtype.kind == "M":
+        defaults = {"dtype": np.dtype("int64")} if "units" in encoding else _TIME_ENCODING
+        encoding = {**defaults, **encoding}
+    if variable.dtype.kind == "m" and not _is_whole_duration(encoding):
+        storage = {key: value for key, value in encoding.items() if key in _STORAGE_KEYS}
+        encoding = {**storage, "units": "nanoseconds", "dtype": np.dtype("int64"), "_FillValue": None}
+    _check_fill(name, encoding, np.dtype(encoding.get("dtype", variable.dtype)))
+    encoding |= _resolve_chunks(name, encoding.pop("chunks", None), encoding.pop("shards", None), variable.ndim)
+    encoding["compressors"] = _resolve_compressors(variable.encoding, zarr_format)
     return encoding
 
 
+def _check_encoding(name: str, variable: xr.Variable, encoding: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError for what cannot be meant, or would be read back as something else."""
+    for key in _UNSUPPORTED_KEYS:
+        if key in encoding:
+            raise _unstorable(name, f"{key!r} is not supported; use an unsigned dtype")
+    for key in _NUMBER_KEYS:
+        if key in variable.attrs:
+            raise InvalidInputError(
+                f"variable {name} has {key} among its attributes, by which readers would decode it: open its file with "
+                f"xarray's decoding, or move {key} into the variable's encoding"
+            )
+        if key in encoding and np.size(encoding[key]) != 1:
+            raise _unstorable(name, f"{key} is {encoding[key]!r}, and has to be one number")
+
+
+def _check_fill(name: str, encoding: Mapping[str, Any], dtype: np.dtype[Any]) -> None:
+    """Raise InvalidInputError unless the stored dtype has the value that stands for missing ones."""
+    fill = encoding.get("_FillValue") if encoding.get("_FillValue") is not None else encoding.get("missing_value")
+    if fill is None:
+        return
+    value = np.asarray(fill).reshape(())
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        holds = value.dtype.kind in "iuf" and value == np.around(value) and limits.min <= value <= limits.max
+    else:
+        holds = dtype.kind in "fcM" and value.dtype.kind in "iufc"
+    if not holds:
+        raise _unstorable(name, f"{dtype} has no fill value {fill!r}")
+
+
+def _resolve_chunks(name: str, chunks: Any, shards: Any, ndim: int) -> dict[str, tuple[int, ...]]:
+    """Return the chunks and shards asked for; none for "auto", nor for those of another shape, which some file had."""
+    sizes = {"chunks": _resolve_sizes(name, "chunks", chunks, ndim)}
+    if shards is not None:
+        sizes["shards"] = _resolve_sizes(name, "shards", shards, ndim)
+        if sizes["shards"] is None:
+            return {}
+        if sizes["chunks"] is None:
+            raise _unstorable(name, "shards need the chunks inside them too")
+    return {key: size for key, size in sizes.items() if size is not None}
+
+
+def _resolve_sizes(name: str, key: str, sizes: Any, ndim: int) -> tuple[int, ...] | None:
+    if isinstance(sizes, int):
+        sizes = (sizes,) * ndim
+    if not isinstance(sizes, tuple | list) or len(sizes) != ndim:
+        return None
+    if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
+        raise _unstorable(name, f"the {key} {tuple(sizes)} are not numbers from 1")
+    return tuple(int(size) for size in sizes)
+
+
+def _unstorable(name: str, why: str) -> InvalidInputError:
+    return InvalidInputError(f"variable {name} cannot be stored with the encoding it has: {why}")
+
+
+def _resolve_compressors(encoding: Mapping[Hashable, Any], zarr_format: int) -> Any:
+    """Return the compressors asked for, None for none, ours where nothing is said."""
+    if "compressors" in encoding:
+        given = encoding["compressors"]
+    elif "compressor" in encoding:  # the name it had in xarray for format 2
+        given = None if encoding["compressor"] is None else (encoding["compressor"],)
+    else:
+        given = "auto"
+    return _default_compressor(zarr_format) if isinstance(given, str) and given == "auto" else given
+
+
+def _is_whole_duration(encoding: Mapping[str, Any]) -> bool:
+    """Whether the template stores a timedelta64 as integers of a fixed unit; anything else would be inexact."""
+    packed = "scale_factor" in encoding or "add_offset" in encoding
+    whole = np.dtype(encoding.get("dtype", "f8")).kind in "iu"
+    return encoding.get("units") in DURATION_UNITS and whole and not packed
+
+
 def _holds_cftime(variable: xr.Variable) -> bool:
-    if variable.dtype != object or variable.size == 0:
-        return False
+    if variable.dtype != object or variable.size == 0 or not variable._in_memory:
+        return False  # what is lazy is not read for a better message; xarray has no public word for it
     first = variable[(0,) * variable.ndim].values.item()
     return hasattr(first, "calendar")
 
@@ -152,14 +232,16 @@ def _sample_documents(
         try:
             documents[name] = _write_sample(dataset, name, zarr_format)
         except (TypeError, ValueError, OverflowError, KeyError) as error:
-            raise InvalidInputError(f"variable {name} cannot be stored with the encoding it has: {error}") from error
+            raise _unstorable(name, str(error)) from error
     return documents
 
 
 def _sample_values(name: str, variable: xr.Variable, encoding: Mapping[str, Any]) -> Any:
     shape = (1,) * variable.ndim
-    if variable.dtype.kind not in "Mm":
-        return np.zeros(shape, variable.dtype)
+    if variable.dtype.kind == "m":
+        return np.zeros(shape, "m8[ns]")
+    if variable.dtype.kind != "M":
+        return np.zeros(shape, variable.dtype.newbyteorder("="))
     cf = {key: encoding[key] for key in ("units", "calendar") if key in encoding}
     try:
         origin = decode_cf(cf, np.zeros(shape, np.int64))

@@ -23,7 +23,7 @@ from .errors import (
     VersionExpiredError,
     ZCollectionError,
 )
-from .keys import KeyValues, PartitionKey, format_key, name_values, pad_key, parse_key
+from .keys import KEY_LIMITS, KeyValues, PartitionKey, format_key, name_values, pad_key, parse_key
 from .predicate import Predicate, parse_predicate
 from .records import (
     IMMUTABLE_SLOT,
@@ -38,11 +38,13 @@ from .records import (
     VariableRecord,
     Version,
     Written,
+    version_number,
 )
 from .transaction import Transaction
 
 __all__ = [
     "IMMUTABLE_SLOT",
+    "KEY_LIMITS",
     "AlreadyExistsError",
     "Change",
     "CollectionDefinition",
@@ -77,4 +79,5 @@ __all__ = [
     "parse_key",
     "parse_predicate",
     "show_url",
+    "version_number",
 ]

@@ -78,7 +78,8 @@ class Registry:
 
     def upgrade(self) -> None:
         """Make the tables where there are none, and bring older ones up to date."""
-        if self._url.get_backend_name() == "sqlite" and not Path(str(self._url.database)).exists():
+        path = Path(str(self._url.database))
+        if self._url.get_backend_name() == "sqlite" and not (path.exists() and path.stat().st_size):
             create_sqlite_file(self._url)
         with writing(self._url) as connection:
             upgrade(connection)
@@ -164,10 +165,8 @@ class Registry:
         with reading(self._url) as connection:
             collection = self._collection(connection, name)
             number = _check_version(connection, collection, version)
-            text = filters if isinstance(filters, str) else None
-            selection = queries.Selection(
-                parse_predicate(text, collection.keys) if text is not None else None, axis_range, keys
-            )
+            parsed = None if filters is None or callable(filters) else parse_predicate(filters, collection.keys)
+            selection = queries.Selection(parsed, axis_range, keys)
             rows = connection.execute(queries.fragments_query(collection, number, selection))
             partitions = queries.partition_records(collection, rows)
             if keys is not None:

@@ -5,11 +5,10 @@ leaves here as an error of ours.
 """
 
 import datetime as dt
-import json
-import math
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ _BUSY_TIMEOUT_MS = 60_000
 _WRITING = "registry_writing"
 
 _engines: dict[tuple[str, int], sa.Engine] = {}
+_engines_lock = threading.Lock()
 
 
 class database_clock(FunctionElement[dt.datetime]):  # noqa: N801 - reads as a SQL function
@@ -64,7 +64,7 @@ def parse_url(url: str) -> URL:
         parsed = make_url(text)
         backend = parsed.get_backend_name()
         parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError):
+    except (ArgumentError, NoSuchModuleError, ValueError):  # the last for a port that is no number
         raise InvalidInputError(
             "the registry's address is not a database URL; write 'sqlite:///path/to/registry.db' "
             "or 'postgresql://user@host/database'"
@@ -76,13 +76,16 @@ def parse_url(url: str) -> URL:
             raise InvalidInputError(
                 "a registry in memory could not be shared between threads; write 'sqlite:///path/to/registry.db'"
             )
+        if parsed.query.get("journal", "wal") not in ("wal", "delete"):
+            raise InvalidInputError(f"journal={parsed.query['journal']!r} is neither 'wal', the default, nor 'delete'")
         parsed = parsed.set(database=str(Path(str(parsed.database)).expanduser().absolute()))
     return parsed
 
 
 def hide_password(url: URL) -> str:
     """Return the URL as it may be shown."""
-    return url.render_as_string(hide_password=True)
+    secrets = {name: "***" for name in url.query if "password" in name.lower()}
+    return url.update_query_dict(secrets).render_as_string(hide_password=True)
 
 
 def show_url(url: str) -> str:
@@ -93,17 +96,18 @@ def show_url(url: str) -> str:
     """
     try:
         return url if url.startswith("env:") else hide_password(make_url(url))
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return "***"
 
 
 def engine_of(url: URL) -> sa.Engine:
     """Return this process's engine for ``url``; a forked process gets its own."""
     key = (url.render_as_string(hide_password=False), os.getpid())
-    if key not in _engines:
-        _engines[key] = _create_sqlite_engine(url) if url.get_backend_name() == "sqlite" else _create_engine(url)
-        sa.event.listen(_engines[key], "begin", _begin)
-    return _engines[key]
+    with _engines_lock:
+        if key not in _engines:
+            _engines[key] = _create_sqlite_engine(url) if url.get_backend_name() == "sqlite" else sa.create_engine(url)
+            sa.event.listen(_engines[key], "begin", _begin)
+        return _engines[key]
 
 
 def dispose(url: URL) -> None:
@@ -135,41 +139,51 @@ def create_sqlite_file(url: URL) -> None:
 
 
 def _create_sqlite_engine(url: URL) -> sa.Engine:
+    path = Path(str(url.database))
+
     def connect() -> sqlite3.Connection:
-        # mode=rw: a URL alone never creates a file.
-        connection = sqlite3.connect(
-            f"{Path(str(url.database)).as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(_sqlite_uri(path), uri=True, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         return connection
 
-    return _create_engine(url.set(query={}), creator=connect)
+    # Who may only read opens the file anew each time: what it may assume of it changes with the writers.
+    pool = sa.QueuePool if os.access(path.parent, os.W_OK) else sa.NullPool
+    engine = sa.create_engine(url.set(query={}), creator=connect, poolclass=pool)
+    _forget_replaced_files(engine, path)
+    return engine
 
 
-def _create_engine(url: URL, **options: Any) -> sa.Engine:
-    return sa.create_engine(url, json_serializer=_to_json_text, json_deserializer=_from_json_text, **options)
+def _forget_replaced_files(engine: sa.Engine, path: Path) -> None:
+    """Let no pooled connection outlive its file: somebody may delete a registry and make another in its place."""
+
+    @sa.event.listens_for(engine, "connect")
+    def remember(connection: Any, record: Any) -> None:
+        record.info["file"] = _identity(path)
+
+    @sa.event.listens_for(engine, "checkout")
+    def compare(connection: Any, record: Any, proxy: Any) -> None:
+        if record.info["file"] != _identity(path):
+            raise sa.exc.DisconnectionError
 
 
-def _to_json_text(value: Any) -> str:
-    """JSON has no word for NaN and the infinities, which are common in attributes; Postgres refuses them."""
-    return json.dumps(_tag_non_finite(value), allow_nan=False)
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
-def _tag_non_finite(value: Any) -> Any:
-    match value:
-        case float() if not math.isfinite(value):
-            return {"$float": str(value)}
-        case Mapping():
-            return {name: _tag_non_finite(item) for name, item in value.items()}
-        case list() | tuple():
-            return [_tag_non_finite(item) for item in value]
-    return value
-
-
-def _from_json_text(text: str) -> Any:
-    return json.loads(text, object_hook=lambda value: float(value["$float"]) if value.keys() == {"$float"} else value)
+def _sqlite_uri(path: Path) -> str:
+    """Return the file's address for SQLite; a URL alone never creates a file."""
+    if os.access(path.parent, os.W_OK):
+        return f"{path.as_uri()}?mode=rw"
+    # In a directory that may not be written, a write-ahead log can be read, but not made. Where there is none, no
+    # writer has the file open: then it may be read without one.
+    log = path.with_name(f"{path.name}-wal")
+    return f"{path.as_uri()}?mode=ro" if log.exists() else f"{path.as_uri()}?mode=ro&immutable=1"
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -1,6 +1,7 @@
 """The registry's values: what its queries return and what a transaction commits."""
 
 import datetime as dt
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -177,6 +178,13 @@ class Version:
         return self.number
 
     __index__ = __int__
+
+
+def version_number(version: int | Version) -> int:
+    """Return the number of a version given by it or by its record; raises InvalidInputError for anything else."""
+    if isinstance(version, bool) or not hasattr(version, "__index__"):
+        raise InvalidInputError(f"version={version!r} is neither a version's number nor its record")
+    return operator.index(version)
 
 
 @dataclass(frozen=True, slots=True)

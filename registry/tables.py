@@ -7,10 +7,12 @@ They have no foreign keys: a bulk insert would pay for each row.
 """
 
 import datetime as dt
+import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     CheckConstraint,
     Column,
@@ -51,6 +53,43 @@ class UTCDateTime(TypeDecorator[dt.datetime]):
         return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
 
 
+class Document(TypeDecorator[Any]):
+    """JSON in a text column, with the numbers that JSON lacks: NaN and the infinities, common in attributes.
+
+    Text, because SQLite takes a column declared JSON for numeric, and makes 1000 of a stored ``1000.0``; and because
+    Postgres refuses NaN in its own type, which a cast gives where it is wanted (``summary::json``).
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """Return the text of a value."""
+        return json.dumps(_escape(value), allow_nan=False)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Return the value of a text."""
+        return None if value is None else json.loads(value, object_hook=_unescape)
+
+
+def _escape(value: Any) -> Any:
+    """Write NaN as ``{"$float": "nan"}``, and a name that begins with ``$`` with one more."""
+    match value:
+        case float() if not math.isfinite(value):
+            return {"$float": str(value)}
+        case Mapping():
+            return {f"${name}" if name.startswith("$") else name: _escape(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_escape(item) for item in value]
+    return value
+
+
+def _unescape(value: dict[str, Any]) -> Any:
+    if value.keys() == {"$float"}:
+        return float(value["$float"])
+    return {name.removeprefix("$"): item for name, item in value.items()}
+
+
 # SQLite numbers rows by itself only for a column declared INTEGER.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
@@ -88,16 +127,16 @@ collection = Table(
     Column("name", String(128), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("location", Text, nullable=False, unique=True),
-    Column("storage_options", JSON, nullable=False),
+    Column("storage_options", Document, nullable=False),
     Column("axis", Text, nullable=False),
     Column("dimension", Text, nullable=False),
-    Column("keys", JSON, nullable=False),
-    Column("partitioning", JSON, nullable=False),
+    Column("keys", Document, nullable=False),
+    Column("partitioning", Document, nullable=False),
     Column("zarr_format", SmallInteger, nullable=False),
     Column("merge", Text, nullable=False),
     Column("head_version", Integer, nullable=False),
     Column("description", Text, nullable=False),
-    Column("metadata", JSON, nullable=False),
+    Column("metadata", Document, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     # Of views only.
     Column("base_id", ForeignKey("collection.id")),
@@ -117,12 +156,12 @@ variable = Table(
     Column("name", Text, nullable=False),
     Column("stored_name", Text, nullable=False),
     Column("dtype", Text, nullable=False),
-    Column("dimensions", JSON, nullable=False),
-    Column("sizes", JSON, nullable=False),
+    Column("dimensions", Document, nullable=False),
+    Column("sizes", Document, nullable=False),
     Column("role", String(16), nullable=False),
-    Column("encoding", JSON, nullable=False),
-    Column("fill_value", JSON),
-    Column("attributes", JSON, nullable=False),
+    Column("encoding", Document, nullable=False),
+    Column("fill_value", Document),
+    Column("attributes", Document, nullable=False),
     CheckConstraint("role IN ('coordinate', 'data')", name="role"),
 )
 
@@ -132,7 +171,7 @@ dataset_attributes = Table(
     _collection_id(primary_key=True),
     Column("begin_version", Integer, primary_key=True, autoincrement=False),
     Column("end_version", Integer),
-    Column("attributes", JSON, nullable=False),
+    Column("attributes", Document, nullable=False),
 )
 
 layer = Table(
@@ -140,7 +179,7 @@ layer = Table(
     metadata,
     _collection_id(primary_key=True),
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("variable_ids", JSON, nullable=False),
+    Column("variable_ids", Document, nullable=False),
 )
 
 
@@ -241,7 +280,7 @@ version = Table(
     Column("author", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("operation", String(32), nullable=False),
-    Column("summary", JSON, nullable=False),
+    Column("summary", Document, nullable=False),
 )
 
 tag = Table(

@@ -20,7 +20,13 @@ from sqlalchemy.exc import IntegrityError
 
 from . import queries, tables
 from .engine import database_clock, writing
-from .errors import ConflictError, RegistryUnavailableError, TransactionClosedError
+from .errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    RegistryUnavailableError,
+    TransactionClosedError,
+)
 from .keys import format_key, name_values
 from .migrations import check_revision
 from .records import IMMUTABLE_LAYER, ROWS_LAYER, Change, CollectionRecord, Slot, Version
@@ -76,7 +82,10 @@ class Transaction:
             self._id = inserted_id(inserted)
             for collection, version in self._reads:
                 pin = {"collection_id": collection.id, "version": version, "transaction_id": self._id}
-                connection.execute(sa.insert(tables.pin).values(pin | {"lease_until": now + self._lease}))
+                try:
+                    connection.execute(sa.insert(tables.pin).values(pin | {"lease_until": now + self._lease}))
+                except IntegrityError as error:
+                    raise NotFoundError(f"collection {collection.name} was dropped just now") from error
         threading.Thread(target=self._renew, name=f"lease-{self.uid}", daemon=True).start()
         return self
 
@@ -116,6 +125,10 @@ class Transaction:
         RegistryUnavailableError
             The database is out of reach; nothing was committed.
         """
+        names = [change.collection.name for change in changes]
+        for name in names:
+            if names.count(name) > 1:
+                raise InvalidInputError(f"collection {name} is changed twice in one commit; make one change of it")
         try:
             versions = self._commit(changes)
         except RegistryUnavailableError:
@@ -160,6 +173,8 @@ class Transaction:
     def _lock(self, connection: sa.Connection) -> None:
         row = tables.transaction.c
         state = connection.scalar(sa.select(row.state).where(row.id == self._id).with_for_update())
+        if state == "committed":
+            raise TransactionClosedError(f"transaction {self.uid} was committed already: begin another one")
         if state != "open":
             raise TransactionClosedError(
                 f"transaction {self.uid} is {state or 'gone'}: nothing of it was made visible; repeat the write"
@@ -230,8 +245,14 @@ def _lock_collections(connection: sa.Connection, changes: Sequence[Change]) -> d
 def _check_reads(connection: sa.Connection, change: Change) -> None:
     live = queries.read_live_uids(connection, change.collection.id, (slot.key for slot in change.requires))
     changed = [slot for slot, uid in change.requires.items() if live.get(slot) != uid]
+    # A merge has read all layers of the partition whose rows it writes: one that is new would be lost.
+    merged = {fragment.slot.key for fragment in change.writes if fragment.slot.layer_id == ROWS_LAYER}
+    merged &= {slot.key for slot in change.requires if slot.layer_id == ROWS_LAYER}
+    changed += [
+        slot for slot in live if slot.layer_id > ROWS_LAYER and slot.key in merged and slot not in change.requires
+    ]
     if changed:
-        keys = tuple(_describe(change.collection, slot) for slot in sorted(changed))
+        keys = tuple(dict.fromkeys(_describe(change.collection, slot) for slot in sorted(changed)))
         shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
         raise ConflictError(
             f"collection {change.collection.name}: another writer changed {shown} while this {change.operation} "

@@ -64,20 +64,22 @@ class LazyIndex(PandasIndex):
             return True
         return bool(super().equals(other, exclude=exclude))
 
-    def join(self, other: Any, how: str = "inner") -> PandasIndex:  # type: ignore[override]  # the labels are read
+    def rename(self, name_dict: Mapping[Any, Hashable], dims_dict: Mapping[Any, Hashable]) -> "LazyIndex":
+        """Rename the coordinate, or its dimension, lazily."""
+        variable = xr.Variable(dims_dict.get(self.dim, self.dim), self._variable._data, fastpath=True)
+        return LazyIndex(name_dict.get(self._name, self._name), variable, self._token)
+
+    def join(self, other: Any, how: str = "inner") -> "LazyIndex":
         """Join labels exactly."""
-        joined: PandasIndex = _loaded(self).join(_loaded(other), how)
-        return joined
+        return _of_labels(_loaded(self).join(_loaded(other), how))
 
     @classmethod
-    def concat(cls, indexes: Any, dim: Hashable, positions: Any = None) -> PandasIndex:  # type: ignore[override]  # likewise
+    def concat(cls, indexes: Any, dim: Hashable, positions: Any = None) -> "LazyIndex":
         """Put labels one after the other."""
-        return PandasIndex.concat([_loaded(index) for index in indexes], dim, positions)
+        return _of_labels(PandasIndex.concat([_loaded(index) for index in indexes], dim, positions))
 
-    def _replace(self, index: Any, dim: Any = None, coord_dtype: Any = None) -> PandasIndex:
-        # What the base class derives from read labels is an index of read labels.
-        replaced: PandasIndex = _loaded(self)._replace(index, dim, coord_dtype)
-        return replaced
+    def _replace(self, index: Any, dim: Any = None, coord_dtype: Any = None) -> "LazyIndex":
+        return _of_labels(_loaded(self)._replace(index, dim, coord_dtype))
 
     def _copy(self, deep: bool = True, memo: dict[int, Any] | None = None) -> Self:
         return self  # nothing in it changes, but for the labels being read once
@@ -93,3 +95,9 @@ class LazyIndex(PandasIndex):
 
 def _loaded(index: PandasIndex) -> PandasIndex:
     return PandasIndex(index.index, index.dim, index.coord_dtype, fastpath=True)
+
+
+def _of_labels(index: PandasIndex) -> LazyIndex:
+    """Return an index of labels at hand. It stays a LazyIndex, since xarray aligns only indexes of one class."""
+    (variable,) = index.create_variables().values()
+    return LazyIndex(index.index.name, variable.to_base_variable(), tokenize(index.index))

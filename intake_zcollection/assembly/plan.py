@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import dask
 import dask.utils
-from dask.array.core import normalize_chunks
+import numpy as np
 
 from registry import PartitionRecord, format_key
 
@@ -119,9 +119,8 @@ def plan_blocks(
 
     The widest variable decides, so that ``dataset.chunks`` is consistent; narrow ones have no more blocks than it.
     """
+    _check_chunks(schema, chunks)
     variables = sorted((schema.variables[name] for name in names), key=lambda v: v.row_nbytes, reverse=True)
-    if chunks not in ("auto", "partition") and not isinstance(chunks, Mapping | int):
-        raise InvalidInputError(f"chunks={chunks!r} is not 'auto', 'partition', a dict, an integer or None")
     blocks: dict[str, tuple[int, ...]] = {}
     for variable in variables:
         for dim in variable.dims:
@@ -137,8 +136,7 @@ def _dimension_blocks(
     size = sum(table.sizes) if dim == split else variable.shape(0)[position]
     wanted = chunks.get(dim) if isinstance(chunks, Mapping) else chunks
     if wanted is not None and not isinstance(wanted, str):
-        (blocks,) = normalize_chunks((wanted,), (size,), dtype=variable.dtype)
-        return tuple(int(block) for block in blocks)
+        return _sizes_of(wanted, dim, size)
     if dim == split:
         policy = chunks if isinstance(chunks, str) else "stored"
         return tuple(_split_blocks(variable, table, wanted if isinstance(wanted, str) else policy)) or (0,)
@@ -146,6 +144,35 @@ def _dimension_blocks(
         return (size,)
     stored = max(1, array_layout(variable, 1).chunks[position])
     return tuple(min(stored, size - start) for start in range(0, size, stored)) or (0,)
+
+
+def _check_chunks(schema: Schema, chunks: Any) -> None:
+    if not isinstance(chunks, Mapping):
+        if chunks not in ("auto", "partition", -1) and not _is_size(chunks):
+            raise InvalidInputError(f"chunks={chunks!r} is not 'auto', 'partition', a dict, an integer or None")
+        return
+    dims = {dim for variable in schema.variables.values() for dim in variable.dims}
+    for dim, size in chunks.items():
+        if dim not in dims:
+            raise InvalidInputError(f"chunks={chunks!r}: there is no dimension {dim!r}, but {', '.join(sorted(dims))}")
+        sizes = isinstance(size, tuple | list) and all(_is_size(each) for each in size)
+        if not sizes and size not in ("auto", "partition", -1, None) and not _is_size(size):
+            raise InvalidInputError(
+                f"chunks={chunks!r}: {size!r} for {dim} is not 'auto', 'partition', a size, sizes, or -1 for all"
+            )
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value > 0)
+
+
+def _sizes_of(wanted: int | Sequence[int], dim: str, size: int) -> tuple[int, ...]:
+    if isinstance(wanted, int | np.integer):
+        step = size if wanted == -1 else int(wanted)
+        return tuple(min(step, size - start) for start in range(0, size, max(1, step))) or (0,)
+    if sum(wanted) != size:
+        raise InvalidInputError(f"chunks: {tuple(wanted)} for {dim} add up to {sum(wanted)}, and its size is {size}")
+    return tuple(int(each) for each in wanted)
 
 
 def _target_nbytes() -> int:

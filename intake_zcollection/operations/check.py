@@ -20,12 +20,12 @@ def check_dataset(schema: Schema, data: xr.Dataset, collection: str) -> None:
     if not isinstance(data, xr.Dataset):
         raise InvalidInputError(f"collection {collection} takes xarray.Dataset objects, not {type(data).__name__}")
     _check_names(schema, data, collection)
+    for name in data.variables:
+        _check_variable(schema, schema.variables[str(name)], data.variables[name], collection)
     if data.sizes[schema.dimension] == 0:
         raise InvalidInputError(
             f"the dataset is empty: it has no rows along {schema.dimension!r}, and would change nothing in {collection}"
         )
-    for name in data.variables:
-        _check_variable(schema, schema.variables[str(name)], data.variables[name], collection)
 
 
 def _check_names(schema: Schema, data: xr.Dataset, collection: str) -> None:

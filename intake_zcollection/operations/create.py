@@ -52,8 +52,14 @@ def create(
         description=description,
         metadata=attributes_to_json(metadata or {}, f"the metadata of collection {name}"),
     )
-    with registry.create_collection(definition) as record:
-        stores.claim(place, record.name, record.uid)
+    record = None
+    try:
+        with registry.create_collection(definition) as record:
+            stores.claim(place, record.name, record.uid)
+    except BaseException:
+        if record is not None:
+            stores.release(place, record.uid)
+        raise
     return record
 
 

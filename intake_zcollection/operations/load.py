@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from registry import CollectionRecord, Filters, Registry, SchemaRecord, Snapshot
+from registry import KEY_LIMITS, CollectionRecord, Filters, Registry, SchemaRecord, Snapshot
 
 from ..assembly.dataset import build_dataset, immutable_table
 from ..assembly.plan import Chunks, PartitionTable, Piece, partition_table
@@ -105,9 +105,9 @@ def _period(bound: Bound, axis: str) -> tuple[int | None, int | None]:
     match bound:
         case None:
             return None, None
-        case bool():
+        case bool() | np.timedelta64():
             pass
-        case int() | np.integer():
+        case int() | np.integer() if KEY_LIMITS[0] <= bound <= KEY_LIMITS[1]:
             return int(bound), int(bound)
         case dt.datetime():
             utc = bound.astimezone(dt.UTC).replace(tzinfo=None) if bound.tzinfo else bound
@@ -121,7 +121,7 @@ def _period(bound: Bound, axis: str) -> tuple[int | None, int | None]:
             if np.datetime_data(start.dtype)[0] == "ns":
                 return (_nanoseconds(start, axis),) * 2
             return _nanoseconds(start, axis), _nanoseconds(start + 1, axis) - 1
-    raise InvalidInputError(f"the bound {bound!r} on {axis} is neither a date nor an integer")
+    raise InvalidInputError(f"the bound {bound!r} on {axis} is neither a date nor an integer of 64 bits")
 
 
 def _parse_date(text: str, axis: str) -> np.datetime64:

@@ -41,6 +41,8 @@ def split_rows(keys: npt.NDArray[np.int64], axis: Values) -> list[PartitionRows]
     >>> [(part.key, part.rows) for part in split_rows(keys, np.array([5, 6, 4]))]
     [((0,), slice(1, 2, None)), ((1,), array([2, 0]))]
     """
+    if len(axis) == 0:
+        return []
     order = np.lexsort((axis, *keys.T[::-1]))  # lexsort is stable, its last key the most significant
     ordered = keys[order]
     starts = np.flatnonzero(np.any(np.diff(ordered, axis=0, prepend=ordered[:1] - 1) != 0, axis=1))

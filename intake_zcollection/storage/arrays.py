@@ -86,12 +86,30 @@ class ChunkCodec:
 
     def decode(self, data: bytes, shape: tuple[int, ...]) -> Values:
         """Return the chunk of ``shape`` that was encoded as ``data``; read-only."""
+        if not data:
+            raise ValueError("it is empty")
+        if _ends_in_blosc(self._document):
+            _check_blosc_size(data)
         if self._compressors is None:
             return _decode_by_zarr(self._document, data, shape)
         buffer: Any = data
         for codec in reversed((*self._filters, *self._compressors)):
             buffer = codec.decode(buffer)
         return np.frombuffer(ensure_contiguous_ndarray(buffer).view("u1"), self.dtype).reshape(shape)
+
+
+def _ends_in_blosc(document: Mapping[str, Any]) -> bool:
+    if document["zarr_format"] == 2:
+        return (document["compressor"] or {}).get("id") == "blosc"
+    return bool(document["codecs"][-1]["name"] == "blosc")
+
+
+def _check_blosc_size(data: bytes) -> None:
+    """Raise ValueError unless all of a compressed buffer is there: blosc itself would read on behind its end."""
+    # Bytes 12 to 15 of the header are the compressed size: https://www.blosc.org/c-blosc/readme.html#header
+    size = int.from_bytes(data[12:16], "little")
+    if len(data) < 16 or len(data) != size:
+        raise ValueError(f"it has {len(data)} bytes, and {size} were written")
 
 
 def chunk_codec(variable: SchemaVariable) -> ChunkCodec:
@@ -144,8 +162,7 @@ def _one_chunk_array(document: Mapping[str, Any], shape: tuple[int, ...], object
         whole["chunk_grid"] = {"name": "regular", "configuration": {"chunk_shape": shape}}
         objects["zarr.json"] = cpu.Buffer.from_bytes(json.dumps(whole).encode())
     store = zarr.storage.MemoryStore(objects)
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        return zarr.open_array(store, mode="r+")
+    return zarr.open_array(store, mode="r+").with_config({"write_empty_chunks": True})
 
 
 def _encode_by_zarr(document: Mapping[str, Any], chunk: Values) -> bytes:

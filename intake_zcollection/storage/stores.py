@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -35,7 +35,7 @@ class Location:
             fs, root = url_to_fs(self.url, **self.storage_options)
         except (ImportError, ValueError, TypeError) as error:
             raise InvalidInputError(f"the location {self.url} cannot be opened: {error}") from error
-        return fs, root.rstrip("/")
+        return fs, root.rstrip("/") or root
 
     @property
     def filesystem(self) -> fsspec.AbstractFileSystem:
@@ -44,7 +44,7 @@ class Location:
 
     def path(self, name: str) -> str:
         """Return the path of an object in the file system."""
-        return f"{self._opened[1]}/{name}"
+        return f"{self._opened[1].rstrip('/')}/{name}"
 
 
 def resolve_location(url: str, storage_options: Mapping[str, Any] | None) -> Location:
@@ -52,7 +52,9 @@ def resolve_location(url: str, storage_options: Mapping[str, Any] | None) -> Loc
     fs, root = Location(url, storage_options or {})._opened
     if isinstance(fs, LocalFileSystem):
         url = os.path.abspath(root)  # noqa: PTH100 - pathlib resolves no "..", and following links would surprise
-    return Location(url.rstrip("/"), storage_options or {})
+    elif not url.endswith("://"):
+        url = url.rstrip("/")
+    return Location(url, storage_options or {})
 
 
 def public_options(storage_options: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +140,11 @@ def claim(location: Location, collection: str, uid: str) -> None:
         "collection": collection,
         "uid": uid,
     }
-    put(location, {layout.MARKER: json.dumps(marker, indent=2).encode()})
+    try:
+        put(location, {layout.MARKER: json.dumps(marker, indent=2).encode()})
+    except StorageUnavailableError:
+        _remove_marker(location)  # a part of it may be there
+        raise
 
 
 def read_marker(location: Location) -> dict[str, Any] | None:
@@ -154,9 +160,15 @@ def read_marker(location: Location) -> dict[str, Any] | None:
         return marker
 
 
-def release(location: Location) -> None:
-    """Take back :func:`claim`."""
-    with _storage_errors(location, "deleted"):
+def release(location: Location, uid: str) -> None:
+    """Take back :func:`claim`, if it is this collection's, and as far as the storage lets it."""
+    with suppress(StorageUnavailableError):
+        if (read_marker(location) or {}).get("uid") == uid:
+            _remove_marker(location)
+
+
+def _remove_marker(location: Location) -> None:
+    with suppress(OSError):
         location.filesystem.rm(location.path(layout.MARKER))
 
 

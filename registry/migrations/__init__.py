@@ -1,6 +1,7 @@
 """Alembic's migrations, and the two questions asked of them: which revision is this, and make it the newest."""
 
 import io
+import threading
 
 import sqlalchemy as sa
 
@@ -8,6 +9,9 @@ from ..errors import RegistryRevisionError
 
 HEAD_REVISION = "0001"
 """The revision this code reads and writes; a test holds it equal to Alembic's head."""
+
+_alembic = threading.Lock()
+"""Alembic keeps its context in a module: one thread at a time."""
 
 _alembic_version = sa.table("alembic_version", sa.column("version_num", sa.String))
 
@@ -67,4 +71,5 @@ def _run_alembic(
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     config.attributes["dialect"] = dialect
-    command.upgrade(config, "head", sql=connection is None)
+    with _alembic:
+        command.upgrade(config, "head", sql=connection is None)

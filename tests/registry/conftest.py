@@ -1,0 +1,212 @@
+"""What the registry's tests share: made-up records, a second connection, and many writers at once."""
+
+import multiprocessing
+import shutil
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from registry import (
+    Change,
+    CollectionDefinition,
+    CollectionRecord,
+    KeyValues,
+    Registry,
+    SchemaRecord,
+    Slot,
+    VariableRecord,
+    Version,
+    Written,
+    connect,
+    pad_key,
+)
+
+T = TypeVar("T")
+
+Row = tuple[Any, ...]
+Sql = Callable[..., list[Row]]
+
+# Children of the fork server start in a few milliseconds, with these imported already.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["registry", "alembic.command", "pytest", "sqlalchemy.dialects.sqlite"])
+
+
+# Records
+
+
+def make_variable(id_: int, name: str, **fields: Any) -> VariableRecord:
+    """A variable along the axis."""
+    defaults = {"dtype": "<f8", "dimensions": ("time",), "sizes": (None,), "role": "data"}
+    made = {"stored_name": name, "encoding": {}, "fill_value": None, "attributes": {}}
+    return VariableRecord(id=id_, name=name, **(defaults | made | fields))
+
+
+SCHEMA = SchemaRecord(
+    (make_variable(0, "time", dtype="<M8[ns]", role="coordinate"), make_variable(1, "ssh")), {"title": "made"}
+)
+
+
+def make_definition(name: str = "made/a", **fields: Any) -> CollectionDefinition:
+    """A collection by month."""
+    defaults: dict[str, Any] = {
+        "location": f"/data/{name}",
+        "axis": "time",
+        "dimension": "time",
+        "keys": ("year", "month"),
+        "partitioning": {"type": "date", "variable": "time", "resolution": "M"},
+        "zarr_format": 3,
+        "merge": "refuse",
+        "schema": SCHEMA,
+    }
+    return CollectionDefinition(name=name, **(defaults | fields))
+
+
+def create(registry: Registry, name: str = "made/a", **fields: Any) -> CollectionRecord:
+    """Record a collection."""
+    with registry.create_collection(make_definition(name, **fields)) as record:
+        pass
+    return record
+
+
+def slot(*key: int, layer: int = 0) -> Slot:
+    """The slot of a key's rows, or of another layer."""
+    return Slot(pad_key(key), layer)
+
+
+def fragment(*key: int, layer: int = 0, **fields: Any) -> Written:
+    """A fragment that was never written."""
+    defaults = {"uid": uuid.uuid4().hex, "rows": 10, "nbytes": 80, "axis_min": 0, "axis_max": 9}
+    return Written(slot(*key, layer=layer), **(defaults | fields))
+
+
+def change(
+    collection: CollectionRecord,
+    *writes: Written,
+    requires: Mapping[Slot, str | None] | None = None,
+    operation: str = "insert",
+) -> Change:
+    """What a blind write asks for; with ``requires``, one that depends on what it read."""
+    summary = {"created": len(writes)}
+    return Change(collection, collection.head_version, operation, writes, requires or {}, summary)
+
+
+def commit(registry: Registry, *changes: Change, **options: Any) -> tuple[Version, ...]:
+    """The whole life of a write: begin, stage, commit."""
+    with registry.begin(**options) as transaction:
+        for each in changes:
+            transaction.stage(each.collection, [(written.slot, written.uid) for written in each.writes])
+        return transaction.commit(changes)
+
+
+def write(registry: Registry, collection: CollectionRecord, *writes: Written, **options: Any) -> Version:
+    """Commit a change of one collection."""
+    (version,) = commit(registry, change(collection, *writes, **options))
+    return version
+
+
+def live_uids(registry: Registry, name: str = "made/a", **selection: Any) -> dict[KeyValues, tuple[str, ...]]:
+    """The uids of each partition's fragments, by key."""
+    return {
+        tuple(value for _, value in partition.key): tuple(each.uid for each in partition.fragments)
+        for partition in registry.partitions(name, **selection)
+    }
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry that is never opened again: copying it takes a tenth of the time of creating one."""
+    path = tmp_path_factory.mktemp("registry") / "empty.db"
+    with connect(f"sqlite:///{path}", create=True):
+        pass
+    return path
+
+
+@pytest.fixture
+def registry(empty_database: Path, tmp_path: Path) -> Iterator[Registry]:
+    """An empty registry in SQLite."""
+    shutil.copyfile(empty_database, tmp_path / "registry.db")
+    with connect(f"sqlite:///{tmp_path}/registry.db") as registry:
+        yield registry
+
+
+@pytest.fixture
+def collection(registry: Registry) -> CollectionRecord:
+    """An empty collection, made/a."""
+    return create(registry)
+
+
+@pytest.fixture
+def other(registry: Registry) -> CollectionRecord:
+    """A second empty collection, made/b."""
+    return create(registry, "made/b")
+
+
+# What others see and do
+
+
+def run_sql(path: str | Path, statement: str, *values: object) -> list[Row]:
+    """Execute one statement by a connection of Python's own, in autocommit mode."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+@pytest.fixture
+def sql(registry: Registry) -> Sql:
+    """A function that executes one statement on the registry's database, as somebody else."""
+    path = str(make_url(registry.url).database)
+    return lambda statement, *values: run_sql(path, statement, *values)
+
+
+@pytest.fixture
+def visible(sql: Sql) -> Callable[[], list[list[Row]]]:
+    """A function that returns all that readers can see: equal before and after where nothing changed."""
+    tables = ("collection", "fragment", "past_fragment", "version")
+    return lambda: [sorted(sql(f"SELECT * FROM {table}"), key=repr) for table in tables]
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    """Tell whether a condition becomes true before a deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def in_threads(function: Callable[..., T], arguments: Iterable[tuple[Any, ...]]) -> list[T]:
+    """Call a function in one thread per tuple of arguments, all at once."""
+    calls = list(arguments)
+    barrier = threading.Barrier(len(calls))
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(_together, barrier, function, call) for call in calls]]
+
+
+def in_processes(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
+    """Call a function in one process per tuple of arguments, all at once."""
+    barrier = _processes.Barrier(len(arguments))
+    with ProcessPoolExecutor(len(arguments), _processes, _keep, (barrier,)) as pool:
+        futures = [pool.submit(_together, None, function, call) for call in arguments]
+        return [future.result() for future in futures]
+
+
+_barrier: Any = None
+
+
+def _keep(barrier: Any) -> None:
+    global _barrier  # a barrier reaches a process only while it starts
+    _barrier = barrier
+
+
+def _together(barrier: Any, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    (barrier or _barrier).wait(timeout=60)
+    return function(*arguments)

@@ -1,0 +1,364 @@
+"""Opening a registry: addresses, files that are none, revisions, and what is shown of it."""
+
+import os
+import pickle
+import sqlite3
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+import registry as registry_package
+from registry import (
+    InvalidInputError,
+    Registry,
+    RegistryRevisionError,
+    RegistryUnavailableError,
+    connect,
+)
+from registry.engine import engine_of, parse_url, reading, writing
+
+from .conftest import Sql, change, create, fragment, in_processes, in_threads, make_definition, run_sql
+
+
+def journal_of(path: Path) -> str:
+    ((mode,),) = run_sql(path, "PRAGMA journal_mode")
+    return mode
+
+
+# Addresses
+
+
+def test_a_relative_path_is_taken_from_where_the_registry_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    registry = connect("sqlite:///registry.db", create=True)
+    monkeypatch.chdir(elsewhere)
+    copy = pickle.loads(pickle.dumps(registry))
+    assert copy.url == registry.url == f"sqlite:///{tmp_path}/registry.db"
+    assert copy.collections() == ()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert connect("sqlite:///~/registry.db", create=True).url == f"sqlite:///{tmp_path}/registry.db"
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("a b", "a b"), ("é", "é"), ("a#b", "a#b"), ("a&mode=memory", "a&mode=memory"), ("a%3Fb", "a?b")],
+)
+def test_a_path_may_have_characters_that_mean_something_in_a_url(tmp_path: Path, written: str, name: str) -> None:
+    registry = connect(f"sqlite:///{tmp_path}/{written}/registry.db", create=True)
+    create(registry)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [record.name for record in connect(registry.url).collections()] == ["made/a"]
+
+
+def test_env_is_the_url_in_an_environment_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MADE_REGISTRY", f"sqlite:///{tmp_path}/registry.db")
+    registry = connect("env:MADE_REGISTRY", create=True)
+    monkeypatch.delenv("MADE_REGISTRY")
+    assert pickle.loads(pickle.dumps(registry)).url == f"sqlite:///{tmp_path}/registry.db"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_env_without_the_variable_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("MADE_REGISTRY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MADE_REGISTRY", value)
+    with pytest.raises(InvalidInputError, match=r"'env:MADE_REGISTRY'.* not set"):
+        connect("env:MADE_REGISTRY")
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"in memory .*'sqlite:///path/to/registry\.db'"):
+        connect(url, create=True)
+
+
+@pytest.mark.parametrize("url", ["", "registry.db", "/data/registry.db", "http://host/db", "postgres_://host/db"])
+def test_what_is_not_a_database_url_is_refused_with_examples(url: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"not a database URL.*sqlite:///.*postgresql://"):
+        connect(url, create=True)
+
+
+@pytest.mark.parametrize("backend", ["mysql", "oracle"])
+def test_another_database_is_refused_by_its_name(backend: str) -> None:
+    with pytest.raises(InvalidInputError, match=rf"SQLite or Postgres, not in '{backend}'"):
+        connect(f"{backend}://me@host/db")
+
+
+def test_an_unknown_journal_is_refused_and_makes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="journal"):
+        connect(f"sqlite:///{tmp_path}/registry.db?journal=memory", create=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Passwords. This one is not spelled in the tests, whose lines are part of a traceback.
+
+PASSWORD = "".join(["hun", "ter2"])
+
+
+@pytest.mark.parametrize("rest", [":{}@host/db", "@host/db?password={}"])
+def test_a_password_is_never_shown(rest: str) -> None:
+    registry = Registry(f"postgresql://me{rest.format(PASSWORD)}")
+    assert PASSWORD not in f"{registry!r} {registry.url}"
+    assert "me" in registry.url
+    assert "host/db" in registry.url
+
+
+def test_a_server_that_does_not_answer_is_unavailable_and_the_password_stays_hidden() -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(RegistryUnavailableError, match=r"postgresql://me:\*\*\*@localhost:1/db .*refused") as caught:
+        connect(f"postgresql://me:{PASSWORD}@localhost:1/db")
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:{}@host:port/db", "mysql://me:{}@host/db", "nosuch://me:{}@host/db"])
+def test_a_refused_address_is_shown_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        connect(url.format(PASSWORD))
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+# Creating
+
+
+@pytest.mark.parametrize("name", ["registry.db", "missing/registry.db"])
+def test_a_url_alone_creates_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RegistryUnavailableError, match=rf"no registry at sqlite:///{tmp_path}/{name}.*create=True"):
+        connect(f"sqlite:///{tmp_path}/{name}")
+    with pytest.raises(RegistryUnavailableError, match="unable to open"):
+        Registry(f"sqlite:///{tmp_path}/{name}").collections()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_creating_makes_the_directories_too(tmp_path: Path) -> None:
+    assert connect(f"sqlite:///{tmp_path}/a/b/registry.db", create=True).collections() == ()
+
+
+def test_creating_below_a_file_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RegistryUnavailableError, match=r"cannot be created"):
+        connect(f"sqlite:///{tmp_path}/file/registry.db", create=True)
+
+
+def test_creating_what_exists_keeps_it(registry: Registry) -> None:
+    create(registry)
+    again = connect(registry.url, create=True)
+    assert [record.name for record in again.collections()] == ["made/a"]
+
+
+def create_and_count(*urls: str) -> list[int]:
+    return [len(connect(url, create=True).collections()) for url in urls]
+
+
+@pytest.mark.parametrize("at_once", [in_threads, in_processes])
+def test_a_registry_may_be_created_by_several_at_once(tmp_path: Path, at_once: Callable[..., list[list[int]]]) -> None:
+    paths = [tmp_path / f"{number}.db" for number in range(10)]
+    urls = [f"sqlite:///{path}" for path in paths]
+    assert at_once(create_and_count, [urls] * 3) == [[0] * 10] * 3
+    assert {journal_of(path) for path in paths} == {"wal"}
+
+
+def test_threads_may_create_several_registries_at_once(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(8)]
+    assert in_threads(create_and_count, [(url,) for url in urls]) == [[0]] * 8
+
+
+def test_the_write_ahead_log_is_set_once_and_for_all(registry: Registry, tmp_path: Path) -> None:
+    assert journal_of(tmp_path / "registry.db") == "wal"
+
+
+def test_an_empty_file_becomes_a_registry_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "registry.db"
+    path.touch()  # what a creator leaves that dies early
+    assert connect(f"sqlite:///{path}", create=True).collections() == ()
+    assert journal_of(path) == "wal"
+
+
+def test_another_journal_can_be_asked_for_by_the_url(tmp_path: Path) -> None:
+    path = tmp_path / "registry.db"
+    registry = connect(f"sqlite:///{path}?journal=delete", create=True)
+    create(registry)
+    assert journal_of(path) == "delete"
+    assert [file.name for file in tmp_path.iterdir()] == ["registry.db"]
+    assert [record.name for record in connect(f"sqlite:///{path}?journal=delete").collections()] == ["made/a"]
+
+
+# What is not a registry
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_file_that_is_no_database_is_unavailable_and_left_alone(tmp_path: Path, create: bool) -> None:
+    path = tmp_path / "registry.db"
+    path.write_bytes(b"netCDF, perhaps" * 100)
+    with pytest.raises(RegistryUnavailableError, match=rf"sqlite:///{path} cannot be used: file is not a database"):
+        connect(f"sqlite:///{path}", create=create)
+    assert path.read_bytes() == b"netCDF, perhaps" * 100
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_directory_is_unavailable(tmp_path: Path, create: bool) -> None:
+    with pytest.raises(RegistryUnavailableError, match=str(tmp_path)):
+        connect(f"sqlite:///{tmp_path}", create=create)
+
+
+def test_a_database_of_something_else_is_no_registry_until_one_is_created_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    run_sql(path, "CREATE TABLE measurement (value REAL)")
+    with pytest.raises(RegistryUnavailableError, match=r"has no registry; create it with .*create=True"):
+        connect(f"sqlite:///{path}")
+    assert run_sql(path, "SELECT name FROM sqlite_master") == [("measurement",)]
+    assert connect(f"sqlite:///{path}", create=True).collections() == ()
+    assert run_sql(path, "SELECT * FROM measurement") == []
+
+
+# Revisions
+
+
+@pytest.mark.parametrize("revision", ["0000", "9999"])
+def test_a_registry_of_another_revision_is_refused_with_both_remedies(
+    registry: Registry, sql: Sql, revision: str
+) -> None:
+    sql("UPDATE alembic_version SET version_num = ?", revision)
+    with pytest.raises(RegistryRevisionError, match=rf"{revision} .*0001.*create=True.*upgrade intake-zcollection"):
+        connect(registry.url)
+
+
+def test_a_newer_registry_is_not_downgraded(registry: Registry, sql: Sql) -> None:
+    sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(RegistryRevisionError, match="9999"):
+        connect(registry.url, create=True)
+    assert sql("SELECT * FROM alembic_version") == [("9999",)]
+
+
+def test_nothing_is_written_to_a_registry_that_was_upgraded_meanwhile(
+    registry: Registry, sql: Sql, visible: Callable[[], object]
+) -> None:
+    collection = create(registry)
+    before = visible()
+    writes = fragment(2022, 1)
+    with registry.begin() as transaction:
+        transaction.stage(collection, [(writes.slot, writes.uid)])
+        sql("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(RegistryRevisionError, match="9999"):
+            transaction.commit([change(collection, writes)])
+    assert visible() == before
+    assert sql('SELECT state FROM "transaction"') == [("aborted",)]
+
+
+def test_nothing_is_begun_or_created_in_a_registry_that_was_upgraded_meanwhile(registry: Registry, sql: Sql) -> None:
+    sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(RegistryRevisionError), registry.begin():
+        pass
+    with pytest.raises(RegistryRevisionError), registry.create_collection(make_definition()):
+        pass
+    assert sql('SELECT * FROM "transaction"') == sql("SELECT * FROM collection") == []
+
+
+# Connections
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as Python can, which shows what is not safe between them."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def test_connections_are_durable_check_foreign_keys_and_wait_for_locks(registry: Registry) -> None:
+    with reading(parse_url(registry.url)) as connection:
+        pragmas = ("synchronous", "foreign_keys", "busy_timeout")
+        values = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in pragmas]
+    assert values == [2, 1, 60_000]
+
+
+def test_a_writer_takes_its_lock_at_the_beginning_and_a_reader_none(registry: Registry, tmp_path: Path) -> None:
+    url = parse_url(registry.url)
+    with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None, timeout=0)) as impatient:
+        with writing(url), pytest.raises(sqlite3.OperationalError, match="locked"):
+            impatient.execute("BEGIN IMMEDIATE")
+        with reading(url) as connection:
+            connection.execute(sa.text("SELECT * FROM collection"))
+            impatient.execute("BEGIN IMMEDIATE")
+
+
+@pytest.fixture
+def closed_directory() -> Iterator[Path]:
+    """A directory that everybody may read; unlike pytest's, all directories above it, too."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+        Path(name).chmod(0o755)
+
+
+def names_read_as_nobody(url: str) -> list[str]:
+    if os.geteuid() == 0:  # who may write whatever the modes say
+        os.setgid(65534)
+        os.setuid(65534)
+    return [record.name for record in connect(url).collections()]
+
+
+@pytest.mark.parametrize("in_use", [True, False])
+@pytest.mark.parametrize("options", ["", "?journal=delete"])
+def test_who_may_not_write_the_directory_reads_all_the_same(closed_directory: Path, options: str, in_use: bool) -> None:
+    url = f"sqlite:///{closed_directory}/registry.db{options}"
+    with connect(url, create=True) as registry:
+        create(registry)
+        if not in_use:
+            registry.close()
+        for file in closed_directory.iterdir():
+            file.chmod(0o444)
+        closed_directory.chmod(0o555)
+        assert in_processes(names_read_as_nobody, [(url,)]) == [["made/a"]]
+
+
+def test_threads_share_one_engine_from_the_beginning(registry: Registry, switching: None) -> None:
+    for _ in range(50):
+        registry.close()
+        engines = in_threads(engine_of, [(parse_url(registry.url),)] * 8)
+        assert len(set(map(id, engines))) == 1
+
+
+def test_a_closed_registry_opens_again(registry: Registry) -> None:
+    create(registry)
+    registry.close()
+    with registry:
+        assert len(registry.collections()) == 1
+    assert len(registry.collections()) == 1
+
+
+def test_a_registry_in_use_can_be_pickled_and_used_by_another_process(registry: Registry) -> None:
+    create(registry)
+    assert in_processes(Registry.collections, [(registry,)]) == [registry.collections()]
+
+
+# What is shown
+
+
+def test_repr_is_the_address(registry: Registry, tmp_path: Path) -> None:
+    assert repr(registry) == f"<Registry sqlite:///{tmp_path}/registry.db>"
+
+
+def test_notebooks_show_the_collections_and_no_foreign_markup(registry: Registry) -> None:
+    create(registry, description="<script>sea & ice</script>", location="/data/<b>")
+    html = registry._repr_html_()
+    assert "<td>made/a</td><td>0</td><td>/data/&lt;b&gt;</td>" in html
+    assert "&lt;script&gt;sea &amp; ice&lt;/script&gt;" in html
+    assert registry.url in html
+
+
+def test_the_package_exports_what_it_lists() -> None:
+    assert all(hasattr(registry_package, name) for name in registry_package.__all__)

@@ -34,7 +34,7 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
     collection
         The full name, ``namespace/name``.
     version
-        The version's number; None is the newest.
+        The version's number, or its text, which templates make; None or "" is the newest.
     filters, where, variables, chunks
         As in :meth:`intake_zcollection.Collection.load`.
     storage_options
@@ -54,7 +54,7 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
         self,
         registry: str,
         collection: str,
-        version: int | None = None,
+        version: int | str | None = None,
         filters: str | None = None,
         where: Mapping[str, Any] | None = None,
         variables: Iterable[str] | None = None,
@@ -65,7 +65,7 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
         super().__init__(storage_options=dict(storage_options or {}), metadata=dict(metadata or {}))
         self._registry = registry
         self._collection = collection
-        self._version = int(version) if version is not None else None  # a template makes text of it
+        self._version = None if version in (None, "") else int(version)
         self._selection = {"filters": filters or None, "where": where, "variables": variables, "chunks": chunks}
         self._partitions: tuple[PartitionKey, ...] = ()
 

@@ -4,6 +4,7 @@
 leaves here as an error of ours.
 """
 
+import atexit
 import datetime as dt
 import os
 import sqlite3
@@ -108,6 +109,14 @@ def engine_of(url: URL) -> sa.Engine:
             _engines[key] = _create_sqlite_engine(url) if url.get_backend_name() == "sqlite" else sa.create_engine(url)
             sa.event.listen(_engines[key], "begin", _begin)
         return _engines[key]
+
+
+@atexit.register
+def _dispose_all() -> None:
+    with _engines_lock:
+        for (_, process), engine in _engines.items():
+            if process == os.getpid():  # a forked child leaves its parent's connections alone
+                engine.dispose()
 
 
 def dispose(url: URL) -> None:

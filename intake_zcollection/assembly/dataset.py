@@ -64,7 +64,7 @@ def build_dataset(
         target = coordinates if variable.is_coordinate else data
         target[variable.name] = xr.Variable(variable.dims, array, dict(variable.attrs), _encoding(variable))
     indexes = {
-        name: LazyIndex(name, variable, f"{tables[schema.variables[name].is_immutable].token}-{name}")
+        name: LazyIndex.from_lazy(name, variable, f"{tables[schema.variables[name].is_immutable].token}-{name}")
         for name, variable in coordinates.items()
         if variable.dims == (name,)
     }

@@ -120,7 +120,8 @@ def _period(bound: Bound, axis: str) -> tuple[int | None, int | None]:
             start = _parse_date(bound, axis)
             if np.datetime_data(start.dtype)[0] == "ns":
                 return (_nanoseconds(start, axis),) * 2
-            return _nanoseconds(start, axis), _nanoseconds(start + 1, axis) - 1
+            unit: Any = np.datetime_data(start.dtype)[0]
+            return _nanoseconds(start, axis), _nanoseconds(start + np.timedelta64(1, unit), axis) - 1
     raise InvalidInputError(f"the bound {bound!r} on {axis} is neither a date nor an integer of 64 bits")
 
 
@@ -145,6 +146,8 @@ def _nanoseconds(date: np.datetime64, axis: str) -> int:
 
 def _select_variables(schema: Schema, snapshot: Snapshot, variables: Iterable[str] | None) -> list[str]:
     """Return the names to load: those asked for and the axis; immutable ones once they have been stored."""
+    if isinstance(variables, str):
+        variables = [variables]
     wanted = list(schema.variables) if variables is None else list(variables)
     for name in wanted:
         if name not in schema.variables:

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -183,23 +183,28 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
     return True
 
 
+_barrier: Any = None
+
+
+def meet() -> None:
+    """Wait for all who were called by :func:`in_threads` or :func:`in_processes` together."""
+    _barrier.wait(timeout=60)
+
+
 def in_threads(function: Callable[..., T], arguments: Iterable[tuple[Any, ...]]) -> list[T]:
     """Call a function in one thread per tuple of arguments, all at once."""
     calls = list(arguments)
-    barrier = threading.Barrier(len(calls))
+    _keep(threading.Barrier(len(calls)))
     with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result() for future in [pool.submit(_together, barrier, function, call) for call in calls]]
+        return _results([pool.submit(_together, function, call) for call in calls])
 
 
-def in_processes(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
+def in_processes(function: Callable[..., T], arguments: Iterable[tuple[Any, ...]]) -> list[T]:
     """Call a function in one process per tuple of arguments, all at once."""
-    barrier = _processes.Barrier(len(arguments))
-    with ProcessPoolExecutor(len(arguments), _processes, _keep, (barrier,)) as pool:
-        futures = [pool.submit(_together, None, function, call) for call in arguments]
-        return [future.result() for future in futures]
-
-
-_barrier: Any = None
+    calls = list(arguments)
+    barrier = _processes.Barrier(len(calls))
+    with ProcessPoolExecutor(len(calls), _processes, _keep, (barrier,)) as pool:
+        return _results([pool.submit(_together, function, call) for call in calls])
 
 
 def _keep(barrier: Any) -> None:
@@ -207,6 +212,17 @@ def _keep(barrier: Any) -> None:
     _barrier = barrier
 
 
-def _together(barrier: Any, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    (barrier or _barrier).wait(timeout=60)
-    return function(*arguments)
+def _together(function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    meet()
+    try:
+        return function(*arguments)
+    except BaseException:
+        _barrier.abort()  # or the others would wait for this one
+        raise
+
+
+def _results(futures: Sequence[Future[T]]) -> list[T]:
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+        raise error  # the one that made the others stop comes first
+    return [future.result() for future in futures]

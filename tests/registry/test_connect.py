@@ -7,7 +7,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,18 @@ from registry import (
 )
 from registry.engine import engine_of, parse_url, reading, writing
 
-from .conftest import Sql, change, create, fragment, in_processes, in_threads, make_definition, run_sql
+from .conftest import (
+    Sql,
+    change,
+    create,
+    eventually,
+    fragment,
+    in_processes,
+    in_threads,
+    make_definition,
+    meet,
+    run_sql,
+)
 
 
 def journal_of(path: Path) -> str:
@@ -160,15 +172,30 @@ def test_creating_what_exists_keeps_it(registry: Registry) -> None:
 
 
 def create_and_count(*urls: str) -> list[int]:
-    return [len(connect(url, create=True).collections()) for url in urls]
+    counts = []
+    for url in urls:
+        meet()
+        counts.append(len(connect(url, create=True).collections()))
+    return counts
 
 
 @pytest.mark.parametrize("at_once", [in_threads, in_processes])
 def test_a_registry_may_be_created_by_several_at_once(tmp_path: Path, at_once: Callable[..., list[list[int]]]) -> None:
-    paths = [tmp_path / f"{number}.db" for number in range(10)]
+    paths = [tmp_path / f"{number}.db" for number in range(15)]
     urls = [f"sqlite:///{path}" for path in paths]
-    assert at_once(create_and_count, [urls] * 3) == [[0] * 10] * 3
+    assert at_once(create_and_count, [urls] * 3) == [[0] * 15] * 3
     assert {journal_of(path) for path in paths} == {"wal"}
+
+
+def test_creating_waits_for_somebody_who_is_at_it(tmp_path: Path) -> None:
+    path = tmp_path / "registry.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN IMMEDIATE")
+        creating = pool.submit(connect, f"sqlite:///{path}", create=True)
+        assert not eventually(creating.done, seconds=0.3)
+        other.execute("COMMIT")
+        assert creating.result().collections() == ()
+    assert journal_of(path) == "wal"
 
 
 def test_threads_may_create_several_registries_at_once(tmp_path: Path) -> None:
@@ -297,32 +324,63 @@ def test_a_writer_takes_its_lock_at_the_beginning_and_a_reader_none(registry: Re
 
 
 @pytest.fixture
-def closed_directory() -> Iterator[Path]:
+def open_directory() -> Iterator[Path]:
     """A directory that everybody may read; unlike pytest's, all directories above it, too."""
     with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
         Path(name).chmod(0o755)
+        yield Path(name)
 
 
-def names_read_as_nobody(url: str) -> list[str]:
-    if os.geteuid() == 0:  # who may write whatever the modes say
-        os.setgid(65534)
-        os.setuid(65534)
-    return [record.name for record in connect(url).collections()]
+@contextmanager
+def only_reading(directory: Path) -> Iterator[None]:
+    """This process may not write the directory; root, who may whatever the modes say, becomes nobody."""
+    modes = {path: path.stat().st_mode for path in (*directory.iterdir(), directory)}
+    for path, mode in modes.items():
+        path.chmod(mode & 0o555)
+    root = os.geteuid() == 0
+    if root:
+        os.setresuid(65534, 65534, 0)
+    yield
+    if root:
+        os.setresuid(0, 0, 0)
+    for path, mode in modes.items():
+        path.chmod(mode)
+
+
+def names_read(directory: Path, url: str) -> list[str]:
+    with only_reading(directory):
+        return [record.name for record in connect(url).collections()]
 
 
 @pytest.mark.parametrize("in_use", [True, False])
 @pytest.mark.parametrize("options", ["", "?journal=delete"])
-def test_who_may_not_write_the_directory_reads_all_the_same(closed_directory: Path, options: str, in_use: bool) -> None:
-    url = f"sqlite:///{closed_directory}/registry.db{options}"
+def test_who_may_not_write_the_directory_reads_all_the_same(open_directory: Path, options: str, in_use: bool) -> None:
+    url = f"sqlite:///{open_directory}/registry.db{options}"
     with connect(url, create=True) as registry:
         create(registry)
         if not in_use:
             registry.close()
-        for file in closed_directory.iterdir():
-            file.chmod(0o444)
-        closed_directory.chmod(0o555)
-        assert in_processes(names_read_as_nobody, [(url,)]) == [["made/a"]]
+        assert in_processes(names_read, [(open_directory, url)]) == [["made/a"]]
+
+
+def write_during_a_read(directory: Path, url: str) -> str:
+    path = directory / "registry.db"
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as writer:
+        writer.execute("SELECT * FROM collection")
+        with only_reading(directory):
+            snapshot = reading(parse_url(url))
+            snapshot.__enter__().execute(sa.text("SELECT * FROM collection"))
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            writer.execute("UPDATE collection SET name = 'z'")
+        snapshot.__exit__(None, None, None)
+        return str(caught.value)
+
+
+def test_without_a_write_ahead_log_who_only_reads_holds_writers_off_too(open_directory: Path) -> None:
+    url = f"sqlite:///{open_directory}/registry.db?journal=delete"
+    with connect(url, create=True) as registry:
+        create(registry)
+    assert in_processes(write_during_a_read, [(open_directory, url)]) == ["database is locked"]
 
 
 def test_threads_share_one_engine_from_the_beginning(registry: Registry, switching: None) -> None:

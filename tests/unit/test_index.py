@@ -450,6 +450,11 @@ def test_interp(dataset: xr.Dataset) -> None:
         pytest.param(lambda array: array.drop_sel(time="2022-02-01"), id="drop_sel"),
         pytest.param(lambda array: array.weighted(np.cos(np.deg2rad(array.lat))).mean(("lat", "lon")), id="weighted"),
         pytest.param(lambda array: array.stack(place=("lat", "lon")).unstack("place"), id="stack"),
+        pytest.param(lambda array: array.reindex(lat=[10.0, 5.0, 0.0]), id="reindex latitudes"),
+        pytest.param(
+            lambda array: array.reindex(time=pd.date_range("2021-12-30", "2022-01-05")), id="reindex to other times"
+        ),
+        pytest.param(lambda array: array.reindex_like(GRID.isel(time=slice(5, 9))), id="reindex_like"),
     ],
 )
 def test_it_computes_as_xarrays_own_index_does(
@@ -615,26 +620,3 @@ def test_to_zarr_and_back(dataset: xr.Dataset, tmp_path: Path, rows: slice) -> N
 
 def test_to_dataframe(dataset: xr.Dataset) -> None:
     pd.testing.assert_frame_equal(dataset[["count"]].to_dataframe(), GRID[["count"]].to_dataframe())
-
-
-REINDEXINGS = [
-    pytest.param(lambda array: array.reindex(lat=[10.0, 5.0, 0.0]), id="latitudes"),
-    pytest.param(lambda array: array.reindex(time=pd.date_range("2021-12-30", "2022-01-05")), id="other times"),
-    pytest.param(lambda array: array.reindex_like(GRID.isel(time=slice(5, 9))), id="like another"),
-]
-
-
-@pytest.mark.parametrize("reindex", REINDEXINGS)
-def test_reindexing_to_plain_labels_raises_since_xarray_aligns_only_indexes_of_one_class(
-    dataset: xr.Dataset, reindex: Callable[[xr.DataArray], xr.DataArray]
-) -> None:
-    with pytest.raises(xr.AlignmentError, match="conflicting indexes"):
-        reindex(dataset.ice)
-
-
-@pytest.mark.parametrize("reindex", REINDEXINGS)
-def test_with_xarrays_own_index_instead_it_reindexes_to_plain_labels(
-    dataset: xr.Dataset, reindex: Callable[[xr.DataArray], xr.DataArray]
-) -> None:
-    plain = dataset.drop_indexes(["time", "lat", "lon"]).set_xindex("time").set_xindex("lat").set_xindex("lon")
-    xr.testing.assert_allclose(reindex(plain.ice).compute(), reindex(GRID.ice))

@@ -24,6 +24,8 @@ DURATION_UNITS = {
 
 _EXACT_UNITS = ("nanoseconds since 1970-01-01", "nanoseconds")
 
+_LAST = np.iinfo(np.int64).max
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -59,9 +61,9 @@ def encode(variable: SchemaVariable, values: Values) -> Values:
     values = np.asarray(values)
     match variable.dtype.kind:
         case "M":
-            return _encode_time(variable, _to_nanoseconds(variable, values))
+            return _encode_time(variable, to_nanoseconds(variable, values))
         case "m":
-            return _encode_duration(variable, _to_nanoseconds(variable, values))
+            return _encode_duration(variable, to_nanoseconds(variable, values))
     return _encode_number(variable, values)
 
 
@@ -114,11 +116,20 @@ def _refuse_inexact(variable: SchemaVariable, inexact: Mask, values: Values) -> 
 # Times and durations
 
 
-def _to_nanoseconds(variable: SchemaVariable, values: Values) -> Values:
-    exact = values.astype(variable.dtype)
-    changed = (exact.astype(values.dtype) != values) & ~np.isnat(values)
-    _refuse(variable, changed, values, "are outside of what nanoseconds can count, 292 years from 0", "drop them")
-    return exact
+def to_nanoseconds(variable: SchemaVariable, values: Values) -> Values:
+    """Return times or durations in nanoseconds; raises InvalidInputError for those that these cannot count."""
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    # Asked before the conversion: numpy wraps around what overflows in it, and from 2.5 on raises.
+    last = np.array([_LAST], variable.dtype).astype(values.dtype).view(np.int64)[0]
+    counts = np.where(np.isnat(values), 0, values.view(np.int64))
+    _refuse(
+        variable,
+        np.abs(counts) > last,
+        values,
+        "are outside of what nanoseconds can count, 292 years from 0",
+        "drop them",
+    )
+    return values.astype(variable.dtype)
 
 
 def _encode_time(variable: SchemaVariable, values: Values) -> Values:
@@ -241,7 +252,8 @@ def _check_numbers(variable: SchemaVariable, stored: Values, missing: Mask, valu
         close = np.abs(back - values) <= half + 4 * np.finfo(back.dtype).eps * np.abs(values)
         same = close | (back == values)
     elif back.dtype.kind == "f" and values.dtype.kind in "iu":
-        same = back.astype(values.dtype) == values  # as integers: a float has no room for all of them
+        # As integers, since a float has no room for all of them, and below the first that is none.
+        same = (back.astype(values.dtype) == values) & (back < float(np.iinfo(values.dtype).max) + 1)
     else:
         same = back == values
     if stored.dtype.kind in "iu" and values.dtype.kind == "f":

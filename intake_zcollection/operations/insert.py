@@ -24,7 +24,7 @@ from registry import (
 )
 
 from .. import execution
-from ..encoding import decode, encode, stored_dtype
+from ..encoding import decode, encode, stored_dtype, to_nanoseconds
 from ..errors import AlreadyExistsError, InvalidInputError
 from ..execution import Arrays
 from ..partitioning import PartitionRows, partitioning_from_json, split_rows
@@ -124,7 +124,7 @@ def _axis_values(schema: Schema, data: xr.Dataset) -> npt.NDArray[np.int64]:
             )
     if values.dtype.kind == "u" and values.max() > np.iinfo(np.int64).max:
         raise InvalidInputError(f"the axis {schema.axis} reaches {values.max()}, and the registry counts to 2**63 - 1")
-    return values.astype(variable.dtype).astype(np.int64)
+    return (to_nanoseconds(variable, values) if values.dtype.kind == "M" else values).astype(np.int64)
 
 
 def _check_vacant(collection: CollectionRecord, present: Sequence[PartitionRecord]) -> None:

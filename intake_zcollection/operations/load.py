@@ -129,7 +129,7 @@ def _parse_date(text: str, axis: str) -> np.datetime64:
     try:
         parsed = np.datetime64(text)
     except ValueError:
-        parsed = np.datetime64("NaT")
+        parsed = np.datetime64("NaT", "ns")
     if np.isnat(parsed):
         raise InvalidInputError(
             f"the bound {text!r} on {axis} is not a date; write 2022, 2022-03, 2022-03-31 or 2022-03-31T12:00"
@@ -138,7 +138,10 @@ def _parse_date(text: str, axis: str) -> np.datetime64:
 
 
 def _nanoseconds(date: np.datetime64, axis: str) -> int:
-    exact = date.astype(_NS)
+    try:
+        exact = date.astype(_NS)
+    except OverflowError:  # from numpy 2.5 on; before, it wraps around
+        exact = np.datetime64("NaT", "ns")
     if exact.astype(date.dtype) != date:
         raise InvalidInputError(f"the bound {date} on {axis} is outside of what nanoseconds can count, 1678 to 2262")
     return int(exact.astype(np.int64))

@@ -218,7 +218,7 @@ def test_what_is_not_a_dataset_is_refused(shared: izc.Collection, data: Any) -> 
 
 @backed
 def test_a_missing_time_is_refused_with_its_row(shared: izc.Collection, chunks: Mapping[str, int] | None) -> None:
-    data = with_value("time", np.datetime64("NaT"))(april()).chunk(chunks or {})
+    data = with_value("time", np.datetime64("NaT", "ns"))(april()).chunk(chunks or {})
     assert_insert_refused(shared, data if chunks else data.compute(), "axis time", "NaT in row 2", "1 of 30 rows")
 
 
@@ -228,7 +228,7 @@ def test_a_missing_date_of_partitioning_is_refused_with_its_row(
 ) -> None:
     data = make_profile(day=along_time(np.arange("2022-03-01", "2022-03-05", dtype="M8[D]").astype("M8[ns]")))
     collection = make_collection(data, partitioning=izc.Date("day", "M"))
-    bad = with_value("day", np.datetime64("NaT"))(data)
+    bad = with_value("day", np.datetime64("NaT", "ns"))(data)
     assert_insert_refused(collection, bad if chunks is None else bad.chunk(chunks), "variable day", "row 2 is NaT")
 
 

@@ -350,7 +350,7 @@ def test_a_snapshot_is_of_one_version_while_others_commit(registry: Registry, co
 
     def replace_all() -> bool:
         try:
-            for _ in range(30):
+            for _ in range(20):
                 write(registry, collection, *(fragment(*key) for key in keys), fragment(layer=-1))
         finally:
             done.set()

@@ -512,6 +512,8 @@ def test_durations_that_nanoseconds_cannot_count_are_refused(encoding: dict[str,
         ({"units": "seconds since 2000-01-01", "dtype": "int32"}, "2068-12-31"),
         ({"dtype": "int32"}, "2022-01-01"),
         ({"units": "days since 1950-01-01", "dtype": "int32", "_FillValue": 10}, "1950-01-11"),
+        ({"units": "nanoseconds since 2200-01-01"}, "1700-01-01"),
+        ({"units": "nanoseconds since 1700-01-01"}, "2200-01-01"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

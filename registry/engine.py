@@ -137,7 +137,7 @@ def create_sqlite_file(url: URL) -> None:
     with _driver_errors(url):
         connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT_MS / 1000)
         try:
-            (mode,) = connection.execute(f"PRAGMA journal_mode={'delete' if journal == 'delete' else 'wal'}").fetchone()
+            mode = _set_journal(connection, str(journal))
         finally:
             connection.close()
     if mode != journal:
@@ -147,14 +147,32 @@ def create_sqlite_file(url: URL) -> None:
         )
 
 
+def _set_journal(connection: sqlite3.Connection, journal: str) -> str:
+    """Set the journal mode of a new file, and return the one it got."""
+    while True:
+        connection.execute("BEGIN IMMEDIATE")  # waits for whoever is at it, which the change of mode does not
+        connection.execute("COMMIT")
+        try:
+            (mode,) = connection.execute(f"PRAGMA journal_mode={journal}").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                continue  # another one came in between
+            raise
+        return str(mode)
+
+
 def _create_sqlite_engine(url: URL) -> sa.Engine:
     path = Path(str(url.database))
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(_sqlite_uri(path), uri=True, isolation_level=None, check_same_thread=False)
-        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
+        try:
+            connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     # Who may only read opens the file anew each time: what it may assume of it changes with the writers.
@@ -189,10 +207,19 @@ def _sqlite_uri(path: Path) -> str:
     """Return the file's address for SQLite; a URL alone never creates a file."""
     if os.access(path.parent, os.W_OK):
         return f"{path.as_uri()}?mode=rw"
-    # In a directory that may not be written, a write-ahead log can be read, but not made. Where there is none, no
-    # writer has the file open: then it may be read without one.
+    # In a directory that may not be written, a write-ahead log can be read, but not made. Where a file that has one
+    # is without, no writer has it open: then it may be read as it is.
     log = path.with_name(f"{path.name}-wal")
-    return f"{path.as_uri()}?mode=ro" if log.exists() else f"{path.as_uri()}?mode=ro&immutable=1"
+    logged = _header(path)[18:19] == b"\x02"  # https://www.sqlite.org/fileformat.html#1.3
+    return f"{path.as_uri()}?mode=ro{'&immutable=1' if logged and not log.exists() else ''}"
+
+
+def _header(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(20)
+    except OSError:  # SQLite will say what is wrong with it
+        return b""
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -172,7 +172,7 @@ def test_a_version_is_an_integer_where_one_is_needed(registry: Registry, collect
     assert "ab"[version] == "b"
 
 
-@pytest.mark.parametrize("version", [-1, 2, 2**40])
+@pytest.mark.parametrize("version", [-1, 2, 2**40, 2**70])
 def test_a_version_that_does_not_exist_is_answered_with_those_that_do(
     registry: Registry, collection: CollectionRecord, version: int
 ) -> None:
@@ -181,6 +181,19 @@ def test_a_version_that_does_not_exist_is_answered_with_those_that_do(
         registry.resolve("made/a", version=version)
     with pytest.raises(NotFoundError, match=rf"no version {version}"):
         registry.partitions("made/a", version=version)
+
+
+def test_a_version_may_be_given_by_its_record(registry: Registry, collection: CollectionRecord) -> None:
+    first, second = (write(registry, collection, fragment(2022, month)) for month in (1, 2))
+    assert list(live_uids(registry, version=first)) == [(2022, 1)]
+    assert registry.resolve("made/a", version=second).version == 2
+
+
+@pytest.mark.parametrize("version", [True, "1", 1.0])
+def test_what_is_no_version_is_refused(registry: Registry, collection: CollectionRecord, version: Any) -> None:
+    write(registry, collection, fragment(2022, 1))
+    with pytest.raises(InvalidInputError, match=f"version={version!r}"):
+        registry.resolve("made/a", version=version)
 
 
 def test_an_expired_version_says_when_and_the_others_are_still_read(

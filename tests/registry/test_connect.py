@@ -235,6 +235,17 @@ def test_a_file_that_is_no_database_is_unavailable_and_left_alone(tmp_path: Path
     assert path.read_bytes() == b"netCDF, perhaps" * 100
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells open files by Linux's /proc")
+def test_a_file_that_is_no_database_is_closed_again(tmp_path: Path) -> None:
+    path = tmp_path / "registry.db"
+    path.write_bytes(b"netCDF, perhaps" * 100)
+    with pytest.raises(RegistryUnavailableError) as caught:
+        connect(f"sqlite:///{path}")
+    opened = [file.readlink() for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+    assert path not in opened
+    del caught  # until here it would have kept a forgotten connection open
+
+
 @pytest.mark.parametrize("create", [False, True])
 def test_a_directory_is_unavailable(tmp_path: Path, create: bool) -> None:
     with pytest.raises(RegistryUnavailableError, match=str(tmp_path)):

@@ -15,6 +15,7 @@ from registry import (
     IMMUTABLE_SLOT,
     CollectionRecord,
     ConflictError,
+    InvalidInputError,
     KeyValues,
     Registry,
     RegistryUnavailableError,
@@ -375,8 +376,17 @@ def test_two_changes_to_one_collection_in_one_commit_are_refused_by_its_name(
     registry: Registry, collection: CollectionRecord, visible: Visible
 ) -> None:
     before = visible()
-    with pytest.raises(ZCollectionError, match="made/a"):
+    with pytest.raises(InvalidInputError, match="made/a"):
         commit(registry, change(collection, fragment(2022, 1)), change(collection, fragment(2022, 2)))
+    assert visible() == before
+
+
+def test_a_partition_written_twice_in_one_commit_is_refused_by_its_key(
+    registry: Registry, collection: CollectionRecord, visible: Visible
+) -> None:
+    before = visible()
+    with pytest.raises(InvalidInputError, match=r"year=2022/month=01"):  # no conflict: repeating it would not help
+        write(registry, collection, fragment(2022, 1), fragment(2022, 1))
     assert visible() == before
 
 

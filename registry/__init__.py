@@ -40,9 +40,10 @@ from .records import (
     Written,
     version_number,
 )
-from .transaction import Transaction
+from .transaction import COMMITTED_AFTER_ALL, Transaction
 
 __all__ = [
+    "COMMITTED_AFTER_ALL",
     "IMMUTABLE_SLOT",
     "KEY_LIMITS",
     "AlreadyExistsError",

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from . import queries, tables
 from .engine import create_sqlite_file, database_clock, dispose, hide_password, parse_url, reading, writing
-from .errors import AlreadyExistsError, NotFoundError, RegistryUnavailableError, VersionExpiredError
+from .errors import AlreadyExistsError, InvalidInputError, NotFoundError, RegistryUnavailableError, VersionExpiredError
 from .keys import MAX_KEYS, KeyValues
 from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
 from .predicate import parse_predicate
@@ -26,6 +26,7 @@ from .records import (
     Snapshot,
     Version,
     parse_name,
+    version_number,
 )
 from .transaction import Transaction, default_author, inserted_id
 
@@ -132,7 +133,7 @@ class Registry:
         self,
         name: str,
         *,
-        version: int | None = None,
+        version: int | Version | None = None,
         filters: Filters | None = None,
         axis_range: tuple[int | None, int | None] = (None, None),
         keys: Collection[KeyValues] | None = None,
@@ -184,7 +185,7 @@ class Registry:
         )
 
     def partitions(
-        self, name: str, *, filters: Filters | None = None, version: int | None = None
+        self, name: str, *, filters: Filters | None = None, version: int | Version | None = None
     ) -> tuple[PartitionRecord, ...]:
         """Return the partitions of a version, in the order of their keys; raises as :meth:`resolve`."""
         return self.resolve(name, version=version, filters=filters).partitions
@@ -229,6 +230,8 @@ class Registry:
         lease: dt.timedelta = LEASE,
     ) -> Transaction:
         """Return a transaction, to be entered by ``with``; ``reads`` are pinned while it is open."""
+        if not isinstance(message, str):
+            raise InvalidInputError(f"message={message!r} is not text")
         return Transaction(self._url, reads, message=message, author=author or default_author(), lease=lease)
 
     def _collection(self, connection: sa.Connection, name: str) -> CollectionRecord:
@@ -253,20 +256,21 @@ class Registry:
         return f"<p>Registry <code>{html.escape(self.url)}</code></p><table>{head}{rows}</table>"
 
 
-def _check_version(connection: sa.Connection, collection: CollectionRecord, version: int | None) -> int:
+def _check_version(connection: sa.Connection, collection: CollectionRecord, version: int | Version | None) -> int:
     if version is None:
         return collection.head_version
-    table = tables.version
-    row = connection.execute(
-        sa.select(table.c.expired_at).where(table.c.collection_id == collection.id, table.c.version == version)
-    ).one_or_none()
-    if row is None:
+    number = version_number(version)
+    if not 0 <= number <= collection.head_version:
         raise NotFoundError(
-            f"collection {collection.name} has no version {version}: it has versions 0 to {collection.head_version}"
+            f"collection {collection.name} has no version {number}: it has versions 0 to {collection.head_version}"
         )
-    if row.expired_at is not None:
-        raise VersionExpiredError(f"version {version} of collection {collection.name} expired at {row.expired_at}")
-    return version
+    table = tables.version
+    expired_at = connection.execute(
+        sa.select(table.c.expired_at).where(table.c.collection_id == collection.id, table.c.version == number)
+    ).scalar_one()
+    if expired_at is not None:
+        raise VersionExpiredError(f"version {number} of collection {collection.name} expired at {expired_at}")
+    return number
 
 
 def _check_free(connection: sa.Connection, definition: CollectionDefinition) -> None:

@@ -10,6 +10,7 @@ import datetime as dt
 import getpass
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +33,9 @@ from .migrations import check_revision
 from .records import IMMUTABLE_LAYER, ROWS_LAYER, Change, CollectionRecord, Slot, Version
 
 _KEY_NAMES = [f"k{i}" for i in range(6)]
+
+
+COMMITTED_AFTER_ALL = "the connection to the registry was lost, but the write was committed: do not repeat it"
 
 
 class Transaction:
@@ -92,8 +96,8 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._stopped.is_set():
-            self.abort()
+        if not self._stopped.is_set() and not self.abort() and error is not None:
+            error.add_note(COMMITTED_AFTER_ALL)
 
     def stage(self, collection: CollectionRecord, intents: Iterable[tuple[Slot, str]]) -> None:
         """Record what is about to be written, slot and fragment uid, before any of it is.
@@ -125,10 +129,7 @@ class Transaction:
         RegistryUnavailableError
             The database is out of reach; nothing was committed.
         """
-        names = [change.collection.name for change in changes]
-        for name in names:
-            if names.count(name) > 1:
-                raise InvalidInputError(f"collection {name} is changed twice in one commit; make one change of it")
+        _check_changes(changes)
         try:
             versions = self._commit(changes)
         except RegistryUnavailableError:
@@ -139,11 +140,13 @@ class Transaction:
         self._stopped.set()
         return versions
 
-    def abort(self) -> None:
-        """Fence this transaction: after this it can never commit, and what it staged may be deleted."""
+    def abort(self) -> bool:
+        """Fence this transaction: after this it can never commit, and what it staged may be deleted.
+
+        Return whether that is so; False if it was committed after all, which a lost connection can hide.
+        """
         self._stopped.set()
-        if self._settle():
-            raise TransactionClosedError(f"transaction {self.uid} was committed and cannot be aborted")
+        return not self._settle()
 
     def _commit(self, changes: Sequence[Change]) -> tuple[Version, ...]:
         with writing(self._url) as connection:
@@ -203,7 +206,8 @@ class Transaction:
                     now = connection.execute(sa.select(database_clock())).scalar_one()
                     until = {"lease_until": now + self._lease}
                     mine = tables.transaction.c.id == self._id, tables.transaction.c.state == "open"
-                    connection.execute(sa.update(tables.transaction).where(*mine).values(until))
+                    if connection.execute(sa.update(tables.transaction).where(*mine).values(until)).rowcount == 0:
+                        return  # it was fenced: there is nothing to keep
                     connection.execute(
                         sa.update(tables.pin).where(tables.pin.c.transaction_id == self._id).values(until)
                     )
@@ -224,6 +228,19 @@ def default_author() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
         return "unknown"
+
+
+def _check_changes(changes: Sequence[Change]) -> None:
+    """Refuse what contradicts itself, before any of it is done."""
+    names = [change.collection.name for change in changes]
+    for change in changes:
+        if names.count(change.collection.name) > 1:
+            raise InvalidInputError(f"collection {change.collection.name} is changed twice in one commit")
+        slots = Counter(fragment.slot for fragment in change.writes)
+        for slot, count in slots.items():
+            if count > 1:
+                what = _describe(change.collection, slot)
+                raise InvalidInputError(f"collection {change.collection.name}: {what} is written twice in one commit")
 
 
 def _lock_collections(connection: sa.Connection, changes: Sequence[Change]) -> dict[int, int]:

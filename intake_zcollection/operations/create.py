@@ -34,6 +34,10 @@ def create(
     check_merge(merge)
     if zarr_format not in (2, 3):
         raise InvalidInputError(f"zarr_format is {zarr_format!r}: Zarr has formats 2 and 3")
+    if not isinstance(description, str):
+        raise InvalidInputError(f"description={description!r} is not text")
+    if not isinstance(location, str) or not location:
+        raise InvalidInputError(f"location={location!r} is not a directory or a URL")
     dimension = _check_axis(template, axis)
     schema = schema_from_template(template, axis=axis, dimension=dimension, zarr_format=zarr_format)
     _check_partitioning(schema, partitioning)
@@ -85,6 +89,8 @@ def _check_axis(template: xr.Dataset, axis: str) -> str:
 
 
 def _check_partitioning(schema: Schema, partitioning: Partitioning) -> None:
+    if isinstance(partitioning, type) or not isinstance(partitioning, Partitioning):
+        raise InvalidInputError(f"partitioning={partitioning!r} is no partitioning; write Date('time', 'M') for one")
     for name in partitioning.variables:
         variable = schema.variables.get(name)
         if variable is None:

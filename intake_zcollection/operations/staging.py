@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from registry import CollectionRecord, Registry, Slot, Transaction
+from registry import COMMITTED_AFTER_ALL, CollectionRecord, Registry, Slot, Transaction
 
 from ..errors import ZCollectionError
 from ..storage.stores import Location, remove
@@ -45,8 +45,10 @@ def staged(
 
 def _undo(transaction: Transaction, location: Location, intents: Sequence[Intent], error: BaseException) -> None:
     try:
-        transaction.abort()
-        remove(location, [intent.path for intent in intents])
+        if transaction.abort():
+            remove(location, [intent.path for intent in intents])
+        else:
+            error.add_note(COMMITTED_AFTER_ALL)
     except ZCollectionError as failure:
         # The first error is the one to report. What is left behind is recorded as intents, and invisible.
         error.add_note(f"what was staged in {location.url} could not be deleted: {failure}")

@@ -1,7 +1,7 @@
 """What every partitioning is."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from ..schema import Values
 
 
+@runtime_checkable
 class Partitioning(Protocol):
     """Values of some variables in, partition keys out."""
 

@@ -348,9 +348,11 @@ def test_integers_that_floats_cannot_hold_are_refused(
     )
 
 
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
-def test_a_bad_value_in_the_last_block_is_refused_too(shared: izc.Collection, scheduler: str) -> None:
-    data = april()
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", None])
+def test_a_bad_value_in_the_last_block_of_many_leaves_nothing_of_the_others(
+    shared: izc.Collection, scheduler: str | None
+) -> None:
+    data = make_grid("2022-04-01", 150, seed=1)
     data.sst[-1, -1, -1] = 1e6
     with refused(shared._registry, shared.location, izc.InvalidInputError, "variable sst", "1000000.0"):
         shared.insert(data.chunk(time=7), merge="replace", scheduler=scheduler)
@@ -369,6 +371,11 @@ def test_an_occupied_partition_is_refused_with_its_key_its_rows_and_the_remedy(s
         merge=None,
         error=izc.AlreadyExistsError,
     )
+
+
+def test_a_message_that_is_no_text_is_refused(shared: izc.Collection) -> None:
+    with refused(shared._registry, shared.location, izc.InvalidInputError, "message", "None"):
+        shared.insert(april(), message=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("merge", ["concat", "Replace", 5, max])
@@ -455,6 +462,21 @@ def test_a_bad_partitioning_variable_is_refused(
 ) -> None:
     partitioning = izc.Date(variable, "M")
     assert_creation_refused(registry, tmp_path, izc.InvalidInputError, *parts, partitioning=partitioning)
+
+
+@pytest.mark.parametrize("partitioning", [None, "M", izc.Date])
+def test_what_is_no_partitioning_is_refused(registry: izc.Registry, tmp_path: Path, partitioning: Any) -> None:
+    parts = "partitioning", repr(partitioning)
+    assert_creation_refused(registry, tmp_path, izc.InvalidInputError, *parts, partitioning=partitioning)
+
+
+def test_a_description_that_is_no_text_is_refused(registry: izc.Registry, tmp_path: Path) -> None:
+    assert_creation_refused(registry, tmp_path, izc.InvalidInputError, "description", "None", description=None)
+
+
+def test_an_empty_location_is_refused(registry: izc.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_creation_refused(registry, tmp_path, izc.InvalidInputError, "location", "''", location="")
 
 
 @pytest.mark.parametrize("resolution", ["W", "y", "month", None])

@@ -456,8 +456,7 @@ def test_a_transaction_commits_once_and_says_so(registry: Registry, collection: 
 def test_a_committed_transaction_cannot_be_aborted(registry: Registry, collection: CollectionRecord, sql: Sql) -> None:
     with registry.begin() as transaction:
         transaction.commit([change(collection, fragment(2022, 1))])
-        with pytest.raises(TransactionClosedError, match="was committed and cannot be aborted"):
-            transaction.abort()
+        assert not transaction.abort()
     assert states(sql) == ["committed"]
     assert list(live_uids(registry)) == [(2022, 1)]
 

@@ -42,7 +42,7 @@ from .errors import (
     VersionExpiredError,
     ZCollectionError,
 )
-from .partitioning import Date
+from .partitioning import Date, GroupedSequence, Sequence
 from .schema import Schema, SchemaVariable
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "ConflictError",
     "CorruptedDataError",
     "Date",
+    "GroupedSequence",
     "InvalidInputError",
     "NotFoundError",
     "Partition",
@@ -63,6 +64,7 @@ __all__ = [
     "RegistryUnavailableError",
     "Schema",
     "SchemaVariable",
+    "Sequence",
     "StorageUnavailableError",
     "TransactionClosedError",
     "Version",

@@ -23,7 +23,7 @@ from .errors import (
     VersionExpiredError,
     ZCollectionError,
 )
-from .keys import KEY_LIMITS, KeyValues, PartitionKey, format_key, name_values, pad_key, parse_key
+from .keys import KEY_LIMITS, MAX_KEYS, KeyValues, PartitionKey, format_key, name_values, pad_key, parse_key
 from .predicate import Predicate, parse_predicate
 from .records import (
     IMMUTABLE_SLOT,
@@ -46,6 +46,7 @@ __all__ = [
     "COMMITTED_AFTER_ALL",
     "IMMUTABLE_SLOT",
     "KEY_LIMITS",
+    "MAX_KEYS",
     "AlreadyExistsError",
     "Change",
     "CollectionDefinition",

@@ -4,5 +4,14 @@ from .base import Partitioning
 from .date import Date
 from .kinds import partitioning_from_json
 from .rows import PartitionRows, split_rows
+from .sequence import GroupedSequence, Sequence
 
-__all__ = ["Date", "PartitionRows", "Partitioning", "partitioning_from_json", "split_rows"]
+__all__ = [
+    "Date",
+    "GroupedSequence",
+    "PartitionRows",
+    "Partitioning",
+    "Sequence",
+    "partitioning_from_json",
+    "split_rows",
+]

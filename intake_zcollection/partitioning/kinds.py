@@ -6,8 +6,9 @@ from typing import Any
 from ..errors import InvalidInputError
 from .base import Partitioning
 from .date import Date
+from .sequence import GroupedSequence, Sequence
 
-KINDS = {Date.kind: Date}
+KINDS: dict[str, Any] = {kind.kind: kind for kind in (Date, Sequence, GroupedSequence)}
 
 
 def partitioning_from_json(document: Mapping[str, Any]) -> Partitioning:
@@ -22,4 +23,5 @@ def partitioning_from_json(document: Mapping[str, Any]) -> Partitioning:
         raise InvalidInputError(
             f"the partitioning {kind!r} is unknown to this release of intake-zcollection: upgrade it"
         )
-    return KINDS[kind](**arguments)
+    partitioning: Partitioning = KINDS[kind](**arguments)
+    return partitioning

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from intake_zcollection.errors import InvalidInputError
-from intake_zcollection.partitioning import Date, PartitionRows, partitioning_from_json, split_rows
+from intake_zcollection.partitioning import (
+    Date,
+    GroupedSequence,
+    PartitionRows,
+    Sequence,
+    partitioning_from_json,
+    split_rows,
+)
 from intake_zcollection.partitioning.date import Resolution
 
 RESOLUTIONS: tuple[Resolution, ...] = get_args(Resolution)
@@ -139,16 +146,29 @@ def split_by_loop(keys: list[tuple[int, ...]], axis: list[Any]) -> dict[tuple[in
     }
 
 
-def assert_split_as_by_loop(keys: list[tuple[int, ...]], axis: np.ndarray[Any, Any]) -> None:
-    parts = split_rows(np.array(keys, np.int64), axis)
-    rows = {part.key: np.arange(len(keys))[part.rows].tolist() for part in parts}
+def rows_of(part: PartitionRows, starts: list[int]) -> list[int]:
+    """The rows of a part in the order in which they are stored, numbered through all inputs."""
+    numbers = np.concatenate([start + np.arange(10**4)[rows] for start, rows in with_starts(part, starts)])
+    return (numbers if part.order is None else numbers[part.order]).tolist()
+
+
+def with_starts(part: PartitionRows, starts: list[int]) -> list[tuple[int, Any]]:
+    return [(starts[number], rows) for number, rows in part.pieces]
+
+
+def assert_split_as_by_loop(keys: list[tuple[int, ...]], axis: np.ndarray[Any, Any], *cuts: int) -> None:
+    """Split as one input, or as several cut there: the same rows in the same order."""
+    starts = [0, *cuts]
+    inputs = list(zip(np.split(np.array(keys, np.int64), cuts), np.split(axis, cuts), strict=True))
+    parts = split_rows(inputs)
     expected = split_by_loop(keys, axis.tolist())
-    assert rows == expected
-    assert list(rows) == list(expected)  # in the order of the keys
+    assert {part.key: rows_of(part, starts) for part in parts} == expected
+    assert [part.key for part in parts] == list(expected)  # in the order of the keys
     assert [part.count for part in parts] == [len(rows) for rows in expected.values()]
     for part in parts:
-        run = np.diff(expected[part.key])
-        assert isinstance(part.rows, slice) == bool(np.all(run == 1))
+        for number, rows in part.pieces:
+            run = np.diff(np.arange(len(inputs[number][1]))[rows])
+            assert isinstance(rows, slice) == bool(np.all(run == 1))
 
 
 @settings(deadline=None, max_examples=200)
@@ -158,7 +178,8 @@ def test_rows_in_any_order_go_to_their_keys_stably_sorted(data: st.DataObject) -
     # Few different values: many runs of one key, many equal axis values.
     keys = data.draw(st.lists(st.tuples(*[st.integers(-1, 2)] * width), min_size=1, max_size=20))
     axis = data.draw(hnp.arrays(np.int64, len(keys), elements=st.integers(-3, 3)))
-    assert_split_as_by_loop(keys, axis)
+    cuts = data.draw(st.lists(st.integers(0, len(keys)), max_size=3).map(sorted))
+    assert_split_as_by_loop(keys, axis, *cuts)
 
 
 @settings(deadline=None, max_examples=50)
@@ -170,28 +191,93 @@ def test_rows_of_any_keys_and_axis_values_go_to_their_keys(data: st.DataObject) 
     assert_split_as_by_loop(keys, axis)
 
 
-def test_rows_are_sorted_by_a_time_axis() -> None:
-    axis = np.array(["2022-01-03", "2022-02-01", "2022-01-01"], "M8[ns]")
-    january, february = split_rows(np.array([[2022, 1], [2022, 2], [2022, 1]]), axis)
-    assert (january.key, january.rows.tolist(), january.count) == ((2022, 1), [2, 0], 2)  # type: ignore[union-attr]
-    assert february == PartitionRows((2022, 2), slice(1, 2), 1)
+def test_rows_are_sorted_by_the_axis() -> None:
+    january, february = split_rows([(np.array([[2022, 1], [2022, 2], [2022, 1]]), np.array([3, 32, 1]))])
+    ((number, rows),) = january.pieces
+    assert (january.key, number, rows.tolist(), january.count) == ((2022, 1), 0, [2, 0], 2)  # type: ignore[union-attr]
+    assert february == PartitionRows((2022, 2), ((0, slice(1, 2)),), None, 1)
 
 
 def test_sorted_rows_are_slices() -> None:
-    parts = split_rows(np.repeat([[2], [5], [9]], 4, axis=0), np.arange(12))
-    assert [part.rows for part in parts] == [slice(0, 4), slice(4, 8), slice(8, 12)]
+    parts = split_rows([(np.repeat([[2], [5], [9]], 4, axis=0), np.arange(12))])
+    assert [part.pieces for part in parts] == [((0, slice(start, start + 4)),) for start in (0, 4, 8)]
 
 
-def test_equal_axis_values_keep_their_order() -> None:
-    (part,) = split_rows(np.zeros((5, 1), np.int64), np.array([7, 3, 7, 3, 7]))
-    assert np.arange(5)[part.rows].tolist() == [1, 3, 0, 2, 4]
+def test_inputs_that_follow_each_other_need_no_sorting() -> None:
+    key = np.zeros((2, 1), np.int64)
+    (part,) = split_rows([(key, np.array([1, 2])), (key, np.array([2, 3]))])
+    assert part.order is None
+
+
+def test_equal_axis_values_keep_the_order_of_the_inputs() -> None:
+    key = np.zeros((3, 1), np.int64)
+    (part,) = split_rows([(key, np.array([7, 3, 7])), (key, np.array([3, 7, 1]))])
+    assert rows_of(part, [0, 3]) == [5, 1, 3, 0, 2, 4]
 
 
 def test_keys_are_integers_of_python() -> None:
-    (part,) = split_rows(np.array([[2022, 1]]), np.array([0]))
+    (part,) = split_rows([(np.array([[2022, 1]]), np.array([0]))])
     assert [type(value) for value in part.key] == [int, int]
     assert type(part.count) is int
 
 
 def test_no_rows_make_no_partitions() -> None:
-    assert split_rows(np.zeros((0, 2), np.int64), np.zeros(0, np.int64)) == []
+    assert split_rows([(np.zeros((0, 2), np.int64), np.zeros(0, np.int64))]) == []
+    assert split_rows([]) == []
+
+
+# Sequences
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_a_sequence_has_the_values_of_its_variables(data: st.DataObject) -> None:
+    dtypes = data.draw(st.lists(st.sampled_from(["i1", "i2", "i4", "i8", "u1", "u2", "u4"]), min_size=1, max_size=6))
+    values = {f"v{i}": data.draw(hnp.arrays(dtype, 4)) for i, dtype in enumerate(dtypes)}
+    keys = Sequence(tuple(values)).key_values(values)
+    assert keys.dtype == np.int64
+    assert keys.tolist() == [list(row) for row in zip(*(array.tolist() for array in values.values()), strict=True)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(value=st.integers(-(2**63), 2**63 - 1), size=st.integers(1, 2**40), start=st.integers(-(2**40), 2**40))
+def test_a_bucket_begins_at_most_its_size_below_the_value_and_lies_on_the_grid(
+    value: int, size: int, start: int
+) -> None:
+    grouped = GroupedSequence(("pass",), size, start)
+    first = value - (value - start) % size
+    if first < -(2**63):
+        with pytest.raises(InvalidInputError, match=r"variable pass: the bucket of .* begins below -2\*\*63"):
+            grouped.key_values({"pass": np.array([value])})
+    else:
+        assert grouped.key_values({"pass": np.array([value])}).tolist() == [[first]]
+
+
+def test_an_unsigned_key_above_64_bits_is_refused_with_its_row() -> None:
+    values = np.array([2**63 - 1, 2**63], np.uint64)
+    with pytest.raises(InvalidInputError, match=r"variable orbit: row 1 is 9223372036854775808.*2\*\*63 - 1"):
+        Sequence(("orbit",)).key_values({"orbit": values})
+    assert Sequence(("orbit",)).key_values({"orbit": values[:1]}).tolist() == [[2**63 - 1]]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "?", "M8[ns]"])
+def test_a_sequence_of_anything_but_integers_is_refused(dtype: str) -> None:
+    with pytest.raises(InvalidInputError, match="Sequence needs integer variables, and cycle is"):
+        Sequence(("cycle",)).check_dtypes({"cycle": np.dtype(dtype)})
+
+
+@pytest.mark.parametrize("variables", [(), ("a", "a"), tuple("abcdefg")])
+def test_a_sequence_of_no_repeated_or_more_than_six_variables_is_refused(variables: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidInputError, match="one to 6 different variables"):
+        Sequence(variables)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_a_bucket_without_values_is_refused(size: Any) -> None:
+    with pytest.raises(InvalidInputError, match="a bucket has at least one value"):
+        GroupedSequence(("pass",), size)
+
+
+@pytest.mark.parametrize("partitioning", [Sequence(("cycle", "pass")), GroupedSequence(("cycle", "pass"), 10, -3)])
+def test_sequences_come_back_from_the_registrys_json(partitioning: Any) -> None:
+    assert partitioning_from_json(json.loads(json.dumps(partitioning.to_json()))) == partitioning

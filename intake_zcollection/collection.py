@@ -1,7 +1,7 @@
 """The facade: collections as objects, and the functions that create and open them. No logic."""
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,8 +12,11 @@ from registry import CollectionRecord, Filters, PartitionKey, Registry, Version,
 
 from .assembly.plan import Chunks
 from .errors import ReadOnlyError
+from .execution import Execution
+from .merging import Merge
 from .operations.create import create
-from .operations.insert import insert
+from .operations.inputs import Data, Missing, Unknown
+from .operations.insert import Seen, insert
 from .operations.load import Where, load, schema_of, select
 from .partitioning import Partitioning, partitioning_from_json
 from .schema import Schema
@@ -150,28 +153,60 @@ class Collection:
         )
 
     def insert(
-        self, data: xr.Dataset, *, merge: str | None = None, message: str = "", scheduler: Any = None
+        self,
+        data: Data,
+        *,
+        merge: Merge | None = None,
+        tolerance: Any = None,
+        missing: Missing = "refuse",
+        unknown: Unknown = "refuse",
+        sources: Sequence[str] = (),
+        seen: Seen = "insert",
+        message: str = "",
+        scheduler: Any = None,
+        workers: int | None = None,
+        progress: bool | None = None,
     ) -> Version:
-        """Insert the rows of a dataset, in any order, in one transaction.
+        """Insert rows, in any order, in one transaction.
 
         Parameters
         ----------
         data
-            A dataset with all partitioned variables of the schema, of numpy or dask arrays. Immutable variables (those
-            without the split dimension) are stored by the first insert that brings them; later ones bring equal values
-            or leave them out.
+            A dataset with all partitioned variables of the schema, of numpy or dask arrays or lazily opened from a
+            file; or a function that returns one, which the workers call again; or an iterable of these, of which each
+            partition is merged once. Immutable variables (those without the split dimension) are stored by the first
+            insert that brings them; later ones bring equal values or leave them out.
         merge
-            What happens to partitions that have data: ``"refuse"`` raises, ``"replace"`` gives the old rows up. None
-            is the collection's own choice.
+            What happens to partitions that have data: ``"refuse"`` raises; ``"replace"`` gives the old rows up;
+            ``"concat"`` keeps all; ``"time_series"`` replaces the rows inside the inserted period; ``"upsert"`` those
+            with an inserted axis value; a function ``(existing, inserted, *, axis, dimension) -> Dataset`` decides
+            itself. None is the collection's own choice.
+        tolerance
+            For ``"time_series"``, the longest distance between rows of one period: existing rows survive inside longer
+            gaps. For ``"upsert"``, how far an axis value may be off. A numpy.timedelta64, or an integer for an integer
+            axis.
+        missing
+            What happens if a variable is not in the data: ``"refuse"``, or ``"fill"`` with NaN, NaT, 0 or False.
+        unknown
+            What happens to variables that the schema does not have: ``"refuse"``, ``"drop"``, or ``"add"`` them to it.
+        sources
+            A name for each dataset, a file's for one: the registry remembers what has been committed.
+        seen
+            ``"skip"`` leaves out the datasets whose source has been committed already.
         message
             Recorded with the version.
         scheduler
             A dask scheduler's name or a ``distributed.Client``; None is the active client, or else threads.
+        workers
+            How many partitions are worked on at a time.
+        progress
+            Whether to show a progress bar; None shows it in a terminal.
 
         Returns
         -------
         Version
-            The version it made; its ``summary`` counts partitions, rows and bytes.
+            The version it made; its ``summary`` counts partitions created, replaced and merged, sources skipped, rows
+            and bytes. If all sources were skipped, no version is made, and this is the newest.
 
         Raises
         ------
@@ -188,7 +223,18 @@ class Collection:
         """
         self._check_writable("insert")
         return insert(
-            self._registry, self._record, self._location, data, merge=merge, message=message, scheduler=scheduler
+            self._registry,
+            self._record,
+            self._location,
+            data,
+            merge=merge,
+            tolerance=tolerance,
+            missing=missing,
+            unknown=unknown,
+            sources=sources,
+            seen=seen,
+            message=message,
+            how=Execution(scheduler, workers, progress),
         )
 
     def partitions(self, *, filters: Filters | None = None, where: Where | None = None) -> tuple[Partition, ...]:

@@ -72,6 +72,16 @@ def stored_dtype(variable: SchemaVariable) -> np.dtype[Any]:
     return np.dtype(str(variable.array.get("data_type") or variable.array["dtype"]))
 
 
+def missing_value(variable: SchemaVariable) -> Any:
+    """Return what stands for no value: NaN, NaT, 0 or False, whichever the dtype has."""
+    match variable.dtype.kind:
+        case "M" | "m":
+            return np.array("NaT", variable.dtype)[()]
+        case "f" | "c":
+            return variable.dtype.type(np.nan)
+    return variable.dtype.type()
+
+
 def is_packed(variable: SchemaVariable) -> bool:
     """Whether values are stored as numbers of another scale, which may be coarser."""
     return "scale_factor" in variable.cf or "add_offset" in variable.cf

@@ -1,24 +1,51 @@
 """The one loop over partitions: runs a function on each job, by threads or whatever scheduler dask has."""
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import dask.array as da
 from dask.base import compute, get_scheduler
+from dask.callbacks import Callback
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-Arrays = Mapping[str, Any]
-"""Arrays by name: numpy's, or dask's that arrive computed."""
+Arrays = Mapping[str, Sequence[Any]]
+"""Lists of arrays by name: numpy's, or dask's that arrive computed."""
+
+Advance = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How work is run.
+
+    Parameters
+    ----------
+    scheduler
+        ``"threads"``, ``"synchronous"``, ``"processes"`` or a ``distributed.Client``; None is the active client, or
+        else threads.
+    workers
+        How many partitions are worked on at a time; None is one per core (on a cluster: what it has).
+    progress
+        Whether to show a progress bar; None shows it in a terminal.
+    """
+
+    scheduler: Any = None
+    workers: int | None = None
+    progress: bool | None = None
 
 
 def run(
-    function: Callable[[Job, Arrays], Result], jobs: Iterable[tuple[Job, Arrays]], *, scheduler: Any = None
+    function: Callable[[Job, Arrays], Result], jobs: Iterable[tuple[Job, Arrays]], how: Execution, *, what: str
 ) -> list[Result]:
     """Return ``function(job, arrays)`` of each pair, in their order.
 
@@ -28,9 +55,10 @@ def run(
         What to run; it may run in another process, and must not use the registry.
     jobs
         Its arguments. Arrays of dask all go into one graph, so that a chunk that several jobs share is computed once.
-    scheduler
-        ``"threads"``, ``"synchronous"``, ``"processes"`` or a ``distributed.Client``; None is the active client, or
-        else threads.
+    how
+        Where and with how many.
+    what
+        What the progress bar says.
 
     Raises
     ------
@@ -38,26 +66,82 @@ def run(
         What a failing job raised; no job runs on when this returns, but on a cluster.
     """
     jobs = list(jobs)
-    in_memory = not any(isinstance(array, da.Array) for _, arrays in jobs for array in arrays.values())
-    with ThreadPoolExecutor(CPU_COUNT) as pool:  # leaving it waits for jobs that still run when one has failed
-        if scheduler in ("threads", "threading") or (scheduler is None and get_scheduler() is None):
-            if in_memory:
-                return _run_in_pool(pool, function, jobs)
-            return list(compute(*_delay(function, jobs), scheduler="threads", pool=pool))
-        return list(compute(*_delay(function, jobs), scheduler=scheduler))
+    client = _client(how.scheduler)
+    with _progress(how.progress, what, len(jobs)) as advance:
+        if client is not None:
+            return _run_on_cluster(client, _delay(function, jobs), advance)
+        if how.scheduler is None and get_scheduler() is None and not _is_lazy(jobs):
+            return _run_in_threads(function, jobs, how.workers or CPU_COUNT, advance)
+        return _run_by_dask(_delay(function, jobs), how, advance)
+
+
+def _is_lazy(jobs: Iterable[tuple[Job, Arrays]]) -> bool:
+    return any(isinstance(piece, da.Array) for _, arrays in jobs for pieces in arrays.values() for piece in pieces)
+
+
+def _client(scheduler: Any) -> Any:
+    """Return the distributed client that is meant: the one given, or the active one."""
+    chosen = scheduler if scheduler is not None else getattr(get_scheduler(), "__self__", None)
+    return chosen if hasattr(chosen, "compute") and hasattr(chosen, "scheduler") else None
 
 
 def _delay(function: Callable[[Job, Arrays], Result], jobs: Iterable[tuple[Job, Arrays]]) -> list[Any]:
     # The job is bound to the function, where dask does not search it for arrays.
-    return [delayed(partial(function, job), pure=False)(arrays) for job, arrays in jobs]
+    return [delayed(partial(function, job), pure=False)(dict(arrays)) for job, arrays in jobs]
 
 
-def _run_in_pool(
-    pool: ThreadPoolExecutor, function: Callable[[Job, Arrays], Result], jobs: Iterable[tuple[Job, Arrays]]
+def _run_in_threads(
+    function: Callable[[Job, Arrays], Result], jobs: Sequence[tuple[Job, Arrays]], workers: int, advance: Advance
 ) -> list[Result]:
-    futures = [pool.submit(function, job, arrays) for job, arrays in jobs]
-    try:
+    with ThreadPoolExecutor(workers) as pool:  # leaving it waits for jobs that still run when one has failed
+        futures = [pool.submit(function, job, arrays) for job, arrays in jobs]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                advance()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
         return [future.result() for future in futures]
+
+
+def _run_by_dask(tasks: Sequence[Any], how: Execution, advance: Advance) -> list[Any]:
+    keys = {task.key for task in tasks}
+    workers = how.workers or CPU_COUNT
+
+    def finished(key: Any, *_: Any) -> None:
+        if key in keys:
+            advance()
+
+    with ThreadPoolExecutor(workers) as pool, Callback(posttask=finished):
+        if how.scheduler in (None, "threads", "threading"):
+            return list(compute(*tasks, scheduler="threads", pool=pool, num_workers=workers))
+        return list(compute(*tasks, scheduler=how.scheduler, num_workers=workers))
+
+
+def _run_on_cluster(client: Any, tasks: Sequence[Any], advance: Advance) -> list[Any]:
+    from distributed import as_completed as completed
+
+    futures = client.compute(tasks)
+    try:
+        for future in completed(futures):
+            future.result()
+            advance()
+        return list(client.gather(futures))
     except BaseException:
-        pool.shutdown(cancel_futures=True)
+        client.cancel(futures)
         raise
+
+
+@contextmanager
+def _progress(wanted: bool | None, what: str, total: int) -> Iterator[Advance]:
+    """Show a bar on the terminal, and none in a pipe or for a single job."""
+    console = Console(stderr=True)
+    shown = (console.is_terminal and total > 1) if wanted is None else wanted
+    if not shown:
+        yield lambda: None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

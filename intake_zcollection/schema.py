@@ -32,6 +32,8 @@ class SchemaVariable:
     """The CF attributes that decode it: units, calendar, packing, fill value."""
     attrs: Mapping[str, Any]
     """The user's attributes."""
+    begin_version: int = 0
+    """The version that brought it; fragments of an older schema do not hold it, and read as missing values."""
 
     @property
     def is_immutable(self) -> bool:
@@ -81,6 +83,7 @@ class SchemaVariable:
             array=record.encoding["array"],
             cf=record.encoding["cf"],
             attrs=record.attributes,
+            begin_version=record.begin_version,
         )
 
 

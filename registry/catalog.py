@@ -4,7 +4,7 @@ import datetime as dt
 import difflib
 import html
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -28,7 +28,7 @@ from .records import (
     parse_name,
     version_number,
 )
-from .transaction import Transaction, default_author, inserted_id
+from .transaction import Transaction, default_author, inserted_id, variable_rows
 
 Filters = str | Callable[[dict[str, int]], bool]
 """A filter on partition keys: text of the predicate language, or a function of the key as a dict."""
@@ -197,6 +197,11 @@ class Registry:
             rows = connection.execute(queries.versions_query(collection.id))
             return tuple(queries.version_record(row, collection.name) for row in rows)
 
+    def seen_sources(self, name: str, sources: Iterable[str]) -> frozenset[str]:
+        """Return which of these sources a collection has committed; raises NotFoundError."""
+        with reading(self._url) as connection:
+            return queries.read_seen_sources(connection, self._collection(connection, name).id, sources)
+
     @contextmanager
     def create_collection(self, definition: CollectionDefinition) -> Iterator[CollectionRecord]:
         """Record a new collection at version 0; committed when the block ends, undone if it raises.
@@ -316,11 +321,7 @@ def _insert_collection(connection: sa.Connection, definition: CollectionDefiniti
 def _insert_schema(connection: sa.Connection, collection_id: int, schema: SchemaRecord) -> None:
     begin = {"collection_id": collection_id, "begin_version": 0}
     connection.execute(sa.insert(tables.dataset_attributes).values(begin | {"attributes": schema.attributes}))
-    rows = [
-        begin | {field: getattr(variable, field) for field in variable.__dataclass_fields__}
-        for variable in schema.variables
-    ]
-    connection.execute(sa.insert(tables.variable), rows)
+    connection.execute(sa.insert(tables.variable), variable_rows(schema.variables, collection_id, 0))
 
 
 def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> int:

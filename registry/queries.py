@@ -213,6 +213,20 @@ def version_record(row: AnyRow, collection: str) -> Version:
     )
 
 
+def read_seen_sources(connection: sa.Connection, collection_id: int, names: Iterable[str]) -> frozenset[str]:
+    """Return which of these sources have been committed."""
+    table, wanted = tables.source, sorted(set(names))
+    return frozenset(
+        name
+        for start in range(0, len(wanted), _BATCH)
+        for name in connection.scalars(
+            sa.select(table.c.name).where(
+                table.c.collection_id == collection_id, table.c.name.in_(wanted[start : start + _BATCH])
+            )
+        )
+    )
+
+
 def live_uids_query(collection_id: int, keys: Sequence[KeyValues]) -> AnySelect:
     """Select what is live in all layers of some keys (already padded)."""
     table = tables.fragment

@@ -59,6 +59,8 @@ class VariableRecord:
     encoding: Json
     fill_value: Json
     attributes: Json
+    begin_version: int = 0
+    """The version that brought it; fragments of an older schema do not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class Version:
     author: str
     committed_at: dt.datetime
     summary: Mapping[str, int]
-    """What the write did, as counts: ``created``, ``replaced``, ``rows``, ``bytes``."""
+    """What the write did, as counts: ``created``, ``replaced``, ``merged``, ``skipped``, ``rows``, ``bytes``."""
 
     def __int__(self) -> int:
         return self.number
@@ -234,3 +236,9 @@ class Change:
     requires: Mapping[Slot, str | None]
     """The read set: the uid that must still be live in each slot, None where there was none."""
     summary: Mapping[str, int]
+    adds: tuple[VariableRecord, ...] = ()
+    """Variables that the schema gains."""
+    sources: tuple[str, ...] = ()
+    """The names of what was inserted, remembered with the version."""
+    unseen: bool = False
+    """Whether the sources must not have been committed before."""

@@ -283,6 +283,14 @@ version = Table(
     Column("summary", Document, nullable=False),
 )
 
+source = Table(
+    "source",
+    metadata,
+    _collection_id(primary_key=True),
+    Column("name", String(1024), primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+
 tag = Table(
     "tag",
     metadata,

@@ -30,7 +30,7 @@ from .errors import (
 )
 from .keys import format_key, name_values
 from .migrations import check_revision
-from .records import IMMUTABLE_LAYER, ROWS_LAYER, Change, CollectionRecord, Slot, Version
+from .records import IMMUTABLE_LAYER, ROWS_LAYER, Change, CollectionRecord, Slot, VariableRecord, Version
 
 _KEY_NAMES = [f"k{i}" for i in range(6)]
 
@@ -156,6 +156,8 @@ class Transaction:
             now = connection.execute(sa.select(database_clock())).scalar_one()
             for change in sorted(changes, key=lambda change: change.collection.id):
                 _check_reads(connection, change)
+                _remember_sources(connection, change, heads[change.collection.id] + 1)
+                _add_variables(connection, change, heads[change.collection.id] + 1)
                 _apply(connection, change, heads[change.collection.id] + 1, self._id)
                 _add_version(connection, change, self._version_row(change, heads[change.collection.id] + 1, now))
             self._end(connection, "committed")
@@ -296,7 +298,8 @@ def _apply(connection: sa.Connection, change: Change, version: int, transaction_
             "layer_id": fragment.slot.layer_id,
             "begin_version": version,
             "written_version": version,
-            "schema_version": change.schema_version,
+            # What was written with added variables belongs to the schema that this very version makes.
+            "schema_version": version if change.adds else change.schema_version,
             "uid": fragment.uid,
             "rows": fragment.rows,
             "nbytes": fragment.nbytes,
@@ -332,6 +335,47 @@ def _close(connection: sa.Connection, collection_id: int, slots: Sequence[Slot],
     ]
     connection.execute(sa.insert(past).from_select([*columns, "end_version"], moved), where)
     connection.execute(sa.delete(live).where(here), where)
+
+
+def _remember_sources(connection: sa.Connection, change: Change, version: int) -> None:
+    collection_id = change.collection.id
+    seen = queries.read_seen_sources(connection, collection_id, change.sources)
+    if seen and change.unseen:
+        raise ConflictError(
+            f"collection {change.collection.name}: another writer committed {', '.join(sorted(seen)[:5])} meanwhile; "
+            "nothing was written, repeat the insert"
+        )
+    table = tables.source
+    again = sa.and_(table.c.collection_id == collection_id, table.c.name == sa.bindparam("of_name"))
+    if seen:
+        connection.execute(sa.update(table).where(again).values(version=version), [{"of_name": name} for name in seen])
+    new = [
+        {"collection_id": collection_id, "name": name, "version": version}
+        for name in dict.fromkeys(change.sources)
+        if name not in seen
+    ]
+    if new:
+        connection.execute(sa.insert(table), new)
+
+
+def _add_variables(connection: sa.Connection, change: Change, version: int) -> None:
+    if not change.adds:
+        return
+    alive = queries.read_schema(connection, change.collection.id, version).variables
+    taken = {variable.name for variable in alive} & {variable.name for variable in change.adds}
+    if taken or {variable.id for variable in alive} & {variable.id for variable in change.adds}:
+        raise ConflictError(
+            f"collection {change.collection.name}: another writer changed its variables meanwhile; nothing was "
+            "written, repeat it"
+        )
+    connection.execute(sa.insert(tables.variable), variable_rows(change.adds, change.collection.id, version))
+
+
+def variable_rows(variables: Iterable[VariableRecord], collection_id: int, version: int) -> list[dict[str, object]]:
+    """Return the rows of variables that begin at a version."""
+    begin = {"collection_id": collection_id, "begin_version": version}
+    fields = [name for name in VariableRecord.__dataclass_fields__ if name != "begin_version"]
+    return [begin | {name: getattr(variable, name) for name in fields} for variable in variables]
 
 
 def _add_version(connection: sa.Connection, change: Change, row: dict[str, object]) -> None:

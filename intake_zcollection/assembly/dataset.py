@@ -15,14 +15,14 @@ from ..storage import layout
 from ..storage.stores import Location
 from .index import LazyIndex
 from .lazy import PartitionedArray, dask_array
-from .plan import Chunks, PartitionTable, Piece, plan_blocks
+from .plan import Chunks, PartitionTable, plan_blocks, whole_piece
 
 
 def immutable_table(fragment: FragmentRecord | None) -> PartitionTable:
     """Return the table of the immutable variables' fragment; without pieces where there is none yet."""
     if fragment is None:
         return PartitionTable((), ())
-    return PartitionTable(("",), (Piece(layout.immutable_path(fragment.uid), 0, 0, 0),))
+    return PartitionTable(("",), (whole_piece(layout.immutable_path(fragment.uid), fragment),))
 
 
 def build_dataset(

@@ -11,6 +11,7 @@ from dask.highlevelgraph import HighLevelGraph
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from ..encoding import missing_value
 from ..schema import SchemaVariable, Values
 from ..storage.read import Region, read_region
 from ..storage.stores import Location
@@ -45,13 +46,7 @@ def read_pieces(location: Location, variable: SchemaVariable, pieces: Sequence[P
         return read_region(location, piece.path, variable, piece.rows, others)
     axis = variable.split_axis
     parts = [
-        read_region(
-            location,
-            piece.path,
-            variable,
-            piece.rows,
-            (*others[:axis], slice(piece.start, piece.stop), *others[axis + 1 :]),
-        )
+        _read_piece(location, variable, piece, (*others[:axis], slice(piece.start, piece.stop), *others[axis + 1 :]))
         for piece in pieces
     ]
     if len(parts) == 1:
@@ -59,6 +54,12 @@ def read_pieces(location: Location, variable: SchemaVariable, pieces: Sequence[P
     if not parts:
         return np.empty([0 if i == axis else s.stop - s.start for i, s in enumerate(others)], variable.dtype)
     return np.concatenate(parts, axis=axis)
+
+
+def _read_piece(location: Location, variable: SchemaVariable, piece: Piece, region: Region) -> Values:
+    if piece.schema_version < variable.begin_version:  # written before the variable was added
+        return np.full([s.stop - s.start for s in region], missing_value(variable), variable.dtype)
+    return read_region(location, piece.path, variable, piece.rows, region)
 
 
 def dask_array(

@@ -13,7 +13,7 @@ import dask
 import dask.utils
 import numpy as np
 
-from registry import PartitionRecord, format_key
+from registry import FragmentRecord, PartitionRecord, format_key
 
 from ..errors import InvalidInputError
 from ..schema import Schema, SchemaVariable
@@ -34,10 +34,12 @@ class Piece:
     """All rows of the fragment."""
     start: int
     stop: int
+    schema_version: int
+    """The version of the schema that it was written with: it holds the variables alive then."""
 
     def cut(self, start: int, stop: int) -> "Piece":
         """Return the rows ``start`` … ``stop`` of this piece."""
-        return Piece(self.path, self.rows, self.start + start, self.start + stop)
+        return Piece(self.path, self.rows, self.start + start, self.start + stop, self.schema_version)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -86,10 +88,15 @@ def partition_table(partitions: Iterable[PartitionRecord]) -> PartitionTable:
     return PartitionTable(
         keys=tuple(format_key(partition.key) for partition in partitions),
         pieces=tuple(
-            Piece(layout.recorded_path(partition.key, partition.fragments[0]), partition.rows, 0, partition.rows)
+            whole_piece(layout.recorded_path(partition.key, partition.fragments[0]), partition.fragments[0])
             for partition in partitions
         ),
     )
+
+
+def whole_piece(path: str, fragment: FragmentRecord) -> Piece:
+    """Return all rows of a fragment."""
+    return Piece(path, fragment.rows, 0, fragment.rows, fragment.schema_version)
 
 
 def split_table(table: PartitionTable, blocks: Sequence[int]) -> list[tuple[Piece, ...]]:

@@ -1,7 +1,7 @@
 """Whether a dataset fits a schema; asked before anything is written."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,37 +12,34 @@ from ..errors import InvalidInputError
 from ..schema import Schema, SchemaVariable
 
 
-def check_dataset(schema: Schema, data: xr.Dataset, collection: str) -> None:
+def unknown_names(schema: Schema, data: xr.Dataset) -> list[str]:
+    """Return the names of variables that the schema does not have."""
+    return [str(name) for name in data.variables if name not in schema.variables]
+
+
+def check_dataset(schema: Schema, data: xr.Dataset, collection: str, *, may_lack: Container[str] = ()) -> None:
     """Raise InvalidInputError unless ``data`` can be inserted: its names, dimensions, sizes, dtypes, and some rows.
 
-    Values are checked when they are encoded.
+    Values are checked when they are encoded. Of the partitioned variables, it may lack ``may_lack``.
     """
-    if not isinstance(data, xr.Dataset):
-        raise InvalidInputError(f"collection {collection} takes xarray.Dataset objects, not {type(data).__name__}")
-    _check_names(schema, data, collection)
+    unknown = unknown_names(schema, data)
+    if unknown:
+        raise InvalidInputError(
+            f"collection {collection} has no variable {', '.join(unknown)}{_near(unknown[0], schema.variables)}; "
+            "leave it out with data.drop_vars(…) or unknown='drop', or add it with unknown='add'"
+        )
+    missing = [name for name in schema.partitioned if name not in data.variables and name not in may_lack]
+    if missing:
+        raise InvalidInputError(
+            f"the dataset lacks {', '.join(missing)}, which collection {collection} has; add it"
+            + (", or insert with missing='fill'" if schema.axis not in missing else "")
+        )
     for name in data.variables:
         _check_variable(schema, schema.variables[str(name)], data.variables[name], collection)
     if data.sizes[schema.dimension] == 0:
         raise InvalidInputError(
             f"the dataset is empty: it has no rows along {schema.dimension!r}, and would change nothing in {collection}"
         )
-
-
-def _check_names(schema: Schema, data: xr.Dataset, collection: str) -> None:
-    names = [str(name) for name in data.variables]
-    unknown = [name for name in names if name not in schema.variables]
-    if unknown:
-        raise InvalidInputError(
-            f"collection {collection} has no variable {_listed(unknown)}{_near(unknown[0], schema.variables)}; "
-            "leave it out with data.drop_vars(…)"
-        )
-    missing = [name for name in schema.partitioned if name not in names]
-    if missing:
-        raise InvalidInputError(f"the dataset lacks {_listed(missing)}, which collection {collection} has; add it")
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _near(name: str, names: Iterable[str]) -> str:

@@ -8,12 +8,11 @@ import xarray as xr
 from registry import CollectionDefinition, CollectionRecord, Registry
 
 from ..errors import InvalidInputError
+from ..merging import NAMES, strategy_of
 from ..partitioning import Partitioning
 from ..schema import Schema, attributes_to_json
 from ..storage import stores
 from ..template import schema_from_template
-
-MERGE_STRATEGIES = ("refuse", "replace")
 
 
 def create(
@@ -31,7 +30,9 @@ def create(
     metadata: Mapping[str, Any] | None,
 ) -> CollectionRecord:
     """Record a new collection and claim its location; see :func:`intake_zcollection.create_collection`."""
-    check_merge(merge)
+    if not isinstance(merge, str):
+        raise InvalidInputError(f"merge={merge!r} is not one of {', '.join(map(repr, NAMES))}; functions go to insert")
+    strategy_of(merge)
     if zarr_format not in (2, 3):
         raise InvalidInputError(f"zarr_format is {zarr_format!r}: Zarr has formats 2 and 3")
     if not isinstance(description, str):
@@ -65,12 +66,6 @@ def create(
             stores.release(place, record.uid)
         raise
     return record
-
-
-def check_merge(merge: str) -> None:
-    """Raise InvalidInputError unless ``merge`` is a strategy."""
-    if merge not in MERGE_STRATEGIES:
-        raise InvalidInputError(f"merge={merge!r} is not one of {', '.join(map(repr, MERGE_STRATEGIES))}")
 
 
 def _check_axis(template: xr.Dataset, axis: str) -> str:

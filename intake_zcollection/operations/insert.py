@@ -1,139 +1,129 @@
 """Insertion: rows → keys → fragments → one commit."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-import dask.array as da
 import numpy as np
-import numpy.typing as npt
-import xarray as xr
 
 from registry import (
     IMMUTABLE_SLOT,
     Change,
     CollectionRecord,
+    KeyValues,
     PartitionRecord,
     Registry,
     Slot,
+    Snapshot,
     Version,
     Written,
+    format_key,
     name_values,
     pad_key,
 )
 
 from .. import execution
-from ..encoding import decode, encode, stored_dtype, to_nanoseconds
+from ..assembly.plan import whole_piece
+from ..encoding import decode
 from ..errors import AlreadyExistsError, InvalidInputError
-from ..execution import Arrays
-from ..partitioning import PartitionRows, partitioning_from_json, split_rows
+from ..execution import Execution
+from ..merging import Merge, MergeFunction, replace, strategy_of
+from ..partitioning import Partitioning, PartitionRows, partitioning_from_json, split_rows
 from ..schema import Schema, SchemaVariable, Values
 from ..storage import layout
 from ..storage.read import read_region
 from ..storage.stores import Location, make_durable
-from ..storage.write import write_fragment
-from .check import check_dataset
-from .create import check_merge
+from .inputs import Data, Dataset, Input, Missing, Unknown, adapt_schema, as_list, open_dataset, plan_input
 from .load import schema_of
+from .partition import Arrays, FragmentJob, FragmentResult, MergeJob, write_partition
 from .staging import Intent, staged
 
-
-@dataclass(frozen=True)
-class FragmentJob:
-    """One fragment to write: all that a worker needs but the values."""
-
-    location: Location
-    schema: Schema
-    intent: Intent
-    rows: int
-    bounds: tuple[int | None, int | None]
-    """The smallest and largest axis value, as the registry keeps them; None for immutable variables."""
+Seen = Literal["insert", "skip"]
 
 
 def insert(
     registry: Registry,
     collection: CollectionRecord,
     location: Location,
-    data: xr.Dataset,
+    data: Data,
     *,
-    merge: str | None,
+    merge: Merge | None,
+    tolerance: Any,
+    missing: Missing,
+    unknown: Unknown,
+    sources: Sequence[str],
+    seen: Seen,
     message: str,
-    scheduler: Any,
+    how: Execution,
 ) -> Version:
-    """Insert a dataset, and return the version it made; see :meth:`intake_zcollection.Collection.insert`."""
-    merge = merge or collection.merge
-    check_merge(merge)
+    """Insert datasets, and return the version it made; see :meth:`intake_zcollection.Collection.insert`."""
+    strategy = strategy_of(merge or collection.merge, tolerance)
+    partitioning = partitioning_from_json(collection.partitioning)
+    items, skipped = _unseen(registry, collection, as_list(data, collection.name), sources, seen)
+    if not items:
+        return registry.versions(collection.name)[-1]
     head = registry.resolve(collection.name, keys=())
-    schema = schema_of(collection, head.schema)
-    check_dataset(schema, data, collection.name)
-    stored = {name: _encoded(schema.variables[name], data.variables[name]) for name in schema.partitioned}
-    axis = _axis_values(schema, data)
-    parts = split_rows(_key_values(collection, data), axis)
-    present = registry.resolve(collection.name, version=head.version, keys={part.key for part in parts}).partitions
-    if merge == "refuse":
-        _check_vacant(collection, present)
+    datasets = [open_dataset(item, collection.name) for item in items]
+    schema, added = adapt_schema(schema_of(collection, head.schema), datasets, unknown=unknown, version=head.version)
+    inputs = [
+        plan_input(item, dataset, schema, partitioning, collection=collection.name, unknown=unknown, missing=missing)
+        for item, dataset in zip(items, datasets, strict=True)
+    ]
+    del datasets  # functions opened them to be looked at; workers open them again
+    parts = split_rows([(each.keys, each.axis) for each in inputs])
+    present = _present(registry, collection, head, parts)
+    if strategy is None:
+        _check_vacant(collection, present.values())
+    jobs = [_job(location, schema, collection, partitioning, strategy, part, inputs, present) for part in parts]
     live = head.immutable.uid if head.immutable else None
-    jobs = [_job(location, schema, collection, part, axis, stored) for part in parts]
-    jobs += _immutable_jobs(location, schema, collection, data, live)
+    jobs += _immutable_jobs(location, schema, collection, inputs, live)
     intents = [job.intent for job, _ in jobs]
     with staged(registry, collection, location, intents, version=head.version, message=message) as transaction:
-        sizes = execution.run(_write, jobs, scheduler=scheduler)
+        results = execution.run(write_partition, jobs, how, what=f"insert into {collection.name}")
         make_durable(location)
         change = Change(
             collection=collection,
             schema_version=head.version,
             operation="insert",
-            writes=tuple(_written(job, nbytes) for (job, _), nbytes in zip(jobs, sizes, strict=True)),
-            requires=_read_set(merge, parts, schema, data, live),
-            summary={
-                "created": len(parts) - len(present),
-                "replaced": len(present),
-                "rows": len(axis),
-                "bytes": sum(sizes),
-            },
+            writes=tuple(_written(job, result) for (job, _), result in zip(jobs, results, strict=True)),
+            requires=_read_set(strategy, parts, present, inputs, live),
+            summary=_summary(parts, present, strategy, skipped, results),
+            adds=tuple(variable.to_record() for variable in added),
+            sources=tuple(name for name in sources if name not in skipped),
+            unseen=seen == "skip",
         )
         (version,) = transaction.commit([change])
     return version
 
 
-def _encoded(variable: SchemaVariable, data: xr.Variable) -> Any:
-    """Return the values as stored: at once in memory, so that bad ones are refused now; lazily by dask."""
-    values = data.data
-    if isinstance(values, da.Array):
-        dtype = stored_dtype(variable)
-        return da.map_blocks(partial(encode, variable), values, dtype=dtype, meta=np.empty((0,) * data.ndim, dtype))
-    return encode(variable, np.asarray(values))
+def _unseen(
+    registry: Registry, collection: CollectionRecord, items: list[Dataset], sources: Sequence[str], seen: Seen
+) -> tuple[list[Dataset], frozenset[str]]:
+    """Return the items to insert, and the names of those that are skipped because they have been."""
+    if sources and len(sources) != len(items):
+        raise InvalidInputError(f"there are {len(sources)} sources for {len(items)} datasets; name each, or none")
+    if seen == "insert":
+        return items, frozenset()
+    if seen != "skip" or not sources:
+        raise InvalidInputError(f"seen={seen!r} with {len(sources)} sources: 'skip' needs sources, to know them by")
+    skipped = registry.seen_sources(collection.name, sources)
+    return [item for item, name in zip(items, sources, strict=True) if name not in skipped], skipped
 
 
-def _key_values(collection: CollectionRecord, data: xr.Dataset) -> npt.NDArray[np.int64]:
-    partitioning = partitioning_from_json(collection.partitioning)
-    return partitioning.key_values({name: data.variables[name].values for name in partitioning.variables})
+def _present(
+    registry: Registry, collection: CollectionRecord, head: Snapshot, parts: Sequence[PartitionRows]
+) -> dict[KeyValues, PartitionRecord]:
+    keys = {part.key for part in parts}
+    partitions = registry.resolve(collection.name, version=head.version, keys=keys).partitions
+    return {partition.fragments[0].key: partition for partition in partitions}
 
 
-def _axis_values(schema: Schema, data: xr.Dataset) -> npt.NDArray[np.int64]:
-    """Return the axis as it comes back: integers, ns since 1970 for datetimes."""
-    variable = schema.variables[schema.axis]
-    values = data.variables[schema.axis].values
-    if values.dtype.kind == "M":
-        missing = np.flatnonzero(np.isnat(values))
-        if missing.size:
-            raise InvalidInputError(
-                f"the axis {schema.axis} is NaT in row {missing[0]} ({missing.size} of {values.size} rows); "
-                "rows have their place by the axis: drop or fill these"
-            )
-    if values.dtype.kind == "u" and values.max() > np.iinfo(np.int64).max:
-        raise InvalidInputError(f"the axis {schema.axis} reaches {values.max()}, and the registry counts to 2**63 - 1")
-    return (to_nanoseconds(variable, values) if values.dtype.kind == "M" else values).astype(np.int64)
-
-
-def _check_vacant(collection: CollectionRecord, present: Sequence[PartitionRecord]) -> None:
-    if present:
-        shown = ", ".join(f"{partition} ({partition.rows} rows)" for partition in present[:5])
-        more = f" and {len(present) - 5} more" if len(present) > 5 else ""
+def _check_vacant(collection: CollectionRecord, present: Iterable[PartitionRecord]) -> None:
+    taken = [f"{partition} ({partition.rows} rows)" for partition in present]
+    if taken:
+        more = f" and {len(taken) - 5} more" if len(taken) > 5 else ""
         raise AlreadyExistsError(
-            f"collection {collection.name} has data already in {shown}{more}; to give these partitions up for the new "
-            "rows, insert with merge='replace'"
+            f"collection {collection.name} has data already in {', '.join(taken[:5])}{more}; say what becomes of it: "
+            "insert with merge='replace', 'concat', 'time_series', 'upsert' or a function"
         )
 
 
@@ -141,37 +131,48 @@ def _job(
     location: Location,
     schema: Schema,
     collection: CollectionRecord,
+    partitioning: Partitioning,
+    strategy: MergeFunction | None,
     part: PartitionRows,
-    axis: npt.NDArray[np.int64],
-    stored: Arrays,
+    inputs: Sequence[Input],
+    present: Mapping[KeyValues, PartitionRecord],
 ) -> tuple[FragmentJob, Arrays]:
+    key = name_values(collection.keys, part.key)
     uid = layout.new_uid()
-    path = layout.fragment_path(name_values(collection.keys, part.key), uid)
-    bounds = int(axis[part.rows][0]), int(axis[part.rows][-1])
-    job = FragmentJob(location, schema, Intent(Slot(pad_key(part.key)), uid, path), part.count, bounds)
-    return job, {
-        name: values[(slice(None),) * schema.variables[name].split_axis + (part.rows,)]
-        for name, values in stored.items()
+    intent = Intent(Slot(pad_key(part.key)), uid, layout.fragment_path(key, uid))
+    merge = None
+    if part.key in present and strategy is not None and strategy is not replace:
+        fragment = present[part.key].fragments[0]
+        existing = whole_piece(layout.recorded_path(key, fragment), fragment)
+        merge = MergeJob(existing, strategy, partitioning, part.key)
+    arrays = {
+        name: [
+            inputs[number].stored[name][(slice(None),) * variable.split_axis + (rows,)] for number, rows in part.pieces
+        ]
+        for name, variable in schema.partitioned.items()
     }
+    return FragmentJob(location, schema, intent, collection.name, format_key(key), part.order, merge), arrays
 
 
 def _immutable_jobs(
-    location: Location, schema: Schema, collection: CollectionRecord, data: xr.Dataset, live: str | None
+    location: Location, schema: Schema, collection: CollectionRecord, inputs: Sequence[Input], live: str | None
 ) -> list[tuple[FragmentJob, Arrays]]:
     """Return the job that stores the immutable variables, for the first insert that brings them; later ones have none.
 
-    Raises InvalidInputError where they differ from those stored, or where the first do not come together.
+    Raises InvalidInputError where they differ from those stored or among each other, or do not come together.
     """
-    given = {name: variable for name, variable in schema.immutable.items() if name in data.variables}
-    stored = {name: encode(variable, data.variables[name].values) for name, variable in given.items()}
-    if live is not None:
-        for name, variable in given.items():
-            region = tuple(slice(0, size) for size in variable.shape(0))
-            existing = read_region(location, layout.immutable_path(live), variable, 0, region)
-            _check_same(variable, existing, decode(variable, stored[name]), collection.name)
-    if live is not None or not given:
+    stored: dict[str, Values] = {}
+    for each in inputs:
+        for name, values in each.immutable.items():
+            variable = schema.variables[name]
+            if live is not None and name not in stored:
+                region = tuple(slice(0, size) for size in variable.shape(0))
+                existing = read_region(location, layout.immutable_path(live), variable, 0, region)
+                _check_same(variable, existing, decode(variable, values), collection.name)
+            _check_same(variable, stored.setdefault(name, values), values, collection.name)
+    if live is not None or not stored:
         return []
-    missing = [name for name in schema.immutable if name not in given]
+    missing = [name for name in schema.immutable if name not in stored]
     if missing:
         raise InvalidInputError(
             f"the immutable variables of collection {collection.name} come together, with the first insert that brings "
@@ -179,32 +180,58 @@ def _immutable_jobs(
         )
     uid = layout.new_uid()
     intent = Intent(IMMUTABLE_SLOT, uid, layout.immutable_path(uid))
-    return [(FragmentJob(location, schema, intent, 0, (None, None)), stored)]
+    job = FragmentJob(location, schema, intent, collection.name, "the immutable variables")
+    return [(job, {name: [values] for name, values in stored.items()})]
 
 
 def _check_same(variable: SchemaVariable, existing: Values, given: Values, collection: str) -> None:
     different = existing != given
     if given.dtype.kind in "fcMm":
-        different &= ~(np.isnan(existing) & np.isnan(given))
-    if different.any():
+        different = different & ~(np.isnan(existing) & np.isnan(given))
+    if np.any(different):
         raise InvalidInputError(
             f"the immutable variable {variable.name} of collection {collection} is stored already, and the dataset has "
-            f"other values ({np.count_nonzero(different)} of {different.size} differ); leave it out: data.drop_vars(…)"
+            f"other values ({np.count_nonzero(different)} of {given.size} differ); leave it out: data.drop_vars(…)"
         )
 
 
-def _write(job: FragmentJob, stored: Arrays) -> int:
-    return write_fragment(job.location, job.intent.path, job.schema, stored, job.rows)
-
-
-def _written(job: FragmentJob, nbytes: int) -> Written:
-    return Written(job.intent.slot, job.intent.uid, job.rows, nbytes, *job.bounds)
+def _written(job: FragmentJob, result: FragmentResult) -> Written:
+    return Written(job.intent.slot, job.intent.uid, result.rows, result.nbytes, *result.bounds)
 
 
 def _read_set(
-    merge: str, parts: Sequence[PartitionRows], schema: Schema, data: xr.Dataset, immutable: str | None
+    strategy: MergeFunction | None,
+    parts: Sequence[PartitionRows],
+    present: Mapping[KeyValues, PartitionRecord],
+    inputs: Sequence[Input],
+    live: str | None,
 ) -> dict[Slot, str | None]:
-    """Return what the result depends on: partitions' vacancy unless replaced blindly, the immutables compared."""
-    vacant: dict[Slot, str | None] = {Slot(pad_key(part.key)): None for part in parts} if merge == "refuse" else {}
-    compared = any(name in data.variables for name in schema.immutable)
-    return vacant | ({IMMUTABLE_SLOT: immutable} if compared else {})
+    """Return what the result depends on.
+
+    The partitions, as they were merged or found vacant, unless they are replaced blindly; the immutable variables that
+    were compared.
+    """
+    slots: dict[Slot, str | None] = {}
+    if strategy is not replace:
+        for part in parts:
+            slots[Slot(pad_key(part.key))] = present[part.key].fragments[0].uid if part.key in present else None
+    if any(each.immutable for each in inputs):
+        slots[IMMUTABLE_SLOT] = live
+    return slots
+
+
+def _summary(
+    parts: Sequence[PartitionRows],
+    present: Mapping[KeyValues, PartitionRecord],
+    strategy: MergeFunction | None,
+    skipped: Collection[str],
+    results: Sequence[FragmentResult],
+) -> dict[str, int]:
+    return {
+        "created": len(parts) - len(present),
+        "replaced": len(present) if strategy is replace else 0,
+        "merged": 0 if strategy is replace else len(present),
+        "skipped": len(skipped),
+        "rows": sum(part.count for part in parts),
+        "bytes": sum(result.nbytes for result in results),
+    }

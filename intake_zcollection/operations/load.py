@@ -3,6 +3,7 @@
 import datetime as dt
 import difflib
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ Where = Mapping[str, tuple[Bound, Bound]]
 """Closed bounds on values, by variable."""
 
 AxisRange = tuple[int | None, int | None]
+
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?)?)?)?")
 
 _NS = np.dtype("datetime64[ns]")
 
@@ -80,6 +83,8 @@ def parse_where(where: Where, axis: str) -> AxisRange:
     InvalidInputError
         A bound on another variable, or one that is no date and no integer.
     """
+    if not isinstance(where, Mapping):
+        raise InvalidInputError(f"where={where!r} is not of the form {{{axis!r}: (low, high)}}")
     others = [name for name in where if name != axis]
     if others:
         raise InvalidInputError(
@@ -126,8 +131,9 @@ def _period(bound: Bound, axis: str) -> tuple[int | None, int | None]:
 
 
 def _parse_date(text: str, axis: str) -> np.datetime64:
+    # numpy would also take "now", which means another time at each load, and zones, which it then ignores.
     try:
-        parsed = np.datetime64(text)
+        parsed = np.datetime64(text) if _DATE.fullmatch(text) else np.datetime64("NaT", "ns")
     except ValueError:
         parsed = np.datetime64("NaT", "ns")
     if np.isnat(parsed):

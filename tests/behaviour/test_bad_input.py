@@ -208,7 +208,7 @@ def test_an_empty_dataset_is_refused(shared: izc.Collection) -> None:
     assert_insert_refused(shared, april().isel(time=slice(0)), "empty", "no rows along 'time'", "made/maps")
 
 
-@pytest.mark.parametrize("data", [None, {"sst": 1}, april().sst, [april()]], ids=["None", "dict", "DataArray", "list"])
+@pytest.mark.parametrize("data", [None, {"sst": 1}, april().sst, "sst.nc"], ids=["None", "dict", "DataArray", "str"])
 def test_what_is_not_a_dataset_is_refused(shared: izc.Collection, data: Any) -> None:
     assert_insert_refused(shared, data, "made/maps", "xarray.Dataset", type(data).__name__)
 
@@ -378,7 +378,7 @@ def test_a_message_that_is_no_text_is_refused(shared: izc.Collection) -> None:
         shared.insert(april(), message=None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("merge", ["concat", "Replace", 5, max])
+@pytest.mark.parametrize("merge", ["append", "Replace", 5])
 def test_a_merge_that_does_not_exist_is_refused(shared: izc.Collection, merge: Any) -> None:
     assert_insert_refused(shared, april(), f"merge={merge!r}", "'refuse', 'replace'", merge=merge)
 
@@ -491,7 +491,7 @@ def test_a_bad_zarr_format_is_refused(registry: izc.Registry, tmp_path: Path, za
     assert_creation_refused(registry, tmp_path, izc.InvalidInputError, *parts, zarr_format=zarr_format)
 
 
-@pytest.mark.parametrize("merge", ["concat", "", None])
+@pytest.mark.parametrize("merge", ["append", "", None, max])
 def test_a_bad_default_merge_is_refused(registry: izc.Registry, tmp_path: Path, merge: Any) -> None:
     parts = f"merge={merge!r}", "'refuse', 'replace'"
     assert_creation_refused(registry, tmp_path, izc.InvalidInputError, *parts, merge=merge)
@@ -697,6 +697,9 @@ def test_a_bad_filter_is_refused(shared: izc.Collection, filters: Any, problem: 
         ({"time": (np.timedelta64(1, "D"), None)}, ("timedelta64", "on time")),
         ({"time": ("soon", None)}, ("'soon'", "not a date", "2022-03-31")),
         ({"time": ("2022-13", None)}, ("'2022-13'", "not a date")),
+        ({"time": ("now", None)}, ("'now'", "not a date")),
+        ({"time": ("2022-01-01T00:00Z", None)}, ("'2022-01-01T00:00Z'", "not a date")),
+        (["time"], ("where=['time']", "{'time': (low, high)}")),
         ({"time": (np.datetime64("NaT", "ns"), None)}, ("NaT", "on time")),
         ({"time": ("3000", None)}, ("3000", "1678 to 2262")),
         ({"time": (None, "1500-01-01")}, ("1500-01-01", "1678 to 2262")),

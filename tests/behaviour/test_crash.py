@@ -29,6 +29,7 @@ from sqlalchemy.engine import make_url
 import intake_zcollection as izc
 import intake_zcollection.operations.create
 import intake_zcollection.operations.insert
+import intake_zcollection.operations.partition
 import intake_zcollection.operations.staging
 import intake_zcollection.storage.stores
 import registry.transaction
@@ -119,6 +120,7 @@ class Step:
 
 
 _insert = intake_zcollection.operations.insert
+_partition = intake_zcollection.operations.partition
 _create = intake_zcollection.operations.create.stores
 
 BEFORE_COMMIT = {
@@ -126,7 +128,7 @@ BEFORE_COMMIT = {
     "after_the_intents": Step(Transaction, "stage", "leaving", objects="none"),
     "before_the_first_object": Step(LocalFileSystem, "pipe_file", "entering", objects="none"),
     "in_the_first_fragment": Step(LocalFileSystem, "pipe_file", "leaving", call=3, objects="some"),
-    "after_the_first_fragment": Step(_insert, "write_fragment", "leaving", objects="some"),
+    "after_the_first_fragment": Step(_partition, "write_fragment", "leaving", objects="some"),
     "after_all_fragments": Step(_insert, "make_durable", "entering"),
     "before_the_commit": Step(Transaction, "commit", "entering"),
     "in_the_commit_before_its_check": Step(registry.transaction, "_check_reads", "entering"),
@@ -462,7 +464,7 @@ def test_what_one_thread_still_writes_when_another_has_failed_is_deleted(
     registry: izc.Registry, days: izc.Collection, scheduler: str | None, chunks: dict[str, int] | None, write: str
 ) -> None:
     deleted, written, calls = threading.Event(), threading.Event(), itertools.count(1)
-    write_fragment = _insert.write_fragment
+    write_fragment = _partition.write_fragment
 
     def write_one_and_fail_for_another(*args: Any) -> int:
         if next(calls) == 2:
@@ -475,7 +477,7 @@ def test_what_one_thread_still_writes_when_another_has_failed_is_deleted(
 
     files, data = files_below(days.location), WRITES[write].data()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_insert, "write_fragment", write_one_and_fail_for_another)
+        patched.setattr(_partition, "write_fragment", write_one_and_fail_for_another)
         act_at(Step(intake_zcollection.operations.staging, "remove", "leaving"), deleted.set, patched.setattr)
         with pytest.raises(UnforeseenError, match="in the middle"):
             days.insert(data if chunks is None else data.chunk(chunks), scheduler=scheduler)

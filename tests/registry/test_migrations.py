@@ -1,5 +1,6 @@
 """The tables and views that migrations make, and every statement on Postgres, which spells some differently."""
 
+import dataclasses
 import inspect
 import sqlite3
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from registry import IMMUTABLE_SLOT, ConflictError, Registry, parse_predicate, queries
+from registry import IMMUTABLE_SLOT, CollectionRecord, ConflictError, Registry, parse_predicate, queries
 from registry.engine import engine_of, parse_url, reading
 from registry.migrations import HEAD_REVISION, render
 from registry.tables import metadata
@@ -155,6 +156,16 @@ def live_a_full_life(registry: Registry) -> None:
     registry.collections(namespace="made", text="a", variable="ssh")
     registry.resolve("made/a", version=1, filters="month == 1", axis_range=(0, 1), keys=[(2022, 1)])
     registry.versions("made/a")
+    add_a_variable_from_a_source(registry, a)
+    registry.seen_sources("made/a", ["a.nc"])
+
+
+def add_a_variable_from_a_source(registry: Registry, collection: CollectionRecord) -> None:
+    like = registry.resolve(collection.name).schema.variables[0]
+    added = dataclasses.replace(like, id=99, name="added", stored_name="added")
+    for adds in ((added,), ()):  # the second time, the source is known already
+        with_source = change(collection, fragment(2023, 1))
+        commit(registry, dataclasses.replace(with_source, adds=adds, sources=("a.nc",)))
 
 
 def test_every_statement_of_a_life_compiles_for_postgres_and_locks_what_it_must(

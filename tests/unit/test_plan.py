@@ -25,7 +25,7 @@ def make_table(*pieces: tuple[int, int, int] | int) -> PartitionTable:
     whole = [piece if isinstance(piece, tuple) else (piece, 0, piece) for piece in pieces]
     return PartitionTable(
         tuple(f"k={i}" for i in range(len(whole))),
-        tuple(Piece(f"k={i}/uid", *piece) for i, piece in enumerate(whole)),
+        tuple(Piece(f"k={i}/uid", *piece, 0) for i, piece in enumerate(whole)),
     )
 
 
@@ -79,12 +79,15 @@ def test_a_split_table_has_the_pieces_of_each_range(table: PartitionTable, data:
 
 
 def test_a_piece_is_cut_relative_to_itself() -> None:
-    piece = Piece("p", 100, 20, 50).cut(5, 10)
+    piece = Piece("p", 100, 20, 50, 7).cut(5, 10)
     assert (piece.path, piece.rows, piece.start, piece.stop, len(piece)) == ("p", 100, 25, 30, 5)
+    assert piece.schema_version == 7
 
 
 def test_a_table_prints_what_is_read_of_each_partition() -> None:
-    table = PartitionTable(("year=2022", "year=2023"), (Piece("year=2022/a", 10, 4, 10), Piece("year=2023/b", 3, 0, 3)))
+    table = PartitionTable(
+        ("year=2022", "year=2023"), (Piece("year=2022/a", 10, 4, 10, 0), Piece("year=2023/b", 3, 0, 3, 0))
+    )
     assert str(table).splitlines() == [
         "year=2022  4:10 of 10 rows  year=2022/a",
         "year=2023  0:3 of 3 rows  year=2023/b",

@@ -1,0 +1,171 @@
+"""What is inserted: datasets of any kind, checked against the schema and encoded, in memory or lazily by dask."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask.delayed import delayed
+
+from ..encoding import encode, missing_value, stored_dtype, to_nanoseconds
+from ..errors import InvalidInputError
+from ..partitioning import Partitioning
+from ..schema import Schema, SchemaVariable
+from ..template import schema_from_template
+from .check import check_dataset, unknown_names
+
+Dataset = xr.Dataset | Callable[[], xr.Dataset]
+"""A dataset, or a function that opens one: it is called again by the workers, so that no data is kept meanwhile."""
+
+Data = Dataset | Iterable[Dataset]
+
+Unknown = Literal["refuse", "drop", "add"]
+Missing = Literal["refuse", "fill"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One dataset to insert, with the key and the axis value of each of its rows."""
+
+    stored: Mapping[str, Any]
+    """The encoded values of all partitioned variables: numpy's if they were in memory, otherwise dask's."""
+    immutable: Mapping[str, Any]
+    """The encoded values of the immutable variables that it brings."""
+    keys: npt.NDArray[np.int64]
+    axis: npt.NDArray[np.int64]
+
+
+def as_list(data: Data, collection: str) -> list[Dataset]:
+    """Return the datasets, or the functions that open them."""
+    if isinstance(data, xr.Dataset) or callable(data):
+        return [data]
+    if isinstance(data, Mapping | str | bytes | xr.DataArray) or not isinstance(data, Iterable):
+        raise InvalidInputError(
+            f"collection {collection} takes an xarray.Dataset, a function that returns one, or an iterable of these, "
+            f"not {type(data).__name__}"
+        )
+    return list(data)
+
+
+def open_dataset(data: Dataset, collection: str) -> xr.Dataset:
+    """Return the dataset, or what the function returns."""
+    dataset = data() if callable(data) else data
+    if not isinstance(dataset, xr.Dataset):
+        what = "what the function to insert from returned" if callable(data) else "an item"
+        raise InvalidInputError(
+            f"collection {collection} takes xarray.Dataset objects, and {what} is of type {type(dataset).__name__}"
+        )
+    return dataset
+
+
+def adapt_schema(
+    schema: Schema, datasets: Sequence[xr.Dataset], *, unknown: Unknown, version: int
+) -> tuple[Schema, list[SchemaVariable]]:
+    """Return the schema with the variables that datasets have and it lacks, and these, if they are to be added."""
+    if unknown != "add":
+        return schema, []
+    added: dict[str, SchemaVariable] = {}
+    number = 1 + max(variable.id for variable in schema.variables.values())
+    for dataset in datasets:
+        names = [name for name in unknown_names(schema, dataset) if name not in added]
+        template = dataset.drop_vars([name for name in dataset.variables if name not in names])
+        like = schema_from_template(
+            template, axis=schema.axis, dimension=schema.dimension, zarr_format=schema.zarr_format
+        )
+        for variable in like.variables.values():
+            if variable.is_immutable:
+                raise InvalidInputError(
+                    f"variable {variable.name} lacks the dimension {schema.dimension!r}: unknown='add' adds variables "
+                    "that are stored with each partition"
+                )
+            added[variable.name] = replace(variable, id=number, begin_version=version)
+            number += 1
+    return replace(schema, variables={**schema.variables, **added}), list(added.values())
+
+
+def plan_input(
+    data: Dataset,
+    dataset: xr.Dataset,
+    schema: Schema,
+    partitioning: Partitioning,
+    *,
+    collection: str,
+    unknown: Unknown,
+    missing: Missing,
+) -> Input:
+    """Check a dataset against the schema, and return it encoded; ``dataset`` is what ``data`` opened.
+
+    Raises
+    ------
+    InvalidInputError
+        It does not fit, or a value in memory cannot be stored exactly.
+    """
+    if unknown == "drop":
+        dataset = dataset.drop_vars(unknown_names(schema, dataset))
+    needed = {schema.axis, *partitioning.variables}
+    fillable = [name for name in schema.partitioned if name not in needed] if missing == "fill" else []
+    check_dataset(schema, dataset, collection, may_lack=fillable)
+    axis = _axis_values(schema, dataset)
+    keys = partitioning.key_values({name: dataset.variables[name].values for name in partitioning.variables})
+    call = delayed(_values_of)(data) if callable(data) else None
+    stored = {
+        name: _encoded(variable, _lazy(name, dataset.variables[name], call))
+        if name in dataset.variables
+        else _filled(variable, len(axis))
+        for name, variable in schema.partitioned.items()
+    }
+    immutable = {
+        name: encode(variable, dataset.variables[name].values)
+        for name, variable in schema.immutable.items()
+        if name in dataset.variables
+    }
+    return Input(stored, immutable, keys, axis)
+
+
+def _axis_values(schema: Schema, data: xr.Dataset) -> npt.NDArray[np.int64]:
+    """Return the axis as it comes back: integers, ns since 1970 for datetimes."""
+    variable = schema.variables[schema.axis]
+    values = data.variables[schema.axis].values
+    if values.dtype.kind == "M":
+        missing = np.flatnonzero(np.isnat(values))
+        if missing.size:
+            raise InvalidInputError(
+                f"the axis {schema.axis} is NaT in row {missing[0]} ({missing.size} of {values.size} rows); "
+                "rows have their place by the axis: drop or fill these"
+            )
+    if values.dtype.kind == "u" and values.max() > np.iinfo(np.int64).max:
+        raise InvalidInputError(f"the axis {schema.axis} reaches {values.max()}, and the registry counts to 2**63 - 1")
+    return (to_nanoseconds(variable, values) if values.dtype.kind == "M" else values).astype(np.int64)
+
+
+def _values_of(function: Callable[[], xr.Dataset]) -> dict[str, Any]:
+    return {str(name): variable.values for name, variable in function().variables.items()}
+
+
+def _lazy(name: str, variable: xr.Variable, call: Any) -> Any:
+    """Return dask's array of what is not in memory, or is there only because ``call`` opened it to look."""
+    if variable.chunks is not None:
+        return variable.data
+    if not variable._in_memory:  # opened from a file, and not read yet; xarray has no public word for it
+        return variable.chunk().data
+    if call is not None:
+        return da.from_delayed(call[name], variable.shape, variable.dtype)
+    return variable.values
+
+
+def _encoded(variable: SchemaVariable, values: Any) -> Any:
+    """Return the values as stored: at once in memory, so that bad ones are refused now; lazily by dask."""
+    if isinstance(values, da.Array):
+        dtype = stored_dtype(variable)
+        return da.map_blocks(partial(encode, variable), values, dtype=dtype, meta=np.empty((0,) * values.ndim, dtype))
+    return encode(variable, np.asarray(values))
+
+
+def _filled(variable: SchemaVariable, rows: int) -> Any:
+    shape = variable.shape(rows)
+    one = encode(variable, np.full((1,) * len(shape), missing_value(variable), variable.dtype))
+    return np.broadcast_to(one, shape)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from . import queries, tables
+from .commit import inserted_id, variable_rows
 from .engine import create_sqlite_file, database_clock, dispose, hide_password, parse_url, reading, writing
 from .errors import AlreadyExistsError, InvalidInputError, NotFoundError, RegistryUnavailableError, VersionExpiredError
 from .keys import MAX_KEYS, KeyValues
@@ -28,7 +29,7 @@ from .records import (
     parse_name,
     version_number,
 )
-from .transaction import Transaction, default_author, inserted_id, variable_rows
+from .transaction import Transaction, default_author
 
 Filters = str | Callable[[dict[str, int]], bool]
 """A filter on partition keys: text of the predicate language, or a function of the key as a dict."""

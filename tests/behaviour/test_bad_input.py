@@ -375,7 +375,7 @@ def test_an_occupied_partition_is_refused_with_its_key_its_rows_and_the_remedy(s
 
 def test_a_message_that_is_no_text_is_refused(shared: izc.Collection) -> None:
     with refused(shared._registry, shared.location, izc.InvalidInputError, "message", "None"):
-        shared.insert(april(), message=None)  # type: ignore[arg-type]
+        shared.insert(april(), message=None)  # type: ignore[arg-type]  # the point of the test
 
 
 @pytest.mark.parametrize("merge", ["append", "Replace", 5])

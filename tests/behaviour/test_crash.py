@@ -131,10 +131,10 @@ BEFORE_COMMIT = {
     "after_the_first_fragment": Step(_partition, "write_fragment", "leaving", objects="some"),
     "after_all_fragments": Step(_insert, "make_durable", "entering"),
     "before_the_commit": Step(Transaction, "commit", "entering"),
-    "in_the_commit_before_its_check": Step(registry.transaction, "_check_reads", "entering"),
-    "in_the_commit_after_the_fragments": Step(registry.transaction, "_apply", "leaving"),
-    "in_the_commit_after_the_version": Step(registry.transaction, "_add_version", "leaving"),
-    "in_the_commit_before_COMMIT": Step(registry.transaction, "_versions_of", "leaving"),
+    "in_the_commit_before_its_check": Step(registry.transaction, "check_reads", "entering"),
+    "in_the_commit_after_the_fragments": Step(registry.transaction, "apply", "leaving"),
+    "in_the_commit_after_the_version": Step(registry.transaction, "add_version", "leaving"),
+    "in_the_commit_before_COMMIT": Step(registry.transaction, "versions_of", "leaving"),
 }
 AFTER_COMMIT = {
     "after_COMMIT": Step(Transaction, "_commit", "leaving"),
@@ -552,7 +552,7 @@ class SmallDisk(MemoryFileSystem):
 
     protocol = "smalldisk"
     store: dict[str, Any] = {}  # noqa: RUF012 - the base class's way of being one disk for all instances
-    pseudo_dirs = [""]  # noqa: RUF012
+    pseudo_dirs = [""]  # noqa: RUF012 - likewise
     room: float = float("inf")
     deletes = True
 

@@ -131,7 +131,6 @@ def test_a_password_is_never_shown(rest: str) -> None:
 
 
 def test_a_server_that_does_not_answer_is_unavailable_and_the_password_stays_hidden() -> None:
-    pytest.importorskip("psycopg")
     with pytest.raises(RegistryUnavailableError, match=r"postgresql://me:\*\*\*@localhost:1/db .*refused") as caught:
         connect(f"postgresql://me:{PASSWORD}@localhost:1/db")
     assert PASSWORD not in "".join(traceback.format_exception(caught.value))

@@ -430,8 +430,6 @@ def test_where_drop(dataset: xr.Dataset) -> None:
 
 def test_interp(dataset: xr.Dataset) -> None:
     noon = GRID.time[3:80:9] + np.timedelta64(12, "h")
-    pytest.importorskip("scipy", reason="xarray interpolates by scipy")
-
     xr.testing.assert_allclose(dataset.ice.interp(time=noon).compute(), GRID.ice.interp(time=noon))
     xr.testing.assert_allclose(dataset.ice.interp(lat=[-5.0, 5.0]).compute(), GRID.ice.interp(lat=[-5.0, 5.0]))
 

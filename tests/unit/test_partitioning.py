@@ -194,7 +194,7 @@ def test_rows_of_any_keys_and_axis_values_go_to_their_keys(data: st.DataObject) 
 def test_rows_are_sorted_by_the_axis() -> None:
     january, february = split_rows([(np.array([[2022, 1], [2022, 2], [2022, 1]]), np.array([3, 32, 1]))])
     ((number, rows),) = january.pieces
-    assert (january.key, number, rows.tolist(), january.count) == ((2022, 1), 0, [2, 0], 2)  # type: ignore[union-attr]
+    assert (january.key, number, rows.tolist(), january.count) == ((2022, 1), 0, [2, 0], 2)  # type: ignore[union-attr]  # not a slice
     assert february == PartitionRows((2022, 2), ((0, slice(1, 2)),), None, 1)
 
 

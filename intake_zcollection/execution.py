@@ -124,7 +124,7 @@ def _run_on_cluster(client: Any, tasks: Sequence[Any], advance: Advance) -> list
 
     futures = client.compute(tasks)
     try:
-        for future in completed(futures):
+        for future in completed(futures, loop=client.loop):
             future.result()
             advance()
         return list(client.gather(futures))
@@ -136,7 +136,7 @@ def _run_on_cluster(client: Any, tasks: Sequence[Any], advance: Advance) -> list
 @contextmanager
 def _progress(wanted: bool | None, what: str, total: int) -> Iterator[Advance]:
     """Show a bar on the terminal, and none in a pipe or for a single job."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_terminal=wanted)  # asked for, it is shown anywhere
     shown = (console.is_terminal and total > 1) if wanted is None else wanted
     if not shown:
         yield lambda: None

@@ -1,0 +1,115 @@
+"""Where the work is run: threads, dask's schedulers, and a real cluster of processes."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from distributed import Client, LocalCluster
+
+import intake_zcollection as izc
+from tests.conftest import make_grid
+
+Make = Callable[..., izc.Collection]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """Two worker processes on this machine."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster
+
+
+def assert_holds(collection: izc.Collection, expected: xr.Dataset) -> None:
+    loaded = collection.load(chunks="partition").compute()
+    np.testing.assert_array_equal(loaded["count"].values, expected["count"].values)
+    np.testing.assert_array_equal(loaded.ice.values, expected.ice.values)
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 7}], ids=["numpy", "dask"])
+@pytest.mark.parametrize("scheduler", [None, "threads", "synchronous", "processes"])
+def test_any_scheduler_inserts_and_merges(
+    make_collection: Make, grid: xr.Dataset, scheduler: str | None, chunks: dict[str, int] | None
+) -> None:
+    collection = make_collection(grid)
+    collection.insert(grid.chunk(chunks) if chunks else grid, scheduler=scheduler)
+    later = make_grid(seed=1)
+    version = collection.insert(later.chunk(chunks) if chunks else later, merge="upsert", scheduler=scheduler)
+    assert version.summary["merged"] == 3
+    assert_holds(collection, later)
+    assert_holds(collection.at(version=1), grid)
+
+
+def test_an_active_client_is_used_and_its_workers_need_no_registry(
+    make_collection: Make, grid: xr.Dataset, registry: izc.Registry, cluster: LocalCluster, tmp_path: Path
+) -> None:
+    collection = make_collection(grid)
+    with Client(cluster) as client:
+        client.run(_forbid_the_registry)
+        collection.insert(grid.chunk(time=10))
+        collection.insert(make_grid(seed=1), merge=partial(_replace_elsewhere, os.getpid()))
+        assert_holds(collection, make_grid(seed=1))
+
+
+def _replace_elsewhere(here: int, existing: xr.Dataset, inserted: xr.Dataset, **_: Any) -> xr.Dataset:
+    assert os.getpid() != here
+    return inserted
+
+
+def _forbid_the_registry() -> None:
+    import registry.engine
+
+    def refuse(*args: Any) -> Any:
+        raise AssertionError("a worker asked the registry")
+
+    registry.engine.engine_of = refuse
+
+
+def test_a_client_may_be_given(make_collection: Make, grid: xr.Dataset, cluster: LocalCluster) -> None:
+    collection = make_collection(grid)
+    with Client(cluster, set_as_default=False) as client:
+        collection.insert(grid, scheduler=client)
+    assert_holds(collection, grid)
+
+
+def test_what_fails_on_a_worker_undoes_the_insert(
+    make_collection: Make, grid: xr.Dataset, cluster: LocalCluster
+) -> None:
+    collection = make_collection(grid)
+    collection.insert(grid)
+    bad = make_grid("2022-04-01", days=30, seed=5)
+    bad["sst"].values[3] = 1e6  # outside of the packing
+    with Client(cluster), pytest.raises(izc.InvalidInputError, match=r"sst: .* outside the range"):
+        collection.insert(bad.chunk(time=10))
+    assert [version.number for version in collection.versions()] == [0, 1]
+    assert not any(Path(collection.location).glob("year=2022/month=04/*"))
+
+
+def test_a_bar_is_shown_on_request_and_not_in_a_pipe(
+    make_collection: Make, grid: xr.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection = make_collection(grid)
+    collection.insert(grid)
+    assert capsys.readouterr() == ("", "")
+    collection.insert(grid, merge="replace", progress=True)
+    assert "insert into made/c0" in capsys.readouterr().err
+
+
+def test_workers_bound_how_many_partitions_are_worked_on_at_a_time(make_collection: Make, grid: xr.Dataset) -> None:
+    running: set[int] = set()
+    most = []
+
+    def watch(existing: xr.Dataset, inserted: xr.Dataset, **_: Any) -> xr.Dataset:
+        running.add(id(inserted))
+        most.append(len(running))
+        running.discard(id(inserted))
+        return inserted
+
+    collection = make_collection(grid)
+    collection.insert(grid)
+    collection.insert(make_grid(seed=1), merge=watch, workers=1)
+    assert most == [1, 1, 1]

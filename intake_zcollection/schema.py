@@ -1,7 +1,9 @@
 """A collection's schema: its variables, how each is stored, and its attributes. Values only, to and from JSON."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +36,11 @@ class SchemaVariable:
     """The user's attributes."""
     begin_version: int = 0
     """The version that brought it; fragments of an older schema do not hold it, and read as missing values."""
+
+    @cached_property
+    def array_text(self) -> str:
+        """The document as text: what arrays of equal documents have in common."""
+        return json.dumps(self.array, sort_keys=True)
 
     @property
     def is_immutable(self) -> bool:

@@ -114,7 +114,7 @@ def _check_blosc_size(data: bytes) -> None:
 
 def chunk_codec(variable: SchemaVariable) -> ChunkCodec:
     """Return the codec of a variable's chunks."""
-    return _chunk_codec(json.dumps(variable.array, sort_keys=True))
+    return _chunk_codec(variable.array_text)
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from dask.delayed import delayed
 from ..encoding import encode, missing_value, stored_dtype, to_nanoseconds
 from ..errors import InvalidInputError
 from ..partitioning import Partitioning
-from ..schema import Schema, SchemaVariable
+from ..schema import Schema, SchemaVariable, Values
 from ..template import schema_from_template
 from .check import check_dataset, unknown_names
 
@@ -109,15 +109,19 @@ def plan_input(
     needed = {schema.axis, *partitioning.variables}
     fillable = [name for name in schema.partitioned if name not in needed] if missing == "fill" else []
     check_dataset(schema, dataset, collection, may_lack=fillable)
-    axis = _axis_values(schema, dataset)
-    keys = partitioning.key_values({name: dataset.variables[name].values for name in partitioning.variables})
+    # Computed once, for planning and for storing: a source need not give the same twice.
+    planned = {name: dataset.variables[name].values for name in needed}
+    axis = _axis_values(schema.variables[schema.axis], planned[schema.axis])
+    keys = partitioning.key_values({name: planned[name] for name in partitioning.variables})
     call = delayed(_values_of)(data) if callable(data) else None
-    stored = {
-        name: _encoded(variable, _lazy(name, dataset.variables[name], call))
-        if name in dataset.variables
-        else _filled(variable, len(axis))
-        for name, variable in schema.partitioned.items()
-    }
+    stored = {}
+    for name, variable in schema.partitioned.items():
+        if name in planned:
+            stored[name] = encode(variable, planned[name])
+        elif name in dataset.variables:
+            stored[name] = _encoded(variable, _lazy(name, dataset.variables[name], call))
+        else:
+            stored[name] = _filled(variable, len(axis))
     immutable = {
         name: encode(variable, dataset.variables[name].values)
         for name, variable in schema.immutable.items()
@@ -126,19 +130,19 @@ def plan_input(
     return Input(stored, immutable, keys, axis)
 
 
-def _axis_values(schema: Schema, data: xr.Dataset) -> npt.NDArray[np.int64]:
+def _axis_values(variable: SchemaVariable, values: Values) -> npt.NDArray[np.int64]:
     """Return the axis as it comes back: integers, ns since 1970 for datetimes."""
-    variable = schema.variables[schema.axis]
-    values = data.variables[schema.axis].values
     if values.dtype.kind == "M":
         missing = np.flatnonzero(np.isnat(values))
         if missing.size:
             raise InvalidInputError(
-                f"the axis {schema.axis} is NaT in row {missing[0]} ({missing.size} of {values.size} rows); "
+                f"the axis {variable.name} is NaT in row {missing[0]} ({missing.size} of {values.size} rows); "
                 "rows have their place by the axis: drop or fill these"
             )
     if values.dtype.kind == "u" and values.max() > np.iinfo(np.int64).max:
-        raise InvalidInputError(f"the axis {schema.axis} reaches {values.max()}, and the registry counts to 2**63 - 1")
+        raise InvalidInputError(
+            f"the axis {variable.name} reaches {values.max()}, and the registry counts to 2**63 - 1"
+        )
     return (to_nanoseconds(variable, values) if values.dtype.kind == "M" else values).astype(np.int64)
 
 

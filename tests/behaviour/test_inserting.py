@@ -311,3 +311,18 @@ def test_missing_variables_are_filled_on_request(make_collection: Make, grid: xr
 def test_a_missing_axis_is_never_filled(make_collection: Make, grid: xr.Dataset) -> None:
     with pytest.raises(izc.InvalidInputError, match="the dataset lacks time"):
         make_collection(grid).insert(grid.drop_vars("time"), missing="fill")
+
+
+def test_a_lazy_axis_is_computed_once(make_collection: Make, tracks: xr.Dataset) -> None:
+    computed = []
+
+    def count(block: Any) -> Any:
+        computed.append(len(block))
+        return block
+
+    lazy = tracks.chunk(row=150)
+    counted = lazy.time.data.map_blocks(count, dtype="M8[ns]", meta=np.array((), "M8[ns]"))
+    collection = make_collection(tracks)
+    collection.insert(lazy.assign_coords(time=("row", counted)))
+    assert computed == [150, 150]
+    assert_holds(collection, tracks)

@@ -74,7 +74,7 @@ KINDS = {
     ),
     "date": Kind(
         lambda rng, shape: _with_missing(
-            rng, rng.integers(-(10**18), 10**18, shape).astype("M8[ns]"), np.datetime64("NaT")
+            rng, rng.integers(-(10**18), 10**18, shape).astype("M8[ns]"), np.datetime64("NaT", "ns")
         )
     ),
     "delay": Kind(lambda rng, shape: rng.integers(-(10**15), 10**15, shape).astype("m8[ns]")),
@@ -335,7 +335,7 @@ def _bounds_of(is_time: bool, value: int, side: int) -> st.SearchStrategy[tuple[
 
     def partial(unit: str) -> tuple[str, int]:
         period = time.astype(f"M8[{unit}]")
-        return str(period), int((period + side).astype("M8[ns]").astype("i8")) - side
+        return str(period), int((period + np.timedelta64(side, unit)).astype("M8[ns]").astype("i8")) - side
 
     return st.just((time, value)) | st.sampled_from(["Y", "M", "D", "h", "m", "s"]).map(partial)
 

@@ -63,7 +63,7 @@ def open_dataset(data: Dataset, collection: str) -> xr.Dataset:
 
 
 def adapt_schema(
-    schema: Schema, datasets: Sequence[xr.Dataset], *, unknown: Unknown, version: int
+    schema: Schema, datasets: Sequence[xr.Dataset], *, unknown: Unknown, head: int
 ) -> tuple[Schema, list[SchemaVariable]]:
     """Return the schema with the variables that datasets have and it lacks, and these, if they are to be added."""
     if unknown != "add":
@@ -82,7 +82,8 @@ def adapt_schema(
                     f"variable {variable.name} lacks the dimension {schema.dimension!r}: unknown='add' adds variables "
                     "that are stored with each partition"
                 )
-            added[variable.name] = replace(variable, id=number, begin_version=version)
+            # No fragment up to the head holds it, not even those of variables that the head itself added.
+            added[variable.name] = replace(variable, id=number, begin_version=head + 1)
             number += 1
     return replace(schema, variables={**schema.variables, **added}), list(added.values())
 

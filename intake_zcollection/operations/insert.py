@@ -56,14 +56,14 @@ def insert(
     how: Execution,
 ) -> Version:
     """Insert datasets, and return the version it made; see :meth:`intake_zcollection.Collection.insert`."""
-    strategy = strategy_of(merge or collection.merge, tolerance)
+    strategy = strategy_of(collection.merge if merge is None else merge, tolerance)
     partitioning = partitioning_from_json(collection.partitioning)
     items, skipped = _unseen(registry, collection, as_list(data, collection.name), sources, seen)
     if not items:
         return registry.versions(collection.name)[-1]
     head = registry.resolve(collection.name, keys=())
     datasets = [open_dataset(item, collection.name) for item in items]
-    schema, added = adapt_schema(schema_of(collection, head.schema), datasets, unknown=unknown, version=head.version)
+    schema, added = adapt_schema(schema_of(collection, head.schema), datasets, unknown=unknown, head=head.version)
     inputs = [
         plan_input(item, dataset, schema, partitioning, collection=collection.name, unknown=unknown, missing=missing)
         for item, dataset in zip(items, datasets, strict=True)

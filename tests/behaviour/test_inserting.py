@@ -297,6 +297,19 @@ def test_unknown_variables_are_dropped_or_added_on_request(make_collection: Make
     assert "wind" not in collection.at(version=2).load()
 
 
+def test_variables_may_be_added_one_after_the_other_to_partitions_that_are_merged(
+    make_collection: Make, grid: xr.Dataset
+) -> None:
+    collection = make_collection(grid, merge="concat")
+    collection.insert(grid.isel(time=slice(0, 10)))
+    for start, name in ((10, "wind"), (20, "rain")):
+        part = grid.isel(time=slice(start, start + 10))
+        collection.insert(part.assign({name: ("time", np.ones(10))}), unknown="add", missing="fill")
+    loaded = collection.load().compute()
+    assert loaded.wind.notnull().values.tolist() == [False] * 10 + [True] * 10 + [False] * 10
+    assert loaded.rain.notnull().values.tolist() == [False] * 20 + [True] * 10
+
+
 def test_missing_variables_are_filled_on_request(make_collection: Make, grid: xr.Dataset) -> None:
     collection = make_collection(grid)
     with pytest.raises(izc.InvalidInputError, match=r"the dataset lacks ice.*missing='fill'"):
@@ -326,3 +339,8 @@ def test_a_lazy_axis_is_computed_once(make_collection: Make, tracks: xr.Dataset)
     collection.insert(lazy.assign_coords(time=("row", counted)))
     assert computed == [150, 150]
     assert_holds(collection, tracks)
+
+
+def test_no_name_for_a_merge_is_refused(make_collection: Make, grid: xr.Dataset) -> None:
+    with pytest.raises(izc.InvalidInputError, match="merge='' is not one of"):
+        make_collection(grid).insert(grid, merge="")

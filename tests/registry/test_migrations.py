@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -17,7 +18,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from registry import IMMUTABLE_SLOT, CollectionRecord, ConflictError, Registry, parse_predicate, queries
+from registry import (
+    IMMUTABLE_SLOT,
+    CollectionRecord,
+    ConflictError,
+    Registry,
+    RegistryRevisionError,
+    connect,
+    parse_predicate,
+    queries,
+)
 from registry.engine import engine_of, parse_url, reading
 from registry.migrations import HEAD_REVISION, render
 from registry.tables import metadata
@@ -45,6 +55,33 @@ def test_migrations_make_the_tables_that_the_code_knows(registry: Registry) -> N
     with reading(parse_url(registry.url)) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
+
+
+def make_revision(path: Path, revision: str) -> None:
+    """Make the database of an earlier release."""
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", "registry:migrations")
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def test_a_registry_of_the_first_revision_is_refused_until_it_is_upgraded_and_then_complete(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    make_revision(old, "0001")
+    with closing(sqlite3.connect(old)) as connection, connection:
+        connection.execute("INSERT INTO namespace (name) VALUES ('kept')")
+    with pytest.raises(RegistryRevisionError, match=f"revision 0001 and this code needs {HEAD_REVISION}"):
+        connect(f"sqlite:///{old}")
+    for path in (old, new):
+        with connect(f"sqlite:///{path}", create=True) as registry:
+            assert registry.collections() == ()
+    assert parts_of_tables(old) == parts_of_tables(new)
+    with closing(sqlite3.connect(old)) as connection:
+        assert connection.execute("SELECT name FROM namespace").fetchall() == [("kept",)]
 
 
 def parts_of_tables(path: Path) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from dask.utils import format_bytes
 
 from registry import CollectionRecord, Filters, PartitionKey, Registry, Version, connect, format_key, version_number
 
@@ -295,7 +296,7 @@ class Collection:
                 "version",
                 f"{version.number}{', read-only' * self.read_only} ({version.committed_at:%Y-%m-%d %H:%M} UTC)",
             ),
-            ("partitions", f"{len(partitions)} by {self.partitioning}, {rows} rows, {nbytes / 2**20:.1f} MiB stored"),
+            ("partitions", f"{len(partitions)} by {self.partitioning}, {rows} rows, {format_bytes(nbytes)} stored"),
             ("axis", f"{self.axis} along {self.dimension!r}"),
             ("variables", ", ".join(self.schema.variables)),
             ("location", self.location),

@@ -22,7 +22,7 @@ from .operations.load import Where, load, schema_of, select
 from .partitioning import Partitioning, partitioning_from_json
 from .schema import Schema
 from .storage import layout
-from .storage.stores import Location
+from .storage.stores import Location, open_location
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,8 @@ def create_collection(
     zarr_format
         3, or 2 for the classic files.
     storage_options
-        What fsspec needs to reach the location. ``endpoint_url``, ``region``, ``anon`` and ``profile`` are recorded.
+        What fsspec needs to reach the location, flat, or by URL prefix (``{"s3://bucket": {…}}``). ``endpoint_url``,
+        ``region``, ``anon`` and ``profile`` are recorded; the rest may be secret, and is given at each opening.
     description, metadata
         For people and searches; metadata takes what JSON can hold.
 
@@ -418,5 +419,6 @@ def as_registry(reg: Registry | str) -> Registry:
 def _collection(
     registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None, version: int | None
 ) -> Collection:
-    options = {**record.storage_options, **(storage_options or {})}
-    return Collection(registry, record, Location(record.location, options), version)
+    return Collection(
+        registry, record, open_location(record.location, record.storage_options, storage_options), version
+    )

@@ -27,6 +27,7 @@ from .keys import KEY_LIMITS, MAX_KEYS, KeyValues, PartitionKey, format_key, nam
 from .predicate import Predicate, parse_predicate
 from .records import (
     IMMUTABLE_SLOT,
+    PUBLIC_OPTIONS,
     Change,
     CollectionDefinition,
     CollectionRecord,
@@ -47,6 +48,7 @@ __all__ = [
     "IMMUTABLE_SLOT",
     "KEY_LIMITS",
     "MAX_KEYS",
+    "PUBLIC_OPTIONS",
     "AlreadyExistsError",
     "Change",
     "CollectionDefinition",

@@ -20,6 +20,7 @@ from .keys import MAX_KEYS, KeyValues
 from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
 from .predicate import parse_predicate
 from .records import (
+    PUBLIC_OPTIONS,
     CollectionDefinition,
     CollectionRecord,
     PartitionRecord,
@@ -175,6 +176,7 @@ class Registry:
                 partitions = tuple(partition for partition in partitions if partition.fragments[0].key in keys)
             immutable = connection.execute(queries.immutable_query(collection.id, number)).one_or_none()
             schema = queries.read_schema(connection, collection.id, number)
+            layers = queries.read_layers(connection, collection.id)
         if callable(filters):
             partitions = tuple(partition for partition in partitions if filters(dict(partition.key)))
         return Snapshot(
@@ -183,6 +185,7 @@ class Registry:
             schema=schema,
             partitions=partitions,
             immutable=queries.fragment_record(immutable, MAX_KEYS) if immutable is not None else None,
+            layers=layers,
         )
 
     def partitions(
@@ -212,11 +215,17 @@ class Registry:
         Raises
         ------
         InvalidInputError
-            The name is not of the form ``namespace/name``.
+            The name is not of the form ``namespace/name``, or a storage option may be secret.
         AlreadyExistsError
             The name is taken, or the location is, or lies inside another collection's, or around one.
         """
         namespace, name = parse_name(definition.name)
+        secret = [option for option in definition.storage_options if option not in PUBLIC_OPTIONS]
+        if secret:
+            raise InvalidInputError(
+                f"the storage options {', '.join(secret)} of collection {definition.name} may be secret: only "
+                f"{', '.join(PUBLIC_OPTIONS)} are recorded; give the others at each opening"
+            )
         try:
             with writing(self._url) as connection:
                 check_revision(connection)

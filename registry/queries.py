@@ -136,6 +136,13 @@ def _variable_record(row: AnyRow) -> VariableRecord:
     return VariableRecord(**fields | {name: tuple(fields[name]) for name in ("dimensions", "sizes")})
 
 
+def read_layers(connection: sa.Connection, collection_id: int) -> dict[int, frozenset[int]]:
+    """Return the ids of the variables of each layer of a collection."""
+    table = tables.layer
+    rows = connection.execute(sa.select(table.c.id, table.c.variable_ids).where(table.c.collection_id == collection_id))
+    return {row.id: frozenset(row.variable_ids) for row in rows}
+
+
 def fragments_query(collection: CollectionRecord, version: int, selection: Selection) -> AnySelect | AnyCompound:
     """Select the fragments of the partitions of a version: the live ones, and those that a later version closed."""
     branches = [_fragments(tables.fragment, collection, version, selection)]

@@ -19,6 +19,9 @@ ROWS_LAYER = 0
 IMMUTABLE_LAYER = -1
 """The layer of the fragment of immutable variables; all its keys are 0."""
 
+PUBLIC_OPTIONS = ("endpoint_url", "region", "anon", "profile")
+"""What is recorded of a location's storage options; the rest may be secret, and is given again at each opening."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -199,6 +202,8 @@ class Snapshot:
     partitions: tuple[PartitionRecord, ...]
     """In the order of their keys."""
     immutable: FragmentRecord | None
+    layers: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """The ids of the variables of each layer above the rows."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

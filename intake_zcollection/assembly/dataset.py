@@ -1,8 +1,10 @@
 """The xarray.Dataset: variables, coordinates, attributes and encodings around lazy arrays."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from dask.base import tokenize
 from xarray.core import indexing
@@ -13,16 +15,17 @@ from ..encoding import stored_dtype
 from ..schema import Schema, SchemaVariable
 from ..storage import layout
 from ..storage.stores import Location
-from .index import LazyIndex
+from .index import LazyIndex, Segment
 from .lazy import PartitionedArray, dask_array
-from .plan import Chunks, PartitionTable, plan_blocks, whole_piece
+from .plan import Chunks, Fragment, PartitionTable, Piece, plan_blocks
 
 
 def immutable_table(fragment: FragmentRecord | None) -> PartitionTable:
     """Return the table of the immutable variables' fragment; without pieces where there is none yet."""
     if fragment is None:
         return PartitionTable((), ())
-    return PartitionTable(("",), (whole_piece(layout.immutable_path(fragment.uid), fragment),))
+    stored = Fragment(layout.immutable_path(fragment.uid), fragment.schema_version, fragment.written_version)
+    return PartitionTable(("",), (Piece((stored,), 0, 0, 0, (None, None)),))
 
 
 def build_dataset(
@@ -64,11 +67,29 @@ def build_dataset(
         target = coordinates if variable.is_coordinate else data
         target[variable.name] = xr.Variable(variable.dims, array, dict(variable.attrs), _encoding(variable))
     indexes = {
-        name: LazyIndex.from_lazy(name, variable, f"{tables[schema.variables[name].is_immutable].token}-{name}")
+        name: _index(schema, name, variable, tables[schema.variables[name].is_immutable])
         for name, variable in coordinates.items()
         if variable.dims == (name,)
     }
     return xr.Dataset(data, xr.Coordinates(coordinates, indexes), dict(schema.attrs))
+
+
+def _index(schema: Schema, name: str, labels: xr.Variable, table: PartitionTable) -> LazyIndex:
+    # Two versions share the fragments of the axis, whatever other variables have got.
+    token = f"{table.token_of(schema.variables[name])}-{name}"
+    segments = _segments(schema.variables[name], table) if name == schema.axis else ()
+    return LazyIndex.from_lazy(name, labels, token, segments)
+
+
+def _segments(axis: SchemaVariable, table: PartitionTable) -> tuple[Segment, ...]:
+    pieces = [piece for piece in table.pieces if len(piece)]
+    bounds = np.array([piece.bounds for piece in pieces], np.int64).reshape(-1, 2)
+    labels = bounds.view("M8[ns]") if axis.dtype.kind == "M" else bounds
+    stops = itertools.accumulate(map(len, pieces))
+    return tuple(
+        Segment(stop - len(piece), stop, tuple(ends))
+        for piece, stop, ends in zip(pieces, stops, labels.astype(axis.dtype), strict=True)
+    )
 
 
 def _lazily_indexed(array: PartitionedArray) -> Any:

@@ -13,7 +13,7 @@ from xarray.core import indexing
 
 from ..encoding import missing_value
 from ..schema import SchemaVariable, Values
-from ..storage.read import Region, read_region
+from ..storage.read import Region, Stored, read_region, read_regions
 from ..storage.stores import Location
 from .plan import PartitionTable, Piece, split_table
 
@@ -40,26 +40,37 @@ class VariableReader:
 
 
 def read_pieces(location: Location, variable: SchemaVariable, pieces: Sequence[Piece], others: Region) -> Values:
-    """Return the values of pieces, one after the other along the split dimension: the only concatenation."""
+    """Return the values of pieces, one after the other along the split dimension: the only concatenation.
+
+    Where a partition has no values of the variable, which was added later, they are missing ones.
+    """
     if variable.is_immutable:
         (piece,) = pieces
-        return read_region(location, piece.path, variable, piece.rows, others)
+        path = piece.path_of(variable)
+        assert path is not None  # immutable variables are loaded once they are stored
+        return read_region(location, path, variable, piece.rows, others)
     axis = variable.split_axis
-    parts = [
-        _read_piece(location, variable, piece, (*others[:axis], slice(piece.start, piece.stop), *others[axis + 1 :]))
-        for piece in pieces
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return np.empty([0 if i == axis else s.stop - s.start for i, s in enumerate(others)], variable.dtype)
-    return np.concatenate(parts, axis=axis)
+    shape = [s.stop - s.start for s in others]
+    shape[axis] = sum(map(len, pieces))
+    sources: list[Stored] = []
+    absent: list[Region] = []
+    offset = 0
+    for piece in pieces:
+        target = _replaced(tuple(map(slice, shape)), axis, slice(offset, offset + len(piece)))
+        path = piece.path_of(variable)
+        if path is None:
+            absent.append(target)
+        else:
+            sources.append(Stored(path, piece.rows, _replaced(others, axis, slice(piece.start, piece.stop)), target))
+        offset += len(piece)
+    values = read_regions(location, variable, shape, sources)
+    for target in absent:
+        values[target] = missing_value(variable)
+    return values
 
 
-def _read_piece(location: Location, variable: SchemaVariable, piece: Piece, region: Region) -> Values:
-    if piece.schema_version < variable.begin_version:  # written before the variable was added
-        return np.full([s.stop - s.start for s in region], missing_value(variable), variable.dtype)
-    return read_region(location, piece.path, variable, piece.rows, region)
+def _replaced(region: Region, axis: int, along: slice) -> Region:
+    return (*region[:axis], along, *region[axis + 1 :])
 
 
 def dask_array(

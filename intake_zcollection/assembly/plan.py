@@ -5,15 +5,17 @@ Plain values, that can be printed; nothing here reads storage.
 
 import hashlib
 import itertools
+from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import dask
 import dask.utils
 import numpy as np
 
-from registry import FragmentRecord, PartitionRecord, format_key
+from registry import PartitionRecord, format_key
 
 from ..errors import InvalidInputError
 from ..schema import Schema, SchemaVariable
@@ -24,25 +26,51 @@ Chunks = Literal["auto", "partition"] | int | Mapping[Hashable, Any] | None
 """How a dataset is cut into dask chunks; see :meth:`intake_zcollection.Collection.load`."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Piece:
-    """Consecutive rows of one fragment."""
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """One Zarr group, and which variables it holds."""
 
     path: str
-    """The fragment's path below the location."""
+    """Its path below the location."""
+    schema_version: int
+    """The version of the schema that it was written with."""
+    written_version: int
+    variables: frozenset[int] | None = None
+    """The ids of a layer's variables; None for all that were alive at its schema version."""
+
+    def holds(self, variable: SchemaVariable) -> bool:
+        """Whether a variable was written to it."""
+        return (
+            variable.begin_version <= self.schema_version if self.variables is None else variable.id in self.variables
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Piece:
+    """Consecutive rows of one partition."""
+
+    fragments: tuple[Fragment, ...]
+    """Where its variables lie, the newest first."""
     rows: int
-    """All rows of the fragment."""
+    """All rows of the partition."""
     start: int
     stop: int
-    schema_version: int
-    """The version of the schema that it was written with: it holds the variables alive then."""
+    bounds: tuple[int | None, int | None]
+    """The smallest and largest axis value of the whole piece it was cut from, as the registry keeps them."""
+
+    def path_of(self, variable: SchemaVariable) -> str | None:
+        """Return the fragment that a variable is read from; None where it has no values yet."""
+        return next((fragment.path for fragment in self.fragments if fragment.holds(variable)), None)
 
     def cut(self, start: int, stop: int) -> "Piece":
         """Return the rows ``start`` … ``stop`` of this piece."""
-        return Piece(self.path, self.rows, self.start + start, self.start + stop, self.schema_version)
+        return Piece(self.fragments, self.rows, self.start + start, self.start + stop, self.bounds)
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+    def __str__(self) -> str:
+        return f"{self.start}:{self.stop} of {self.rows} rows  {' '.join(fragment.path for fragment in self.fragments)}"
 
 
 @dataclass(frozen=True)
@@ -57,10 +85,14 @@ class PartitionTable:
         """The number of rows of each piece."""
         return [len(piece) for piece in self.pieces]
 
-    @property
+    @cached_property
     def token(self) -> str:
         """What tells these rows from all others, anywhere: paths contain uids."""
-        text = "\n".join(f"{piece.path} {piece.start} {piece.stop}" for piece in self.pieces)
+        return hashlib.sha256("\n".join(map(str, self.pieces)).encode()).hexdigest()
+
+    def token_of(self, variable: SchemaVariable) -> str:
+        """What tells the values of one variable in these rows from all others."""
+        text = "\n".join(f"{piece.path_of(variable)} {piece.start} {piece.stop}" for piece in self.pieces)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def pieces_of(self, start: int, stop: int) -> tuple[Piece, ...]:
@@ -68,35 +100,50 @@ class PartitionTable:
         return tuple(self._pieces_of(start, stop))
 
     def _pieces_of(self, start: int, stop: int) -> Iterator[Piece]:
-        offset = 0
-        for piece in self.pieces:
+        first = max(0, bisect_right(self._starts, start) - 1)
+        for piece, offset in zip(self.pieces[first:], self._starts[first:], strict=True):
+            if offset >= stop:
+                return
             low, high = max(start - offset, 0), min(stop - offset, len(piece))
             if low < high:
                 yield piece.cut(low, high)
-            offset += len(piece)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return list(itertools.accumulate(self.sizes, initial=0))[:-1]
 
     def __str__(self) -> str:
-        return "\n".join(
-            f"{key}  {piece.start}:{piece.stop} of {piece.rows} rows  {piece.path}"
-            for key, piece in zip(self.keys, self.pieces, strict=True)
-        )
+        return "\n".join(f"{key}  {piece}" for key, piece in zip(self.keys, self.pieces, strict=True))
 
 
-def partition_table(partitions: Iterable[PartitionRecord]) -> PartitionTable:
-    """Return the table of whole partitions."""
+def partition_table(partitions: Iterable[PartitionRecord], layers: Mapping[int, frozenset[int]]) -> PartitionTable:
+    """Return the table of whole partitions; ``layers`` are the ids of each layer's variables."""
     partitions = tuple(partitions)
     return PartitionTable(
         keys=tuple(format_key(partition.key) for partition in partitions),
-        pieces=tuple(
-            whole_piece(layout.recorded_path(partition.key, partition.fragments[0]), partition.fragments[0])
-            for partition in partitions
-        ),
+        pieces=tuple(partition_piece(partition, layers) for partition in partitions),
     )
 
 
-def whole_piece(path: str, fragment: FragmentRecord) -> Piece:
-    """Return all rows of a fragment."""
-    return Piece(path, fragment.rows, 0, fragment.rows, fragment.schema_version)
+def partition_piece(partition: PartitionRecord, layers: Mapping[int, frozenset[int]]) -> Piece:
+    """Return all rows of a partition."""
+    # Of two fragments with a variable the newer one counts; a layer written with the rows is newer than they are.
+    newest = sorted(partition.fragments, key=lambda fragment: (-fragment.written_version, -fragment.layer_id))
+    return Piece(
+        fragments=tuple(
+            Fragment(
+                layout.recorded_path(partition.key, fragment),
+                fragment.schema_version,
+                fragment.written_version,
+                layers.get(fragment.layer_id),
+            )
+            for fragment in newest
+        ),
+        rows=partition.rows,
+        start=0,
+        stop=partition.rows,
+        bounds=partition.bounds,
+    )
 
 
 def split_table(table: PartitionTable, blocks: Sequence[int]) -> list[tuple[Piece, ...]]:

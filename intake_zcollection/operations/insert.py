@@ -22,7 +22,7 @@ from registry import (
 )
 
 from .. import execution
-from ..assembly.plan import whole_piece
+from ..assembly.plan import Piece, partition_piece
 from ..encoding import decode
 from ..errors import AlreadyExistsError, InvalidInputError
 from ..execution import Execution
@@ -73,7 +73,8 @@ def insert(
     present = _present(registry, collection, head, parts)
     if strategy is None:
         _check_vacant(collection, present.values())
-    jobs = [_job(location, schema, collection, partitioning, strategy, part, inputs, present) for part in parts]
+    existing = {key: partition_piece(partition, head.layers) for key, partition in present.items()}
+    jobs = [_job(location, schema, collection, partitioning, strategy, part, inputs, existing) for part in parts]
     live = head.immutable.uid if head.immutable else None
     jobs += _immutable_jobs(location, schema, collection, inputs, live)
     intents = [job.intent for job, _ in jobs]
@@ -135,16 +136,14 @@ def _job(
     strategy: MergeFunction | None,
     part: PartitionRows,
     inputs: Sequence[Input],
-    present: Mapping[KeyValues, PartitionRecord],
+    present: Mapping[KeyValues, Piece],
 ) -> tuple[FragmentJob, Arrays]:
     key = name_values(collection.keys, part.key)
     uid = layout.new_uid()
     intent = Intent(Slot(pad_key(part.key)), uid, layout.fragment_path(key, uid))
     merge = None
     if part.key in present and strategy is not None and strategy is not replace:
-        fragment = present[part.key].fragments[0]
-        existing = whole_piece(layout.recorded_path(key, fragment), fragment)
-        merge = MergeJob(existing, strategy, partitioning, part.key)
+        merge = MergeJob(present[part.key], strategy, partitioning, part.key)
     arrays = {
         name: [
             inputs[number].stored[name][(slice(None),) * variable.split_axis + (rows,)] for number, rows in part.pieces
@@ -214,7 +213,10 @@ def _read_set(
     slots: dict[Slot, str | None] = {}
     if strategy is not replace:
         for part in parts:
-            slots[Slot(pad_key(part.key))] = present[part.key].fragments[0].uid if part.key in present else None
+            key = pad_key(part.key)
+            slots[Slot(key)] = None
+            if part.key in present:
+                slots |= {Slot(key, fragment.layer_id): fragment.uid for fragment in present[part.key].fragments}
     if any(each.immutable for each in inputs):
         slots[IMMUTABLE_SLOT] = live
     return slots

@@ -5,6 +5,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ import xarray as xr
 from registry import KEY_LIMITS, CollectionRecord, Filters, Registry, SchemaRecord, Snapshot
 
 from ..assembly.dataset import build_dataset, immutable_table
+from ..assembly.lazy import read_pieces
 from ..assembly.plan import Chunks, PartitionTable, Piece, partition_table
 from ..errors import InvalidInputError, NotFoundError
 from ..schema import Schema, SchemaVariable
-from ..storage.read import read_region
 from ..storage.stores import Location
 
 Bound = str | dt.date | np.datetime64 | int | None
@@ -47,7 +48,7 @@ def load(
     """Return a lazy dataset; see :meth:`intake_zcollection.Collection.load`."""
     snapshot, schema, axis_range = select(registry, collection, version=version, filters=filters, where=where or {})
     names = _select_variables(schema, snapshot, variables)
-    table = partition_table(snapshot.partitions)
+    table = partition_table(snapshot.partitions, snapshot.layers)
     if crop:
         table = _crop(table, snapshot, location, schema.variables[schema.axis], axis_range)
     tables = {False: table, True: immutable_table(snapshot.immutable)}
@@ -190,8 +191,10 @@ def _is_cut(bounds: tuple[Any, Any], axis_range: AxisRange) -> bool:
 
 
 def _crop_piece(piece: Piece, location: Location, axis: SchemaVariable, axis_range: AxisRange) -> Piece:
-    values = read_region(location, piece.path, axis, piece.rows, (slice(0, piece.rows),)).astype(np.int64)
+    values = read_pieces(location, axis, (piece,), (slice(0, piece.rows),)).astype(np.int64)
     low, high = axis_range
     start = 0 if low is None else int(np.searchsorted(values, low, "left"))
     stop = piece.rows if high is None else int(np.searchsorted(values, high, "right"))
-    return piece.cut(start, max(start, stop))
+    rows = values[start:stop]
+    bounds = (int(rows[0]), int(rows[-1])) if len(rows) else (None, None)
+    return replace(piece, start=start, stop=max(start, stop), bounds=bounds)

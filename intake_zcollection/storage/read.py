@@ -1,7 +1,8 @@
 """Regions of stored arrays: which chunks they touch, and those chunks put together."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,31 +17,71 @@ Region = tuple[slice, ...]
 """One slice per dimension, with start and stop, step 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A region of one stored array, and where its values go."""
+
+    path: str
+    """The fragment's path below the location."""
+    rows: int
+    """All rows of the fragment."""
+    region: Region
+    target: Region
+    """The region of the result, of the same shape."""
+
+
 def read_region(location: Location, path: str, variable: SchemaVariable, rows: int, region: Region) -> Values:
     """Return the decoded values of a region of a variable, from the fragment at ``path`` with ``rows`` rows.
 
-    Reads the chunks that the region touches, each with one request, and nothing else.
+    Raises as :func:`read_regions`.
+    """
+    shape = [s.stop - s.start for s in region]
+    return read_regions(location, variable, shape, [Stored(path, rows, region, tuple(map(slice, shape)))])
+
+
+def read_regions(
+    location: Location, variable: SchemaVariable, shape: Sequence[int], sources: Iterable[Stored]
+) -> Values:
+    """Return decoded values of ``shape``, put together from regions of stored arrays.
+
+    Reads the chunks that the regions touch, each with one request, all at the same time where the file system can.
+    What no source fills is what a stored 0 stands for.
 
     Raises
     ------
     CorruptedDataError
         A chunk is missing or does not decode; the message names it.
     """
-    arrangement = array_layout(variable, rows)
-    indexes = list(itertools.product(*_touched(arrangement, region)))
-    names = [f"{path}/{variable.stored_name}/{layout.chunk_name(i, variable.array['zarr_format'])}" for i in indexes]
     codec = chunk_codec(variable)
-    stored: Values = np.empty([s.stop - s.start for s in region], codec.dtype)
-    for index, name, data in zip(indexes, names, get(location, names) if names else (), strict=True):
+    stored: Values = np.zeros(shape, codec.dtype)
+    chunks = [chunk for source in sources for chunk in _chunks_of(variable, source)]
+    names = [chunk.name for chunk in chunks]
+    for chunk, data in zip(chunks, get(location, names) if names else (), strict=True):
         try:
-            chunk = codec.decode(data, arrangement.chunks)
+            values = codec.decode(data, chunk.shape)
         except Exception as error:
             raise CorruptedDataError(
-                f"the chunk {name} in {location.url} does not decode: {error}; restore it from a copy"
+                f"the chunk {chunk.name} in {location.url} does not decode: {error}; restore it from a copy"
             ) from error
-        target, source = _intersection(arrangement.chunks, index, region)
-        stored[target] = chunk[source]
+        stored[chunk.target] = values[chunk.inside]
     return encoding.decode(variable, stored)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    name: str
+    shape: tuple[int, ...]
+    target: Region
+    """Where its values go in the result."""
+    inside: Region
+    """Which of its values."""
+
+
+def _chunks_of(variable: SchemaVariable, source: Stored) -> Iterator[_Chunk]:
+    arrangement = array_layout(variable, source.rows)
+    for index in itertools.product(*_touched(arrangement, source.region)):
+        name = f"{source.path}/{variable.stored_name}/{layout.chunk_name(index, variable.array['zarr_format'])}"
+        yield _Chunk(name, arrangement.chunks, *_intersection(arrangement.chunks, index, source))
 
 
 def _touched(arrangement: ArrayLayout, region: Region) -> list[range]:
@@ -50,11 +91,12 @@ def _touched(arrangement: ArrayLayout, region: Region) -> list[range]:
     ]
 
 
-def _intersection(chunks: Sequence[int], index: Sequence[int], region: Region) -> tuple[Region, Region]:
-    """Return where a chunk meets the region: in the region's coordinates, and in the chunk's."""
-    target, source = [], []
-    for s, size, i in zip(region, chunks, index, strict=True):
-        start, stop = max(s.start, i * size), min(s.stop, (i + 1) * size)
-        target.append(slice(start - s.start, stop - s.start))
-        source.append(slice(start - i * size, stop - i * size))
-    return tuple(target), tuple(source)
+def _intersection(chunks: Sequence[int], index: Sequence[int], source: Stored) -> tuple[Region, Region]:
+    """Return where a chunk meets the region: in the result's coordinates, and in the chunk's."""
+    target, inside = [], []
+    for region, result, size, i in zip(source.region, source.target, chunks, index, strict=True):
+        start, stop = max(region.start, i * size), min(region.stop, (i + 1) * size)
+        offset = (result.start or 0) - region.start
+        target.append(slice(start + offset, stop + offset))
+        inside.append(slice(start - i * size, stop - i * size))
+    return tuple(target), tuple(inside)

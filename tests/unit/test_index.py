@@ -5,6 +5,7 @@ Reads are counted. Results are compared with those of xarray's own index, on the
 
 import copy
 import io
+import itertools
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from xarray.indexes import PandasIndex
 
 import intake_zcollection as izc
-from intake_zcollection.assembly.index import LazyIndex
+from intake_zcollection.assembly.index import LazyIndex, Segment
 from tests.conftest import make_grid
 from tests.counting import counted_location, requests_to, stored_below
 
@@ -160,7 +163,7 @@ def test_loading_reads_nothing_and_gives_each_dimension_label_a_lazy_index(colle
 
 
 def test_its_repr_shows_the_labels_once_they_are_read(dataset: xr.Dataset) -> None:
-    dataset.sel(time="2022-02-09")
+    dataset.indexes["time"]
 
     assert "DatetimeIndex(['2022-01-01'" in repr(dataset.xindexes["time"])
 
@@ -168,15 +171,95 @@ def test_its_repr_shows_the_labels_once_they_are_read(dataset: xr.Dataset) -> No
 # Labels are read once
 
 
-def test_selecting_by_label_reads_the_axis_and_nothing_else(collection: izc.Collection, dataset: xr.Dataset) -> None:
+@pytest.mark.parametrize(
+    ("label", "months"),
+    [
+        pytest.param(slice("2022-01-09", "2022-03"), [1], id="a slice that ends with a partition"),
+        pytest.param(slice("2022-01-09", "2022-03-09"), [1, 3], id="a slice that cuts two"),
+        pytest.param(slice("2022-02", "2022-02"), [], id="a slice of whole partitions"),
+        pytest.param(slice(None, np.datetime64("2021")), [], id="a slice before all"),
+        pytest.param(np.datetime64("2022-02-09"), [2], id="an instant"),
+        pytest.param([np.datetime64("2022-02-09"), np.datetime64("2022-03-31")], [2, 3], id="two instants"),
+    ],
+)
+def test_selecting_by_label_reads_only_the_axis_of_partitions_that_it_cuts(
+    collection: izc.Collection, dataset: xr.Dataset, label: Any, months: list[int]
+) -> None:
     with requests_to(collection.location) as requests:
-        dataset.sel(time="2022-02-09")
+        selected = dataset.sel(time=label)
 
-    assert sorted(path for _, path in requests) == axis_chunks(collection, version=1)
+    assert [path for _, path in requests] == [axis_chunks(collection, version=1)[month - 1] for month in months]
+    xr.testing.assert_equal(selected.load(), GRID.sel(time=label))
+
+
+def test_between_two_partitions_the_nearest_label_is_known_without_reading(
+    collection: izc.Collection, dataset: xr.Dataset
+) -> None:
+    with requests_to(collection.location) as requests:
+        nearest = dataset.sel(time=np.datetime64("2022-01-31T18:00"), method="nearest")
+
+    assert requests == []
+    assert nearest.time.values == np.datetime64("2022-02-01")
+
+
+def test_a_day_s_text_is_a_period_or_an_instant_by_all_labels(collection: izc.Collection, dataset: xr.Dataset) -> None:
+    with requests_to(collection.location) as requests:
+        day = dataset.sel(time="2022-02-09")
+
+    assert {path for _, path in requests} == set(axis_chunks(collection, version=1))
+    assert day.sizes == GRID.sel(time="2022-02-09").sizes
+
+
+@st.composite
+def segmented_labels(draw: st.DrawFn) -> tuple[np.ndarray, list[int]]:
+    """Sorted labels with duplicates and gaps, and where they are cut into segments."""
+    labels = np.sort(draw(st.lists(st.integers(0, 40), min_size=1, max_size=25)))
+    cuts = draw(st.sets(st.integers(1, 25), max_size=5)) & set(range(1, len(labels)))
+    return labels, [0, *sorted(cuts), len(labels)]
+
+
+def lazy_index(labels: np.ndarray, edges: list[int]) -> LazyIndex:
+    segments = tuple(Segment(a, b, (labels[a], labels[b - 1])) for a, b in itertools.pairwise(edges))
+    return LazyIndex.from_lazy("x", xr.Variable("x", labels), "token", segments)
+
+
+def outcome(index: PandasIndex, label: Any, **options: Any) -> Any:
+    """The positions that a selection finds, or the kind of its error."""
+    try:
+        found = index.sel({"x": label}, **options).dim_indexers["x"]
+    except (KeyError, pd.errors.InvalidIndexError) as error:
+        return type(error)
+    return np.arange(len(index.index))[found].tolist()
+
+
+@pytest.mark.parametrize("dtype", ["i8", "M8[ns]"])
+@settings(max_examples=300, deadline=None)
+@given(made=segmented_labels(), data=st.data())
+def test_a_sample_of_the_labels_finds_what_all_of_them_find(
+    made: tuple[np.ndarray, list[int]], data: st.DataObject, dtype: str
+) -> None:
+    labels, edges = made[0].astype(dtype), made[1]
+    bound = st.integers(-2, 42).map(lambda number: np.array(number).astype(dtype)[()])
+    kind = data.draw(st.sampled_from(["slice", "scalar", "array", "nearest", "pad", "backfill"]))
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(labels))] * 2)))
+    lazy, eager = lazy_index(labels, edges), PandasIndex(labels, "x")
+    if data.draw(st.booleans()) and start < stop:
+        lazy, eager = (index.isel({"x": slice(start, stop)}) for index in (lazy, eager))
+
+    if kind == "slice":
+        label: Any = slice(data.draw(st.none() | bound), data.draw(st.none() | bound))
+    else:
+        label = np.array(data.draw(st.lists(bound, min_size=1, max_size=4))) if kind == "array" else data.draw(bound)
+    options = {"method": kind} if kind in ("nearest", "pad", "backfill") else {}
+
+    expected = outcome(eager, label, **options)
+    if expected is pd.errors.InvalidIndexError:  # which duplicates anywhere cause
+        return
+    assert outcome(lazy, label, **options) == expected
 
 
 def test_labels_that_were_read_are_not_read_again(collection: izc.Collection, dataset: xr.Dataset) -> None:
-    dataset.sel(time="2022-02-09")
+    dataset.indexes["time"]
 
     with requests_to(collection.location) as requests:
         dataset.sel(time="2022-03")
@@ -189,7 +272,7 @@ def test_the_labels_of_a_part_are_read_from_that_part_only(collection: izc.Colle
     march = dataset.isel(time=slice(59, 90))
 
     with requests_to(collection.location) as requests:
-        march.sel(time="2022-03-09")
+        march.sel(time=np.datetime64("2022-03-09"))
 
     assert [path for _, path in requests] == axis_chunks(collection, version=1)[-1:]
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,15 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intake_zcollection.assembly.plan import PartitionTable, Piece, partition_table, plan_blocks, split_table
+from intake_zcollection.assembly.plan import (
+    Fragment,
+    PartitionTable,
+    Piece,
+    partition_piece,
+    partition_table,
+    plan_blocks,
+    split_table,
+)
 from intake_zcollection.errors import InvalidInputError
 from intake_zcollection.schema import Schema
 from intake_zcollection.template import schema_from_template
@@ -25,13 +34,13 @@ def make_table(*pieces: tuple[int, int, int] | int) -> PartitionTable:
     whole = [piece if isinstance(piece, tuple) else (piece, 0, piece) for piece in pieces]
     return PartitionTable(
         tuple(f"k={i}" for i in range(len(whole))),
-        tuple(Piece(f"k={i}/uid", *piece, 0) for i, piece in enumerate(whole)),
+        tuple(Piece((Fragment(f"k={i}/uid", 0, 0),), *piece, (0, 9)) for i, piece in enumerate(whole)),
     )
 
 
 def rows_of(pieces: tuple[Piece, ...]) -> list[tuple[str, int]]:
     """Which rows of which fragments, one by one."""
-    return [(piece.path, row) for piece in pieces for row in range(piece.start, piece.stop)]
+    return [(piece.fragments[0].path, row) for piece in pieces for row in range(piece.start, piece.stop)]
 
 
 @st.composite
@@ -54,7 +63,9 @@ def test_the_pieces_of_a_range_are_its_rows_of_the_concatenation(table: Partitio
     pieces = table.pieces_of(start, stop)
     assert rows_of(pieces) == everything[start:stop]
     assert all(len(piece) for piece in pieces)
-    assert {piece.path: piece.rows for piece in pieces}.items() <= {p.path: p.rows for p in table.pieces}.items()
+    assert {piece.fragments: piece.rows for piece in pieces}.items() <= {
+        p.fragments: p.rows for p in table.pieces
+    }.items()
 
 
 @given(table=tables(), data=st.data())
@@ -79,14 +90,38 @@ def test_a_split_table_has_the_pieces_of_each_range(table: PartitionTable, data:
 
 
 def test_a_piece_is_cut_relative_to_itself() -> None:
-    piece = Piece("p", 100, 20, 50, 7).cut(5, 10)
-    assert (piece.path, piece.rows, piece.start, piece.stop, len(piece)) == ("p", 100, 25, 30, 5)
-    assert piece.schema_version == 7
+    fragments = (Fragment("p", 7, 7),)
+    piece = Piece(fragments, 100, 20, 50, (0, 9)).cut(5, 10)
+    assert (piece.fragments, piece.rows, piece.start, piece.stop, len(piece)) == (fragments, 100, 25, 30, 5)
+
+
+def test_a_variable_is_read_from_the_newest_fragment_that_holds_it() -> None:
+    def partition(*layers: tuple[int, int]) -> PartitionRecord:
+        fragments = (FragmentRecord((1,), id_, f"u{id_}", 5, 0, 0, 1, v, v, 2, None) for id_, v in layers)
+        return PartitionRecord((("k", 1),), tuple(fragments))
+
+    old, new = (replace(make_schema().variables["ssh"], id=7, begin_version=version) for version in (2, 3))
+    layers = {1: frozenset({7}), 2: frozenset({7, 8}), 3: frozenset({8})}
+    paths = [
+        partition_piece(partition(*written), layers).path_of(variable)
+        for variable, written in [
+            (old, [(0, 2)]),
+            (new, [(0, 2)]),  # added after the rows were written
+            (new, [(0, 2), (1, 3)]),
+            (old, [(0, 2), (1, 4), (2, 3), (3, 9)]),
+            (old, [(0, 5), (1, 5)]),  # written together
+        ]
+    ]
+    assert paths == ["k=1/u0", None, "k=1/u1", "k=1/u1", "k=1/u1"]
 
 
 def test_a_table_prints_what_is_read_of_each_partition() -> None:
     table = PartitionTable(
-        ("year=2022", "year=2023"), (Piece("year=2022/a", 10, 4, 10, 0), Piece("year=2023/b", 3, 0, 3, 0))
+        ("year=2022", "year=2023"),
+        tuple(
+            Piece((Fragment(path, 0, 0),), *rows, (0, 9))
+            for path, *rows in [("year=2022/a", 10, 4, 10), ("year=2023/b", 3, 0, 3)]
+        ),
     )
     assert str(table).splitlines() == [
         "year=2022  4:10 of 10 rows  year=2022/a",
@@ -99,9 +134,9 @@ def test_a_table_has_whole_partitions_in_the_order_of_the_registry() -> None:
         fragment = FragmentRecord((2022, month), 0, f"uid{month}", rows, 0, 0, 1, 1, 1, 0, path)
         return PartitionRecord((("year", 2022), ("month", month)), (fragment,))
 
-    table = partition_table([partition(1, 31, None), partition(2, 28, "elsewhere/x")])
+    table = partition_table([partition(1, 31, None), partition(2, 28, "elsewhere/x")], {})
     assert table.keys == ("year=2022/month=01", "year=2022/month=02")
-    assert [(p.path, p.rows, p.start, p.stop) for p in table.pieces] == [
+    assert [(p.fragments[0].path, p.rows, p.start, p.stop) for p in table.pieces] == [
         ("year=2022/month=01/uid1", 31, 0, 31),
         ("elsewhere/x", 28, 0, 28),
     ]

@@ -64,21 +64,20 @@ def encode(variable: SchemaVariable, values: Values) -> Values:
             return _encode_time(variable, to_nanoseconds(variable, values))
         case "m":
             return _encode_duration(variable, to_nanoseconds(variable, values))
+        case "U" | "S" | "O":
+            return _encode_text(variable, values)
     return _encode_number(variable, values)
 
 
-def stored_dtype(variable: SchemaVariable) -> np.dtype[Any]:
-    """Return the dtype of the stored array."""
-    return np.dtype(str(variable.array.get("data_type") or variable.array["dtype"]))
-
-
 def missing_value(variable: SchemaVariable) -> Any:
-    """Return what stands for no value: NaN, NaT, 0 or False, whichever the dtype has."""
+    """Return what stands for no value: NaN, NaT, 0, False or empty text, whichever the dtype has."""
     match variable.dtype.kind:
         case "M" | "m":
             return np.array("NaT", variable.dtype)[()]
         case "f" | "c":
             return variable.dtype.type(np.nan)
+        case "O":
+            return ""
     return variable.dtype.type()
 
 
@@ -96,7 +95,7 @@ def _is_exact_time(variable: SchemaVariable) -> bool:
     return (
         variable.cf.get("units") in _EXACT_UNITS
         and _fill_value(variable.cf) is None
-        and stored_dtype(variable) == np.int64
+        and variable.stored_dtype == np.int64
     )
 
 
@@ -118,7 +117,7 @@ def _refuse_missing(variable: SchemaVariable, missing: Mask, values: Values) -> 
 
 
 def _refuse_inexact(variable: SchemaVariable, inexact: Mask, values: Values) -> None:
-    why = f"cannot be held exactly as {stored_dtype(variable)} '{variable.cf['units']}', which the schema has fixed"
+    why = f"cannot be held exactly as {variable.stored_dtype} '{variable.cf['units']}', which the schema has fixed"
     remedy = "create the collection from a template whose time encoding is finer, or has no units (then nanoseconds)"
     _refuse(variable, inexact, values, why, remedy)
 
@@ -192,7 +191,7 @@ def _decode_duration(variable: SchemaVariable, stored: Values) -> Values:
 
 def _count_units(variable: SchemaVariable, elapsed: Values, step: int, values: Values) -> Values:
     """Return nanoseconds as a number of units."""
-    dtype = stored_dtype(variable)
+    dtype = variable.stored_dtype
     rest = np.fmod(elapsed, step)  # towards zero: next to the origin, nothing cancels out
     whole = (elapsed - rest) // step
     if dtype.kind == "f":
@@ -218,7 +217,7 @@ def _with_missing(variable: SchemaVariable, stored: Values, missing: Mask, value
 
 
 def _encode_number(variable: SchemaVariable, values: Values) -> Values:
-    dtype = stored_dtype(variable)
+    dtype = variable.stored_dtype
     if is_plain(variable.cf) and values.dtype == dtype:
         return values.astype(dtype, copy=False)
     missing = np.isnan(values) if values.dtype.kind in "fc" else np.zeros(values.shape, bool)
@@ -271,3 +270,25 @@ def _check_numbers(variable: SchemaVariable, stored: Values, missing: Mask, valu
     else:
         why = f"have no exact {back.dtype}"
     _refuse(variable, ~(same | missing), values, why, "convert them yourself, if that is meant")
+
+
+# Text
+
+
+def _encode_text(variable: SchemaVariable, values: Values) -> Values:
+    given = values.astype(object)
+    if variable.dtype.kind != "S":
+        wrong = np.array([not _is_unicode(value) for value in given.flat], bool).reshape(given.shape)
+        _refuse(variable, wrong, given, "are no text", "write '' where there is none")
+    stored = given.astype(variable.stored_dtype)
+    why = f"are longer than its {variable.dtype} holds"
+    remedy = "cut them, or create the collection from a template with text of any length (dtype object)"
+    _refuse(variable, stored.astype(object) != given, given, why, remedy)
+    return stored
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False

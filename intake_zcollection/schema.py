@@ -13,6 +13,9 @@ from registry import SchemaRecord, VariableRecord
 
 from .errors import InvalidInputError
 
+TEXT = np.dtype(object, metadata={"element_type": str})
+"""The dtype of text of any length; the metadata tells xarray's writers so, which need not look at all values then."""
+
 
 @dataclass(frozen=True)
 class SchemaVariable:
@@ -41,6 +44,11 @@ class SchemaVariable:
     def array_text(self) -> str:
         """The document as text: what arrays of equal documents have in common."""
         return json.dumps(self.array, sort_keys=True)
+
+    @cached_property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The dtype of its stored arrays."""
+        return dtype_of(self.array)
 
     @property
     def is_immutable(self) -> bool:
@@ -83,7 +91,7 @@ class SchemaVariable:
             id=record.id,
             name=record.name,
             stored_name=record.stored_name,
-            dtype=np.dtype(record.dtype),
+            dtype=TEXT if record.dtype == TEXT.str else np.dtype(record.dtype),
             dims=record.dimensions,
             sizes=record.sizes,
             is_coordinate=record.role == "coordinate",
@@ -137,6 +145,23 @@ class Schema:
         """Return the schema that the registry recorded."""
         variables = {variable.name: SchemaVariable.from_record(variable) for variable in record.variables}
         return cls(axis, dimension, zarr_format, variables, record.attributes)
+
+
+def dtype_of(document: Mapping[str, Any]) -> np.dtype[Any]:
+    """Return numpy's dtype of the arrays of a Zarr document; text of any length is numpy's object.
+
+    >>> dtype_of({"data_type": {"name": "fixed_length_utf32", "configuration": {"length_bytes": 12}}})
+    dtype('<U3')
+    """
+    match document.get("data_type") or document["dtype"]:
+        case "string":
+            return TEXT
+        case {"name": "fixed_length_utf32", "configuration": {"length_bytes": int(nbytes)}}:
+            return np.dtype(f"<U{nbytes // 4}")
+        case {"name": "null_terminated_bytes", "configuration": {"length_bytes": int(nbytes)}}:
+            return np.dtype(f"S{nbytes}")
+        case name:
+            return np.dtype(str(name))
 
 
 def attributes_to_json(attrs: Mapping[Any, Any], owner: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from intake.source.base import DataSource, Schema
 from registry import PartitionKey, show_url
 
 from .collection import Collection, open_collection
-from .storage.stores import public_options
+from .storage.stores import hide_secrets
 
 
 class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no types
@@ -114,6 +114,5 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
         arguments = described["sources"][self.name]["args"]
         arguments["registry"] = show_url(self._registry)
         if self.storage_options:
-            public = public_options(self.storage_options)
-            arguments["storage_options"] = dict.fromkeys(self.storage_options, "***") | public
+            arguments["storage_options"] = hide_secrets(self.storage_options)
         return described

@@ -17,11 +17,12 @@ import numpy as np
 import xarray as xr
 import zarr
 import zarr.codecs
+import zarr.errors
 import zarr.storage
 
 from .encoding import DURATION_UNITS, decode_cf
 from .errors import InvalidInputError
-from .schema import Schema, SchemaVariable, attributes_to_json
+from .schema import Schema, SchemaVariable, attributes_to_json, dtype_of
 
 _CHUNK_NBYTES = 16 * 2**20
 """The size that default chunks stay below, in memory: some tenths of a second from an object store."""
@@ -69,7 +70,7 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
         variable = template.variables[name]
         array, cf = documents[name]
         sizes = tuple(None if dim == dimension else size for dim, size in variable.sizes.items())
-        stored = np.zeros(0, array.get("data_type") or array["dtype"])
+        stored = np.zeros(0, dtype_of(array))
         dtype = np.dtype("m8[ns]") if variable.dtype.kind == "m" else decode_cf(cf, stored).dtype
         if zarr_format == 3:  # "." makes a file per chunk in one directory, the default "/" a directory per dimension
             array["chunk_key_encoding"] = {"name": "default", "configuration": {"separator": "."}}
@@ -106,13 +107,16 @@ def _attributes(variable: xr.Variable) -> dict[Hashable, Any]:
 
 def _resolve_encoding(name: str, variable: xr.Variable, zarr_format: int) -> dict[str, Any]:
     """Return what is said about storing a variable: its own encoding, and our choice where it is silent."""
-    if variable.dtype.kind not in "biufcMm":
+    if variable.dtype.kind not in "biufcMmUSOT" or not _may_be_text(variable):
         calendar = " (a calendar that datetime64 cannot hold?)" if _holds_cftime(variable) else ""
         raise InvalidInputError(
-            f"variable {name} is {variable.dtype}{calendar}: numbers, bool, datetime64, timedelta64 can be stored"
+            f"variable {name} is {variable.dtype}{calendar}: numbers, bool, datetime64, timedelta64 and "
+            "text can be stored"
         )
     given = {key: value for key, value in variable.encoding.items() if value is not None}
     _check_encoding(name, variable, given)
+    if variable.dtype.kind in "USOT":
+        return _resolve_text(name, variable, given, zarr_format)
     encoding = {key: given[key] for key in _CF_KEYS + _STORAGE_KEYS if key in given}
     encoding.setdefault("_FillValue", None)  # xarray would give floats one, and a float16 would come back as float32
     if "dtype" in encoding:
@@ -130,6 +134,25 @@ def _resolve_encoding(name: str, variable: xr.Variable, zarr_format: int) -> dic
     encoding |= _resolve_chunks(name, encoding.pop("chunks", None), encoding.pop("shards", None), variable.ndim)
     encoding["compressors"] = _resolve_compressors(variable.encoding, zarr_format)
     return encoding
+
+
+def _resolve_text(name: str, variable: xr.Variable, given: Mapping[str, Any], zarr_format: int) -> dict[str, Any]:
+    """Return what is said about storing text: of a fixed width (``U``, ``S``), or of any length (objects)."""
+    if variable.dtype == np.dtype("S1"):
+        raise _unstorable(name, "xarray reads single bytes as the letters of one text: use S2, or U1")
+    for key in ("_FillValue", "missing_value"):
+        if key in given:
+            raise _unstorable(name, f"text has no {key}")
+    # What says how text lies in a file (its dtype there, char_dim_name) does not concern Zarr; nor do HDF's filters.
+    chunks = _resolve_chunks(name, given.get("chunks"), given.get("shards"), variable.ndim)
+    return {**chunks, "compressors": _resolve_compressors(variable.encoding, zarr_format)}
+
+
+def _may_be_text(variable: xr.Variable) -> bool:
+    """Whether objects are text, as far as is known without reading any."""
+    if variable.dtype != object or variable.size == 0 or not variable._in_memory:
+        return True
+    return isinstance(variable[(0,) * variable.ndim].values.item(), str)
 
 
 def _check_encoding(name: str, variable: xr.Variable, encoding: Mapping[str, Any]) -> None:
@@ -240,6 +263,8 @@ def _sample_values(name: str, variable: xr.Variable, encoding: Mapping[str, Any]
     shape = (1,) * variable.ndim
     if variable.dtype.kind == "m":
         return np.zeros(shape, "m8[ns]")
+    if variable.dtype.kind in "OT":
+        return np.full(shape, "", object)
     if variable.dtype.kind != "M":
         return np.zeros(shape, variable.dtype.newbyteorder("="))
     cf = {key: encoding[key] for key in ("units", "calendar") if key in encoding}
@@ -262,10 +287,12 @@ def _write_sample(dataset: xr.Dataset, name: str, zarr_format: Literal[2, 3]) ->
     with warnings.catch_warnings():
         # A missing _FillValue concerns values, and those are checked when they come.
         warnings.simplefilter("ignore", xr.SerializationWarning)
+        # Zarr's specification of text of a fixed width is a draft; zarr-python and others read it all the same.
+        warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
         dataset.to_zarr(store, zarr_format=zarr_format, consolidated=False)
-    raw = xr.open_zarr(store, consolidated=False, decode_cf=False, chunks=None)
-    metadata = zarr.open_array(store, path=name, mode="r").metadata
-    document: dict[str, Any] = json.loads(json.dumps(metadata.to_dict()))
+        raw = xr.open_zarr(store, consolidated=False, decode_cf=False, chunks=None)
+        metadata = zarr.open_array(store, path=name, mode="r").metadata
+        document: dict[str, Any] = json.loads(json.dumps(metadata.to_dict()))
     cf = attributes_to_json({key: raw[name].attrs[key] for key in _CF_KEYS if key in raw[name].attrs}, name)
     attributes = document.pop("attributes", {})
     document["attributes"] = {key: attributes[key] for key in _CF_KEYS if key in attributes}

@@ -1,7 +1,10 @@
 """What all tests share: a registry in a file, and collections small enough to read."""
 
 import itertools
-from collections.abc import Callable, Iterator
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 import xarray as xr
 
 import intake_zcollection as izc
+from tests.s3 import S3Server, running_server
 
 
 @pytest.fixture
@@ -67,3 +71,35 @@ def make_collection(registry: izc.Registry, tmp_path: Path) -> Callable[..., izc
         return izc.create_collection(registry, name, template, **(defaults | options))
 
     return make
+
+
+@dataclass(frozen=True)
+class Store:
+    """A place for collections, of any kind, where nothing is yet."""
+
+    url: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def location(self, name: str) -> str:
+        """The URL of a location in it."""
+        return f"{self.url}/{name}"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server of S3, one for all tests; what the environment says of another one is forgotten."""
+    with pytest.MonkeyPatch.context() as patch, running_server() as server:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        yield server
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A place on a disk, in memory and in S3, one after the other."""
+    if request.param == "local":
+        return Store(f"{tmp_path}/store")
+    if request.param == "memory":
+        return Store(f"memory://{uuid.uuid4().hex}")
+    server = request.getfixturevalue("s3")
+    return Store(server.fresh_url(), server.storage_options)

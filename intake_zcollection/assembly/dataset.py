@@ -11,7 +11,6 @@ from xarray.core import indexing
 
 from registry import FragmentRecord
 
-from ..encoding import stored_dtype
 from ..schema import Schema, SchemaVariable
 from ..storage import layout
 from ..storage.stores import Location
@@ -99,4 +98,5 @@ def _lazily_indexed(array: PartitionedArray) -> Any:
 
 def _encoding(variable: SchemaVariable) -> dict[str, Any]:
     """Return the CF encoding, so that the dataset can be written elsewhere, or be a template, as it is."""
-    return {**{name: value for name, value in variable.cf.items() if name != "dtype"}, "dtype": stored_dtype(variable)}
+    cf = {name: value for name, value in variable.cf.items() if name != "dtype"}
+    return cf if variable.dtype.kind in "USO" else {**cf, "dtype": variable.stored_dtype}

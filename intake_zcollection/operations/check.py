@@ -61,6 +61,10 @@ def _check_variable(schema: Schema, variable: SchemaVariable, data: xr.Variable,
 
 
 def _check_dtype(variable: SchemaVariable, dtype: np.dtype[Any], what: str) -> None:
+    if variable.dtype.kind in "UO":
+        if dtype.kind not in "UOT":
+            raise InvalidInputError(f"{what} is text, and the dataset's is {dtype}")
+        return
     if dtype.kind == "O":
         raise InvalidInputError(
             f"{what} is {variable.dtype}, and the dataset holds Python objects; dates of a calendar that datetime64 "

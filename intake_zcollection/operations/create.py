@@ -57,13 +57,14 @@ def create(
         description=description,
         metadata=attributes_to_json(metadata or {}, f"the metadata of collection {name}"),
     )
-    record = None
+    claimed = None
     try:
         with registry.create_collection(definition) as record:
             stores.claim(place, record.name, record.uid)
+            claimed = record.uid
     except BaseException:
-        if record is not None:
-            stores.release(place, record.uid)
+        if claimed is not None:
+            stores.release(place, claimed)
         raise
     return record
 

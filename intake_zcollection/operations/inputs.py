@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 from dask.delayed import delayed
 
-from ..encoding import encode, missing_value, stored_dtype, to_nanoseconds
+from ..encoding import encode, missing_value, to_nanoseconds
 from ..errors import InvalidInputError
 from ..partitioning import Partitioning
 from ..schema import Schema, SchemaVariable, Values
@@ -165,7 +165,7 @@ def _lazy(name: str, variable: xr.Variable, call: Any) -> Any:
 def _encoded(variable: SchemaVariable, values: Any) -> Any:
     """Return the values as stored: at once in memory, so that bad ones are refused now; lazily by dask."""
     if isinstance(values, da.Array):
-        dtype = stored_dtype(variable)
+        dtype = variable.stored_dtype
         return da.map_blocks(partial(encode, variable), values, dtype=dtype, meta=np.empty((0,) * values.ndim, dtype))
     return encode(variable, np.asarray(values))
 

@@ -18,7 +18,7 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray
 from zarr.buffer import cpu
 
-from ..schema import SchemaVariable, Values
+from ..schema import SchemaVariable, Values, dtype_of
 from . import layout
 
 _BLOSC_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
@@ -72,14 +72,14 @@ class ChunkCodec:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
-        self.dtype = np.dtype(document.get("data_type") or document["dtype"])
+        self.dtype = dtype_of(document)
         self._filters, self._compressors = _numcodecs_of(document)
 
     def encode(self, chunk: Values) -> bytes:
         """Return the bytes of a whole chunk."""
         if self._compressors is None:
             return _encode_by_zarr(self._document, chunk)
-        buffer: Any = np.ascontiguousarray(chunk, self.dtype)
+        buffer: Any = np.ascontiguousarray(chunk, self.dtype).reshape(chunk.shape)
         for codec in (*self._filters, *self._compressors):
             buffer = codec.encode(buffer)
         return bytes(ensure_contiguous_ndarray(buffer).view("u1").data)
@@ -95,6 +95,8 @@ class ChunkCodec:
         buffer: Any = data
         for codec in reversed((*self._filters, *self._compressors)):
             buffer = codec.decode(buffer)
+        if self.dtype.hasobject:
+            return np.asarray(buffer, object).reshape(shape)
         return np.frombuffer(ensure_contiguous_ndarray(buffer).view("u1"), self.dtype).reshape(shape)
 
 
@@ -133,10 +135,13 @@ def _numcodecs_of(document: Mapping[str, Any]) -> tuple[list[Codec], list[Codec]
             [numcodecs.get_codec(compressor)] if compressor is not None else [],
         )
     first, *others = document["codecs"]
-    if first["name"] != "bytes" or first.get("configuration", {}).get("endian", "little") != "little":
+    filters: list[Codec] = []
+    if first["name"] == "vlen-utf8":
+        filters = [numcodecs.VLenUTF8()]
+    elif first["name"] != "bytes" or first.get("configuration", {}).get("endian", "little") != "little":
         return [], None
     compressors = [_numcodec(codec["name"], dict(codec.get("configuration", {}))) for codec in others]
-    return [], None if None in compressors else compressors
+    return filters, None if None in compressors else compressors
 
 
 def _numcodec(name: str, configuration: dict[str, Any]) -> Codec | None:

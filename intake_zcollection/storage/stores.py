@@ -16,7 +16,13 @@ from fsspec.implementations.local import LocalFileSystem
 
 from registry import PUBLIC_OPTIONS
 
-from ..errors import AlreadyExistsError, CorruptedDataError, InvalidInputError, StorageUnavailableError
+from ..errors import (
+    AlreadyExistsError,
+    CorruptedDataError,
+    InvalidInputError,
+    StorageUnavailableError,
+    ZCollectionError,
+)
 from . import layout
 
 
@@ -106,13 +112,32 @@ def public_options(storage_options: Mapping[str, Any]) -> dict[str, Any]:
     return public
 
 
+def hide_secrets(storage_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return storage options as they may be shown.
+
+    >>> hide_secrets({"s3://ocean": {"secret": "…", "profile": "team"}})
+    {'s3://ocean': {'secret': '***', 'profile': 'team'}}
+    """
+    return {
+        name: hide_secrets(value) if isinstance(value, Mapping) else value if _is_public(name, value) else "***"
+        for name, value in storage_options.items()
+    }
+
+
+def _is_public(name: str, value: Any) -> bool:
+    return name in PUBLIC_OPTIONS and not _has_password(str(value))
+
+
+def _has_password(url: str) -> bool:
+    return any("://" in part and urlsplit(part).password for part in url.split("::"))
+
+
 def _check_no_password(what: str, url: str) -> None:
-    for part in url.split("::"):
-        if "://" in part and urlsplit(part).password:
-            raise InvalidInputError(
-                f"the {what} has a password in it, and would be recorded for all to read: give it in storage_options, "
-                "as key and secret for one"
-            )
+    if _has_password(url):
+        raise InvalidInputError(
+            f"the {what} has a password in it, and would be recorded for all to read: give it in storage_options, "
+            "as key and secret for one"
+        )
 
 
 def _options_by_protocol(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,9 +194,7 @@ def get(location: Location, names: Sequence[str]) -> list[bytes]:
         try:
             if type(fs) is LocalFileSystem:
                 return [Path(path).read_bytes() for path in paths]
-            # With a start, s3fs sends one GET; without, it asks for the size first.
-            if len(paths) == 1:
-                return [fs.cat_file(paths[0], start=0)]
+            # With a start, s3fs sends one GET; without, it asks for the size first. cat_file through a cache asks too.
             return list(fs.cat_ranges(paths, [0] * len(paths), [None] * len(paths), on_error="raise"))
         except FileNotFoundError as error:
             raise CorruptedDataError(
@@ -247,5 +270,7 @@ def _remove_marker(location: Location) -> None:
 def _storage_errors(location: Location, verb: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except ZCollectionError:
+        raise
+    except Exception as error:  # each file system has errors of its own: botocore's are no OSError
         raise StorageUnavailableError(f"the location {location.url} cannot be {verb}: {error}") from error

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from intake_zcollection.encoding import decode, encode, stored_dtype
+from intake_zcollection.encoding import decode, encode
 from intake_zcollection.errors import InvalidInputError
 from intake_zcollection.schema import SchemaVariable, Values
 from intake_zcollection.template import schema_from_template
@@ -97,7 +97,7 @@ def assert_same_bits(actual: Values, expected: Values) -> None:
 def assert_comes_back(variable: SchemaVariable, values: Values) -> None:
     """Encode, decode here and in plain xarray: the same values each time, NaN and NaT included."""
     stored = encode(variable, values)
-    assert stored.dtype == stored_dtype(variable)
+    assert stored.dtype == variable.stored_dtype
     for back in (decode(variable, stored), read_by_xarray(variable, stored)):
         assert back.dtype == variable.dtype
         np.testing.assert_array_equal(back, values, strict=False)
@@ -417,7 +417,7 @@ def test_durations_come_back_equal_in_the_units_of_the_schema(
 
 def _stored_numbers(variable: SchemaVariable, most: int, data: st.DataObject) -> Values:
     """Numbers as they may be stored: integers, fractions where the dtype has them, fill values where it has one."""
-    dtype = stored_dtype(variable)
+    dtype = variable.stored_dtype
     fill = variable.cf.get("_FillValue", variable.cf.get("missing_value"))
     numbers: st.SearchStrategy[Any] = st.integers(-most, most)
     if dtype.kind == "f":
@@ -519,11 +519,11 @@ def test_durations_that_nanoseconds_cannot_count_are_refused(encoding: dict[str,
 )
 def test_times_that_the_units_cannot_hold_are_refused(encoding: dict[str, Any], time: str) -> None:
     coarse = variable("M8[ns]", **encoding)
-    exact = decode(coarse, np.zeros(1, stored_dtype(coarse)))
+    exact = decode(coarse, np.zeros(1, coarse.stored_dtype))
     wrong = np.array([time], "M8[ns]")
     with pytest.raises(InvalidInputError) as refusal:
         encode(coarse, np.concatenate([exact, wrong]))
-    message = f"1 of 2 values, the first of them {wrong[0]}, cannot be held exactly as {stored_dtype(coarse)} '"
+    message = f"1 of 2 values, the first of them {wrong[0]}, cannot be held exactly as {coarse.stored_dtype} '"
     assert message in str(refusal.value)
     assert "since" in str(refusal.value)
 
@@ -600,7 +600,7 @@ def test_big_endian_values_are_taken(kind: str) -> None:
     values = np.array([value, gap], dtype)
     swapped = values.astype(values.dtype.newbyteorder(">"))
     encoded = encode(_variable_of(kind), swapped)
-    assert encoded.dtype == stored_dtype(_variable_of(kind))
+    assert encoded.dtype == _variable_of(kind).stored_dtype
     np.testing.assert_array_equal(decode(_variable_of(kind), encoded).astype(dtype), values)
 
 
@@ -648,7 +648,7 @@ def test_a_big_endian_encoding_is_read_in_the_dtype_of_the_schema(
     swapped = variable(dtype, zarr_format, **encoding)
     values = np.array(["1970-01-01", "1980-01-01"], dtype) if dtype == "M8[ns]" else np.array([0, 1], dtype)
     stored = encode(swapped, values)
-    assert stored.dtype == stored_dtype(swapped)
+    assert stored.dtype == swapped.stored_dtype
     for back in (decode(swapped, stored), read_by_xarray(swapped, stored)):
         np.testing.assert_array_equal(back, values)
     assert decode(swapped, stored).dtype == swapped.dtype

@@ -93,6 +93,8 @@ def _delay(function: Callable[[Job, Arrays], Result], jobs: Iterable[tuple[Job, 
 def _run_in_threads(
     function: Callable[[Job, Arrays], Result], jobs: Sequence[tuple[Job, Arrays]], workers: int, advance: Advance
 ) -> list[Result]:
+    if len(jobs) == 1:
+        return [function(*jobs[0])]
     with ThreadPoolExecutor(workers) as pool:  # leaving it waits for jobs that still run when one has failed
         futures = [pool.submit(function, job, arrays) for job, arrays in jobs]
         try:

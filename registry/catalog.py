@@ -25,6 +25,7 @@ from .records import (
     CollectionRecord,
     PartitionRecord,
     SchemaRecord,
+    Slot,
     Snapshot,
     Version,
     parse_name,
@@ -168,17 +169,10 @@ class Registry:
         with reading(self._url) as connection:
             collection = self._collection(connection, name)
             number = _check_version(connection, collection, version)
-            parsed = None if filters is None or callable(filters) else parse_predicate(filters, collection.keys)
-            selection = queries.Selection(parsed, axis_range, keys)
-            rows = connection.execute(queries.fragments_query(collection, number, selection))
-            partitions = queries.partition_records(collection, rows)
-            if keys is not None:
-                partitions = tuple(partition for partition in partitions if partition.fragments[0].key in keys)
+            partitions = _partitions(connection, collection, number, filters, axis_range, keys)
             immutable = connection.execute(queries.immutable_query(collection.id, number)).one_or_none()
             schema = queries.read_schema(connection, collection.id, number)
             layers = queries.read_layers(connection, collection.id)
-        if callable(filters):
-            partitions = tuple(partition for partition in partitions if filters(dict(partition.key)))
         return Snapshot(
             collection=collection,
             version=number,
@@ -189,10 +183,18 @@ class Registry:
         )
 
     def partitions(
-        self, name: str, *, filters: Filters | None = None, version: int | Version | None = None
+        self,
+        name: str,
+        *,
+        filters: Filters | None = None,
+        version: int | Version | None = None,
+        keys: Collection[KeyValues] | None = None,
     ) -> tuple[PartitionRecord, ...]:
-        """Return the partitions of a version, in the order of their keys; raises as :meth:`resolve`."""
-        return self.resolve(name, version=version, filters=filters).partitions
+        """Return the partitions of a version, in the order of their keys; everything as in :meth:`resolve`."""
+        with reading(self._url) as connection:
+            collection = self._collection(connection, name)
+            number = _check_version(connection, collection, version)
+            return _partitions(connection, collection, number, filters, (None, None), keys)
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """Return the versions of a collection, oldest first; raises NotFoundError."""
@@ -240,14 +242,27 @@ class Registry:
     def begin(
         self,
         *reads: tuple[CollectionRecord, int],
+        intents: Iterable[tuple[CollectionRecord, Slot, str]] = (),
         message: str = "",
         author: str | None = None,
         lease: dt.timedelta = LEASE,
     ) -> Transaction:
-        """Return a transaction, to be entered by ``with``; ``reads`` are pinned while it is open."""
+        """Return a transaction, to be entered by ``with``.
+
+        Parameters
+        ----------
+        reads
+            Collections, and the versions of them that are pinned while it is open.
+        intents
+            What is known already of what it will write, see :meth:`Transaction.stage`.
+        message, author
+            Recorded with the versions it makes.
+        lease
+            How long it survives its writer's silence.
+        """
         if not isinstance(message, str):
             raise InvalidInputError(f"message={message!r} is not text")
-        return Transaction(self._url, reads, message=message, author=author or default_author(), lease=lease)
+        return Transaction(self._url, reads, intents, message=message, author=author or default_author(), lease=lease)
 
     def _collection(self, connection: sa.Connection, name: str) -> CollectionRecord:
         row = connection.execute(queries.collection_query(*parse_name(name))).one_or_none()
@@ -271,6 +286,27 @@ class Registry:
         return f"<p>Registry <code>{html.escape(self.url)}</code></p><table>{head}{rows}</table>"
 
 
+def _partitions(
+    connection: sa.Connection,
+    collection: CollectionRecord,
+    version: int,
+    filters: Filters | None,
+    axis_range: tuple[int | None, int | None],
+    keys: Collection[KeyValues] | None,
+) -> tuple[PartitionRecord, ...]:
+    parsed = None if filters is None or callable(filters) else parse_predicate(filters, collection.keys)
+    if keys is not None and not keys:
+        return ()
+    selection = queries.Selection(parsed, axis_range, keys)
+    rows = connection.execute(queries.fragments_query(collection, version, selection))
+    partitions = queries.partition_records(collection, rows)
+    if keys is not None:
+        partitions = tuple(partition for partition in partitions if partition.fragments[0].key in keys)
+    if callable(filters):
+        partitions = tuple(partition for partition in partitions if filters(dict(partition.key)))
+    return partitions
+
+
 def _check_version(connection: sa.Connection, collection: CollectionRecord, version: int | Version | None) -> int:
     if version is None:
         return collection.head_version
@@ -279,6 +315,8 @@ def _check_version(connection: sa.Connection, collection: CollectionRecord, vers
         raise NotFoundError(
             f"collection {collection.name} has no version {number}: it has versions 0 to {collection.head_version}"
         )
+    if number == collection.head_version:  # the head never expires
+        return number
     table = tables.version
     expired_at = connection.execute(
         sa.select(table.c.expired_at).where(table.c.collection_id == collection.id, table.c.version == number)

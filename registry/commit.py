@@ -4,7 +4,7 @@ Called by :class:`registry.transaction.Transaction` alone, in the order in which
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,9 +48,14 @@ def lock_collections(connection: sa.Connection, changes: Sequence[Change]) -> di
     return heads
 
 
-def check_reads(connection: sa.Connection, change: Change) -> None:
+def read_live(connection: sa.Connection, change: Change) -> dict[Slot, str]:
+    """Return the uid live in each occupied slot of all keys that a change reads or writes."""
+    slots = (*change.requires, *(fragment.slot for fragment in change.writes))
+    return queries.read_live_uids(connection, change.collection.id, (slot.key for slot in slots))
+
+
+def check_reads(change: Change, live: Mapping[Slot, str]) -> None:
     """Raise ConflictError unless everything a change depends on is as it was read."""
-    live = queries.read_live_uids(connection, change.collection.id, (slot.key for slot in change.requires))
     changed = [slot for slot, uid in change.requires.items() if live.get(slot) != uid]
     # A merge has read all layers of the partition whose rows it writes: one that is new would be lost.
     merged = {fragment.slot.key for fragment in change.writes if fragment.slot.layer_id == ROWS_LAYER}
@@ -74,11 +79,12 @@ def _describe(collection: CollectionRecord, slot: Slot) -> str:
     return format_key(name_values(collection.keys, slot.key[: len(collection.keys)]))
 
 
-def apply(connection: sa.Connection, change: Change, version: int, transaction_id: int) -> None:
+def apply(
+    connection: sa.Connection, change: Change, live: Mapping[Slot, str], version: int, transaction_id: int
+) -> None:
     """Close what is live in the written slots, and make the new fragments live."""
     written = {fragment.slot for fragment in change.writes}
     rewritten = {slot.key for slot in written if slot.layer_id == ROWS_LAYER}
-    live = queries.read_live_uids(connection, change.collection.id, (slot.key for slot in written))
     closed = [slot for slot in live if slot in written or (slot.key in rewritten and slot.layer_id > ROWS_LAYER)]
     _close(connection, change.collection.id, closed, version)
     rows = [
@@ -169,7 +175,7 @@ def variable_rows(variables: Iterable[VariableRecord], collection_id: int, versi
     return [begin | {name: getattr(variable, name) for name in fields} for variable in variables]
 
 
-def add_version(connection: sa.Connection, change: Change, row: dict[str, object]) -> None:
+def add_version(connection: sa.Connection, change: Change, row: dict[str, Any]) -> Version:
     """Record the version, not earlier than the last one, and raise the head."""
     table = tables.version
     last = connection.scalar(
@@ -182,6 +188,8 @@ def add_version(connection: sa.Connection, change: Change, row: dict[str, object
     connection.execute(sa.insert(table).values(row))
     head = {"head_version": row["version"]}
     connection.execute(sa.update(tables.collection).where(tables.collection.c.id == change.collection.id).values(head))
+    fields = ("operation", "message", "author", "committed_at", "summary")
+    return Version(change.collection.name, row["version"], **{name: row[name] for name in fields})
 
 
 def versions_of(connection: sa.Connection, transaction_id: int) -> tuple[Version, ...]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from .errors import InvalidInputError
 
@@ -31,7 +32,13 @@ def format_key(key: PartitionKey) -> str:
     >>> format_key((("cycle", 12), ("pass", 345)))
     'cycle=12/pass=345'
     """
-    return "/".join(f"{name}={value:0{_WIDTHS.get(name, 0)}d}" for name, value in key)
+    names, values = zip(*key, strict=True) if key else ((), ())
+    return _template(names) % values
+
+
+@cache
+def _template(names: tuple[str, ...]) -> str:
+    return "/".join(f"{name}=%0{_WIDTHS.get(name, 0)}d" for name in names)
 
 
 def parse_key(text: str) -> PartitionKey:

@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -28,6 +28,7 @@ from .commit import (
     check_reads,
     inserted_id,
     lock_collections,
+    read_live,
     remember_sources,
     versions_of,
 )
@@ -48,6 +49,8 @@ class Transaction:
         The registry's database.
     reads
         Collections and the versions that the work will read; pinned while the transaction is open.
+    intents
+        What is known already of what will be written: collections, slots and the uids of fragments.
     message, author
         Recorded with the versions it makes.
     lease
@@ -58,6 +61,7 @@ class Transaction:
         self,
         url: URL,
         reads: Iterable[tuple[CollectionRecord, int]],
+        intents: Iterable[tuple[CollectionRecord, Slot, str]] = (),
         *,
         message: str,
         author: str,
@@ -66,6 +70,7 @@ class Transaction:
         self.uid = uuid.uuid4().hex
         self._url = url
         self._reads = tuple(reads)
+        self._intents = tuple(intents)
         self._message = message
         self._author = author
         self._lease = lease
@@ -91,6 +96,7 @@ class Transaction:
                     connection.execute(sa.insert(tables.pin).values(pin | {"lease_until": now + self._lease}))
                 except IntegrityError as error:
                     raise NotFoundError(f"collection {collection.name} was dropped just now") from error
+            self._stage(connection, self._intents)
         threading.Thread(target=self._renew, name=f"lease-{self.uid}", daemon=True).start()
         return self
 
@@ -108,15 +114,9 @@ class Transaction:
         TransactionClosedError
             The transaction has ended or was fenced.
         """
-        rows = [
-            {"transaction_id": self._id, "uid": uid, "collection_id": collection.id, "layer_id": slot.layer_id}
-            | dict(zip(KEY_NAMES, slot.key, strict=True))
-            for slot, uid in intents
-        ]
         with writing(self._url) as connection:
             self._lock(connection)
-            if rows:
-                connection.execute(sa.insert(tables.staged), rows)
+            self._stage(connection, ((collection, slot, uid) for slot, uid in intents))
 
     def commit(self, changes: Sequence[Change]) -> tuple[Version, ...]:
         """Make all changes visible at once, each as the next version of its collection.
@@ -149,22 +149,34 @@ class Transaction:
         self._stopped.set()
         return not self._settle()
 
+    def _stage(self, connection: sa.Connection, intents: Iterable[tuple[CollectionRecord, Slot, str]]) -> None:
+        rows = [
+            {"transaction_id": self._id, "uid": uid, "collection_id": collection.id, "layer_id": slot.layer_id}
+            | dict(zip(KEY_NAMES, slot.key, strict=True))
+            for collection, slot, uid in intents
+        ]
+        if rows:
+            connection.execute(sa.insert(tables.staged), rows)
+
     def _commit(self, changes: Sequence[Change]) -> tuple[Version, ...]:
         with writing(self._url) as connection:
             check_revision(connection)
             self._lock(connection)
             heads = lock_collections(connection, changes)
             now = connection.execute(sa.select(database_clock())).scalar_one()
+            versions = []
             for change in sorted(changes, key=lambda change: change.collection.id):
-                check_reads(connection, change)
-                remember_sources(connection, change, heads[change.collection.id] + 1)
-                add_variables(connection, change, heads[change.collection.id] + 1)
-                apply(connection, change, heads[change.collection.id] + 1, self._id)
-                add_version(connection, change, self._version_row(change, heads[change.collection.id] + 1, now))
+                number = heads[change.collection.id] + 1
+                live = read_live(connection, change)
+                check_reads(change, live)
+                remember_sources(connection, change, number)
+                add_variables(connection, change, number)
+                apply(connection, change, live, number, self._id)
+                versions.append(add_version(connection, change, self._version_row(change, number, now)))
             self._end(connection, "committed")
-            return versions_of(connection, self._id)
+            return tuple(versions)
 
-    def _version_row(self, change: Change, number: int, now: dt.datetime) -> dict[str, object]:
+    def _version_row(self, change: Change, number: int, now: dt.datetime) -> dict[str, Any]:
         return {
             "collection_id": change.collection.id,
             "version": number,

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from dask.base import tokenize
 from xarray.core import indexing
@@ -16,7 +15,7 @@ from ..storage import layout
 from ..storage.stores import Location
 from .index import LazyIndex, Segment
 from .lazy import PartitionedArray, dask_array
-from .plan import Chunks, Fragment, PartitionTable, Piece, plan_blocks
+from .plan import Chunks, Fragment, PartitionTable, Piece, plan_blocks, split_table
 
 
 def immutable_table(fragment: FragmentRecord | None) -> PartitionTable:
@@ -24,7 +23,7 @@ def immutable_table(fragment: FragmentRecord | None) -> PartitionTable:
     if fragment is None:
         return PartitionTable((), ())
     stored = Fragment(layout.immutable_path(fragment.uid), fragment.schema_version, fragment.written_version)
-    return PartitionTable(("",), (Piece((stored,), 0, 0, 0, (None, None)),))
+    return PartitionTable(((),), (Piece((stored,), 0, 0, 0, (None, None)),))
 
 
 def build_dataset(
@@ -54,6 +53,7 @@ def build_dataset(
     variables = [schema.variables[name] for name in names]
     blocks = {} if chunks is None else plan_blocks(schema, [v.name for v in variables], tables[False], chunks)
     token = tokenize(version, tables[False].token, tables[True].token, blocks)
+    along = split_table(tables[False], blocks[schema.dimension]) if blocks else []
     data: dict[str, xr.Variable] = {}
     coordinates: dict[str, xr.Variable] = {}
     for variable in variables:
@@ -62,7 +62,8 @@ def build_dataset(
             # Coordinates that label a dimension are not dask's: groupby, interp and where(drop=True) need their values.
             array: Any = _lazily_indexed(PartitionedArray(location, variable, table))
         else:
-            array = dask_array(location, variable, table, blocks, token)
+            pieces = [table.pieces] if variable.is_immutable else along
+            array = dask_array(location, variable, pieces, blocks, token)
         target = coordinates if variable.is_coordinate else data
         target[variable.name] = xr.Variable(variable.dims, array, dict(variable.attrs), _encoding(variable))
     indexes = {
@@ -76,19 +77,14 @@ def build_dataset(
 def _index(schema: Schema, name: str, labels: xr.Variable, table: PartitionTable) -> LazyIndex:
     # Two versions share the fragments of the axis, whatever other variables have got.
     token = f"{table.token_of(schema.variables[name])}-{name}"
-    segments = _segments(schema.variables[name], table) if name == schema.axis else ()
+    segments = _segments(table) if name == schema.axis else ()
     return LazyIndex.from_lazy(name, labels, token, segments)
 
 
-def _segments(axis: SchemaVariable, table: PartitionTable) -> tuple[Segment, ...]:
+def _segments(table: PartitionTable) -> tuple[Segment, ...]:
     pieces = [piece for piece in table.pieces if len(piece)]
-    bounds = np.array([piece.bounds for piece in pieces], np.int64).reshape(-1, 2)
-    labels = bounds.view("M8[ns]") if axis.dtype.kind == "M" else bounds
     stops = itertools.accumulate(map(len, pieces))
-    return tuple(
-        Segment(stop - len(piece), stop, tuple(ends))
-        for piece, stop, ends in zip(pieces, stops, labels.astype(axis.dtype), strict=True)
-    )
+    return tuple(Segment(stop - len(piece), stop, piece.bounds) for piece, stop in zip(pieces, stops, strict=True))
 
 
 def _lazily_indexed(array: PartitionedArray) -> Any:

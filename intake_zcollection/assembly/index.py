@@ -28,7 +28,7 @@ class Segment:
     start: int
     stop: int
     bounds: tuple[Any, Any] | None
-    """The first and the last label; None if they have to be read."""
+    """The first and the last label, as integers (times: ns since 1970); None if they have to be read."""
 
     def cut(self, start: int, stop: int) -> "Segment":
         """Return what is left of it between two positions, counted from the first of them."""
@@ -141,12 +141,15 @@ class LazyIndex(PandasIndex, metaclass=_LikePandasIndex):
     def _edges(self) -> pd.Index | None:  # type: ignore[type-arg,unused-ignore]  # of either dtype
         """The first and the last label of each segment, in order; None unless all labels are sorted."""
         bounds = [segment.bounds or self._bounds(segment) for segment in self._segments]
-        edges = pd.Index(np.array(bounds, self.coord_dtype).ravel(), name=self._name)
+        integers = np.array(bounds, np.int64).ravel()
+        labels = integers.view("M8[ns]") if np.dtype(self.coord_dtype).kind == "M" else integers
+        edges = pd.Index(labels.astype(self.coord_dtype), name=self._name)
         return edges if len(edges) and edges.is_monotonic_increasing else None
 
     def _bounds(self, segment: Segment) -> tuple[Any, Any]:
-        labels = self._labels(segment)
-        return labels[0], labels[-1]
+        ends = self._labels(segment)[[0, -1]]
+        first, last = (ends.astype("M8[ns]") if ends.dtype.kind == "M" else ends).astype(np.int64).tolist()
+        return first, last
 
     def _labels(self, segment: Segment) -> Any:
         assert self._variable is not None  # only lazy indexes have segments

@@ -15,7 +15,7 @@ from ..encoding import missing_value
 from ..schema import SchemaVariable, Values
 from ..storage.read import Region, Stored, read_region, read_regions
 from ..storage.stores import Location
-from .plan import PartitionTable, Piece, split_table
+from .plan import PartitionTable, Piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +76,16 @@ def _replaced(region: Region, axis: int, along: slice) -> Region:
 def dask_array(
     location: Location,
     variable: SchemaVariable,
-    table: PartitionTable,
+    pieces: Sequence[tuple[Piece, ...]],
     blocks: Mapping[str, tuple[int, ...]],
     token: str,
 ) -> da.Array:
-    """Return a dask array of a variable; its graph is a plain dict, one small task per block."""
+    """Return a dask array of a variable; its graph is a plain dict, one small task per block.
+
+    ``pieces`` are those of each block along the split dimension, or the one of an immutable variable.
+    """
     chunks = tuple(blocks[dim] for dim in variable.dims)
     slices = [_slices(sizes) for sizes in chunks]
-    pieces = [table.pieces] if variable.is_immutable else split_table(table, chunks[variable.split_axis])
     reader = VariableReader(location, variable)
     name = f"{variable.name}-{token}"
     graph: dict[Any, Any] = {}

@@ -15,7 +15,7 @@ import dask
 import dask.utils
 import numpy as np
 
-from registry import PartitionRecord, format_key
+from registry import PartitionKey, PartitionRecord, format_key
 
 from ..errors import InvalidInputError
 from ..schema import Schema, SchemaVariable
@@ -77,10 +77,10 @@ class Piece:
 class PartitionTable:
     """The rows of a dataset: one piece per partition, in the order of their keys."""
 
-    keys: tuple[str, ...]
+    keys: tuple[PartitionKey, ...]
     pieces: tuple[Piece, ...]
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """The number of rows of each piece."""
         return [len(piece) for piece in self.pieces]
@@ -113,22 +113,24 @@ class PartitionTable:
         return list(itertools.accumulate(self.sizes, initial=0))[:-1]
 
     def __str__(self) -> str:
-        return "\n".join(f"{key}  {piece}" for key, piece in zip(self.keys, self.pieces, strict=True))
+        return "\n".join(f"{format_key(key)}  {piece}" for key, piece in zip(self.keys, self.pieces, strict=True))
 
 
 def partition_table(partitions: Iterable[PartitionRecord], layers: Mapping[int, frozenset[int]]) -> PartitionTable:
     """Return the table of whole partitions; ``layers`` are the ids of each layer's variables."""
     partitions = tuple(partitions)
     return PartitionTable(
-        keys=tuple(format_key(partition.key) for partition in partitions),
+        keys=tuple(partition.key for partition in partitions),
         pieces=tuple(partition_piece(partition, layers) for partition in partitions),
     )
 
 
 def partition_piece(partition: PartitionRecord, layers: Mapping[int, frozenset[int]]) -> Piece:
     """Return all rows of a partition."""
-    # Of two fragments with a variable the newer one counts; a layer written with the rows is newer than they are.
-    newest = sorted(partition.fragments, key=lambda fragment: (-fragment.written_version, -fragment.layer_id))
+    newest = partition.fragments
+    if len(newest) > 1:
+        # Of two fragments with a variable the newer one counts; a layer written with the rows is newer than they are.
+        newest = tuple(sorted(newest, key=lambda fragment: (-fragment.written_version, -fragment.layer_id)))
     return Piece(
         fragments=tuple(
             Fragment(

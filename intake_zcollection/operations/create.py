@@ -7,7 +7,7 @@ import xarray as xr
 
 from registry import CollectionDefinition, CollectionRecord, Registry
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, StorageUnavailableError
 from ..merging import NAMES, strategy_of
 from ..partitioning import Partitioning
 from ..schema import Schema, attributes_to_json
@@ -57,14 +57,15 @@ def create(
         description=description,
         metadata=attributes_to_json(metadata or {}, f"the metadata of collection {name}"),
     )
-    claimed = None
+    record = None
     try:
         with registry.create_collection(definition) as record:
             stores.claim(place, record.name, record.uid)
-            claimed = record.uid
+    except StorageUnavailableError:
+        raise  # the claim has undone itself, and would wait again for what does not answer
     except BaseException:
-        if claimed is not None:
-            stores.release(place, claimed)
+        if record is not None:
+            stores.release(place, record.uid)
         raise
     return record
 

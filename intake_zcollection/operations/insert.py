@@ -114,7 +114,7 @@ def _present(
     registry: Registry, collection: CollectionRecord, head: Snapshot, parts: Sequence[PartitionRows]
 ) -> dict[KeyValues, PartitionRecord]:
     keys = {part.key for part in parts}
-    partitions = registry.resolve(collection.name, version=head.version, keys=keys).partitions
+    partitions = registry.partitions(collection.name, version=head.version, keys=keys)
     return {partition.fragments[0].key: partition for partition in partitions}
 
 

@@ -34,8 +34,8 @@ def staged(
     If the block raises, the transaction is fenced first and what it staged deleted then: were it the other way
     round, a commit still in flight could make fragments visible whose data is gone.
     """
-    with registry.begin((collection, version), message=message) as transaction:
-        transaction.stage(collection, [(intent.slot, intent.uid) for intent in intents])
+    recorded = [(collection, intent.slot, intent.uid) for intent in intents]
+    with registry.begin((collection, version), intents=recorded, message=message) as transaction:
         try:
             yield transaction
         except BaseException as error:

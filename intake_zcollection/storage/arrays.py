@@ -74,6 +74,8 @@ class ChunkCodec:
         self._document = document
         self.dtype = dtype_of(document)
         self._filters, self._compressors = _numcodecs_of(document)
+        codecs = [*self._filters, *(self._compressors or ())]
+        self._blosc = codecs[0] if len(codecs) == 1 and isinstance(codecs[0], numcodecs.Blosc) else None
 
     def encode(self, chunk: Values) -> bytes:
         """Return the bytes of a whole chunk."""
@@ -84,12 +86,20 @@ class ChunkCodec:
             buffer = codec.encode(buffer)
         return bytes(ensure_contiguous_ndarray(buffer).view("u1").data)
 
+    def decode_into(self, target: Values, data: bytes, shape: tuple[int, ...], inside: tuple[slice, ...]) -> None:
+        """Write the part ``inside`` of the chunk of ``shape`` that was encoded as ``data`` into an array."""
+        if self._blosc is not None and target.shape == shape and target.flags.c_contiguous:
+            _check_blosc_sizes(data, target.nbytes)
+            self._blosc.decode(data, out=target)  # saves a copy
+        else:
+            target[...] = self.decode(data, shape)[inside]
+
     def decode(self, data: bytes, shape: tuple[int, ...]) -> Values:
         """Return the chunk of ``shape`` that was encoded as ``data``; read-only."""
         if not data:
             raise ValueError("it is empty")
         if _ends_in_blosc(self._document):
-            _check_blosc_size(data)
+            _check_blosc_sizes(data)
         if self._compressors is None:
             return _decode_by_zarr(self._document, data, shape)
         buffer: Any = data
@@ -106,12 +116,17 @@ def _ends_in_blosc(document: Mapping[str, Any]) -> bool:
     return bool(document["codecs"][-1]["name"] == "blosc")
 
 
-def _check_blosc_size(data: bytes) -> None:
-    """Raise ValueError unless all of a compressed buffer is there: blosc itself would read on behind its end."""
-    # Bytes 12 to 15 of the header are the compressed size: https://www.blosc.org/c-blosc/readme.html#header
-    size = int.from_bytes(data[12:16], "little")
-    if len(data) < 16 or len(data) != size:
-        raise ValueError(f"it has {len(data)} bytes, and {size} were written")
+def _check_blosc_sizes(data: bytes, nbytes: int | None = None) -> None:
+    """Raise ValueError unless all of a compressed buffer is there, and has ``nbytes`` bytes when it is decoded.
+
+    Blosc itself would read on behind its end.
+    """
+    # Bytes 4 to 7 of the header are the size, 12 to 15 the compressed one: https://www.blosc.org/c-blosc/readme.html
+    size, compressed = int.from_bytes(data[4:8], "little"), int.from_bytes(data[12:16], "little")
+    if len(data) < 16 or len(data) != compressed:
+        raise ValueError(f"it has {len(data)} bytes, and {compressed} were written")
+    if nbytes is not None and size != nbytes:
+        raise ValueError(f"it holds {size} bytes, and not {nbytes}")
 
 
 def chunk_codec(variable: SchemaVariable) -> ChunkCodec:

@@ -58,12 +58,11 @@ def read_regions(
     names = [chunk.name for chunk in chunks]
     for chunk, data in zip(chunks, get(location, names) if names else (), strict=True):
         try:
-            values = codec.decode(data, chunk.shape)
+            codec.decode_into(stored[(*chunk.target, ...)], data, chunk.shape, chunk.inside)
         except Exception as error:
             raise CorruptedDataError(
                 f"the chunk {chunk.name} in {location.url} does not decode: {error}; restore it from a copy"
             ) from error
-        stored[chunk.target] = values[chunk.inside]
     return encoding.decode(variable, stored)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +23,9 @@ from ..errors import (
     ZCollectionError,
 )
 from . import layout
+
+_BATCH_NBYTES = 32 * 2**20
+"""How much is written at a time: enough that many small objects go out together."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,10 @@ def _options_by_protocol(url: str, options: Mapping[str, Any]) -> dict[str, Any]
     return {**nested, target: flat} if "::" in url else flat
 
 
-def put(location: Location, objects: Mapping[str, bytes]) -> None:
+def put(location: Location, objects: Iterable[tuple[str, bytes]]) -> int:
     """Write objects, by their paths below the location; concurrently where the file system can.
+
+    They are taken as they are made: no more than some tens of MiB wait at a time. Return how many bytes they have.
 
     Raises
     ------
@@ -160,16 +164,45 @@ def put(location: Location, objects: Mapping[str, bytes]) -> None:
         The storage refused one; some of the others may have been written.
     """
     fs = location.filesystem
-    with _storage_errors(location, "written"):
-        paths = {location.path(name): data for name, data in objects.items()}
-        if isinstance(fs, LocalFileSystem):
-            for directory in {path.rpartition("/")[0] for path in paths}:
-                fs.makedirs(directory, exist_ok=True)
-        if type(fs) is LocalFileSystem:  # without what fsspec does around each file, which costs as much as a small one
-            for path, data in paths.items():
-                Path(path).write_bytes(data)
-        else:
-            fs.pipe(paths)
+    made: set[str] = set()
+    written = 0
+    for batch in _batches(objects):
+        paths = {location.path(name): data for name, data in batch.items()}
+        with _storage_errors(location, "written"):
+            if isinstance(fs, LocalFileSystem):
+                for directory in {path.rpartition("/")[0] for path in paths} - made:
+                    os.makedirs(directory, exist_ok=True)  # noqa: PTH103 - parsing a Path costs as much as making it
+                    made.add(directory)
+            if type(fs) is LocalFileSystem:  # what fsspec does around each file costs as much as a small one
+                for path, data in paths.items():
+                    _write_file(path, data)
+            else:
+                fs.pipe(paths)
+        written += sum(map(len, batch.values()))
+    return written
+
+
+def _batches(objects: Iterable[tuple[str, bytes]]) -> Iterator[dict[str, bytes]]:
+    batch: dict[str, bytes] = {}
+    size = 0
+    for name, data in objects:
+        batch[name] = data
+        size += len(data)
+        if size >= _BATCH_NBYTES:
+            yield batch
+            batch, size = {}, 0
+    if batch:
+        yield batch
+
+
+def _write_file(path: str, data: bytes) -> None:
+    with open(path, "wb", buffering=0) as file:  # noqa: PTH123 - see above
+        file.write(data)
+
+
+def _read_file(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see above
+        return file.read()
 
 
 def make_durable(location: Location) -> None:
@@ -193,7 +226,7 @@ def get(location: Location, names: Sequence[str]) -> list[bytes]:
     with _storage_errors(location, "read"):
         try:
             if type(fs) is LocalFileSystem:
-                return [Path(path).read_bytes() for path in paths]
+                return [_read_file(path) for path in paths]
             # With a start, s3fs sends one GET; without, it asks for the size first. cat_file through a cache asks too.
             return list(fs.cat_ranges(paths, [0] * len(paths), [None] * len(paths), on_error="raise"))
         except FileNotFoundError as error:
@@ -235,7 +268,7 @@ def claim(location: Location, collection: str, uid: str) -> None:
         "uid": uid,
     }
     try:
-        put(location, {layout.MARKER: json.dumps(marker, indent=2).encode()})
+        put(location, [(layout.MARKER, json.dumps(marker, indent=2).encode())])
     except StorageUnavailableError:
         _remove_marker(location)  # a part of it may be there
         raise

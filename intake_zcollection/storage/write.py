@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,26 +32,25 @@ def write_fragment(location: Location, path: str, schema: Schema, stored: Mappin
     StorageUnavailableError
         The storage refused.
     """
-    objects = fragment_objects(schema, stored, rows, path)
-    put(location, objects)
-    return sum(len(data) for data in objects.values())
+    return put(location, fragment_objects(schema, stored, rows, path))
 
 
-def fragment_objects(schema: Schema, stored: Mapping[str, Values], rows: int, path: str) -> dict[str, bytes]:
-    """Return the objects of a fragment: metadata and chunks, by their paths below the location."""
+def fragment_objects(schema: Schema, stored: Mapping[str, Values], rows: int, path: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the objects of a fragment, metadata and chunks: their paths below the location, and their bytes."""
     variables = [schema.variables[name] for name in stored]
     coordinates = _coordinate_attributes(variables)
     metadata: dict[str, dict[str, Any]] = {}
-    objects: dict[str, bytes] = {}
     for variable in variables:
         attributes = {**variable.attrs, **variable.array["attributes"], **coordinates.get(variable.name, {})}
         if schema.zarr_format == 2:
             attributes["_ARRAY_DIMENSIONS"] = variable.dims
         metadata[variable.stored_name] = array_document(variable, rows, attributes)
-        objects |= _chunk_objects(variable, rows, stored[variable.name], path)
     group = {**schema.attrs, **coordinates.get("", {})}
     documents = _format_2_documents if schema.zarr_format == 2 else _format_3_documents
-    return {f"{path}/{name}": _to_bytes(document) for name, document in documents(group, metadata).items()} | objects
+    for name, document in documents(group, metadata).items():
+        yield f"{path}/{name}", _to_bytes(document)
+    for variable in variables:
+        yield from _chunk_objects(variable, rows, stored[variable.name], path)
 
 
 def _coordinate_attributes(variables: Iterable[SchemaVariable]) -> dict[str, dict[str, str]]:
@@ -74,15 +73,12 @@ def _coordinate_attributes(variables: Iterable[SchemaVariable]) -> dict[str, dic
     return result
 
 
-def _chunk_objects(variable: SchemaVariable, rows: int, stored: Values, path: str) -> dict[str, bytes]:
+def _chunk_objects(variable: SchemaVariable, rows: int, stored: Values, path: str) -> Iterator[tuple[str, bytes]]:
     arrangement = array_layout(variable, rows)
     codec = chunk_codec(variable)
-    return {
-        f"{path}/{variable.stored_name}/{layout.chunk_name(index, variable.array['zarr_format'])}": codec.encode(
-            _cut_chunk(stored, index, arrangement.chunks)
-        )
-        for index in itertools.product(*(range(count) for count in arrangement.grid))
-    }
+    for index in itertools.product(*(range(count) for count in arrangement.grid)):
+        name = layout.chunk_name(index, variable.array["zarr_format"])
+        yield f"{path}/{variable.stored_name}/{name}", codec.encode(_cut_chunk(stored, index, arrangement.chunks))
 
 
 def _cut_chunk(stored: Values, index: Sequence[int], chunks: Sequence[int]) -> Values:

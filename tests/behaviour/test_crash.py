@@ -22,7 +22,6 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
-from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy.engine import make_url
 
@@ -122,19 +121,20 @@ class Step:
 _insert = intake_zcollection.operations.insert
 _partition = intake_zcollection.operations.partition
 _create = intake_zcollection.operations.create.stores
+_stores = intake_zcollection.storage.stores
 
 BEFORE_COMMIT = {
-    "after_begin": Step(Transaction, "stage", "entering", intents=False, objects="none"),
-    "after_the_intents": Step(Transaction, "stage", "leaving", objects="none"),
-    "before_the_first_object": Step(LocalFileSystem, "pipe_file", "entering", objects="none"),
-    "in_the_first_fragment": Step(LocalFileSystem, "pipe_file", "leaving", call=3, objects="some"),
+    "before_the_intents": Step(Transaction, "_stage", "entering", intents=False, objects="none"),
+    "after_the_intents": Step(intake_zcollection.execution, "run", "entering", objects="none"),
+    "before_the_first_object": Step(_stores, "_write_file", "entering", objects="none"),
+    "in_the_first_fragment": Step(_stores, "_write_file", "leaving", call=3, objects="some"),
     "after_the_first_fragment": Step(_partition, "write_fragment", "leaving", objects="some"),
     "after_all_fragments": Step(_insert, "make_durable", "entering"),
     "before_the_commit": Step(Transaction, "commit", "entering"),
     "in_the_commit_before_its_check": Step(registry.transaction, "check_reads", "entering"),
     "in_the_commit_after_the_fragments": Step(registry.transaction, "apply", "leaving"),
     "in_the_commit_after_the_version": Step(registry.transaction, "add_version", "leaving"),
-    "in_the_commit_before_COMMIT": Step(registry.transaction, "versions_of", "leaving"),
+    "in_the_commit_before_COMMIT": Step(Transaction, "_end", "leaving"),
 }
 AFTER_COMMIT = {
     "after_COMMIT": Step(Transaction, "_commit", "leaving"),
@@ -185,13 +185,13 @@ def insert_and_die_in_an_object(url: str, write: str) -> None:
     collection = izc.open_collection(url, "made/days")
     writes = itertools.count(1)
 
-    def pipe_file(self: LocalFileSystem, path: str, value: bytes, **options: Any) -> None:
+    def write_file(path: str, value: bytes) -> None:
         half = next(writes) == 3
         Path(path).write_bytes(value[: len(value) // 2] if half else value)
         if half:
             die()
 
-    LocalFileSystem.pipe_file = pipe_file
+    _stores._write_file = write_file
     collection.insert(WRITES[write].data(), merge=WRITES[write].merge, scheduler="synchronous")
 
 
@@ -430,10 +430,10 @@ def fail_with(error: type[BaseException]) -> Callable[[], None]:
 def insert_and_fail(
     collection: izc.Collection, write: str, step: Step, error: type[BaseException], scheduler: str | None = None
 ) -> BaseException:
-    """Insert, with an error raised at a step; return what the caller gets."""
+    """Insert, with an error raised at a step; return what the caller gets: of the storage, an error of ours."""
     with pytest.MonkeyPatch.context() as patched:
         act_at(step, fail_with(error), patched.setattr)
-        with pytest.raises(error, match="in the middle") as caught:
+        with pytest.raises((error, izc.StorageUnavailableError), match="in the middle") as caught:
             collection.insert(WRITES[write].data(), merge=WRITES[write].merge, scheduler=scheduler)
     return caught.value
 
@@ -658,12 +658,12 @@ def test_a_creation_that_finds_the_disk_full_is_undone(registry: izc.Registry, s
 def test_a_local_disk_that_is_full_leaves_no_fragment(days: izc.Collection, write: str) -> None:
     before, files = state_of(days), files_below(days.location)
 
-    def write_half(self: LocalFileSystem, path: str, value: bytes, **options: Any) -> None:
+    def write_half(path: str, value: bytes) -> None:
         Path(path).write_bytes(value[: len(value) // 2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(LocalFileSystem, "pipe_file", write_half)
+        patched.setattr(_stores, "_write_file", write_half)
         with pytest.raises(izc.StorageUnavailableError, match="No space left"):
             days.insert(WRITES[write].data(), merge=WRITES[write].merge)
     assert files_below(days.location) == files

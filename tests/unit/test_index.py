@@ -219,7 +219,9 @@ def segmented_labels(draw: st.DrawFn) -> tuple[np.ndarray, list[int]]:
 
 
 def lazy_index(labels: np.ndarray, edges: list[int]) -> LazyIndex:
-    segments = tuple(Segment(a, b, (labels[a], labels[b - 1])) for a, b in itertools.pairwise(edges))
+    segments = tuple(
+        Segment(a, b, tuple(labels[[a, b - 1]].astype("i8").tolist())) for a, b in itertools.pairwise(edges)
+    )
     return LazyIndex.from_lazy("x", xr.Variable("x", labels), "token", segments)
 
 

@@ -33,7 +33,7 @@ def make_table(*pieces: tuple[int, int, int] | int) -> PartitionTable:
     """A table of pieces ``(rows, start, stop)``, or of whole partitions with so many rows."""
     whole = [piece if isinstance(piece, tuple) else (piece, 0, piece) for piece in pieces]
     return PartitionTable(
-        tuple(f"k={i}" for i in range(len(whole))),
+        tuple((("k", i),) for i in range(len(whole))),
         tuple(Piece((Fragment(f"k={i}/uid", 0, 0),), *piece, (0, 9)) for i, piece in enumerate(whole)),
     )
 
@@ -117,7 +117,7 @@ def test_a_variable_is_read_from_the_newest_fragment_that_holds_it() -> None:
 
 def test_a_table_prints_what_is_read_of_each_partition() -> None:
     table = PartitionTable(
-        ("year=2022", "year=2023"),
+        ((("year", 2022),), (("year", 2023),)),
         tuple(
             Piece((Fragment(path, 0, 0),), *rows, (0, 9))
             for path, *rows in [("year=2022/a", 10, 4, 10), ("year=2023/b", 3, 0, 3)]
@@ -135,7 +135,7 @@ def test_a_table_has_whole_partitions_in_the_order_of_the_registry() -> None:
         return PartitionRecord((("year", 2022), ("month", month)), (fragment,))
 
     table = partition_table([partition(1, 31, None), partition(2, 28, "elsewhere/x")], {})
-    assert table.keys == ("year=2022/month=01", "year=2022/month=02")
+    assert table.keys == ((("year", 2022), ("month", 1)), (("year", 2022), ("month", 2)))
     assert [(p.fragments[0].path, p.rows, p.start, p.stop) for p in table.pieces] == [
         ("year=2022/month=01/uid1", 31, 0, 31),
         ("elsewhere/x", 28, 0, 28),

@@ -187,7 +187,7 @@ def test_any_region_of_a_fragment_is_what_numpy_slices(codec: str, data: st.Data
 @given(data=st.data())
 def test_zarr_and_xarray_read_what_is_written(codec: str, data: st.DataObject) -> None:
     schema, values = data.draw(fragments(codec))
-    store = as_zarr_store(fragment_objects(schema, {"ssh": values}, rows_of(schema, values), "f"))
+    store = as_zarr_store(dict(fragment_objects(schema, {"ssh": values}, rows_of(schema, values), "f")))
     group = zarr.open_group(store, mode="r")
     assert group.metadata.zarr_format == schema.zarr_format
     np.testing.assert_array_equal(group["ssh"][...], values, strict=True)
@@ -203,7 +203,7 @@ def test_zarr_and_xarray_read_what_is_written(codec: str, data: st.DataObject) -
 def test_what_zarr_writes_with_the_same_metadata_is_read(codec: str, data: st.DataObject) -> None:
     schema, values = data.draw(fragments(codec))
     rows = rows_of(schema, values)
-    written = fragment_objects(schema, {"ssh": values}, rows, "f")
+    written = dict(fragment_objects(schema, {"ssh": values}, rows, "f"))
     documents = {name: data for name, data in written.items() if name.rpartition("/")[2].startswith((".", "zarr.json"))}
     store = as_zarr_store(documents)
     with zarr.config.set({"array.write_empty_chunks": True}):
@@ -211,7 +211,7 @@ def test_what_zarr_writes_with_the_same_metadata_is_read(codec: str, data: st.Da
     objects = {f"f/{name}": buffer.to_bytes() for name, buffer in store._store_dict.items()}
     assert objects.keys() == written.keys()
     location = fresh_memory()
-    stores.put(location, objects)
+    stores.put(location, objects.items())
     read = read_region(location, "f", schema.variables["ssh"], rows, whole(values))
     np.testing.assert_array_equal(read, values, strict=True)
 
@@ -224,7 +224,7 @@ def test_chunks_are_the_bytes_that_zarr_writes(codec: str) -> None:
     zarr_format, make_encoding = CODECS[codec]
     values = np.arange(8 * 6, dtype="<i4").reshape(8, 6) ** 2
     schema = schema_like(values, zarr_format, **{"chunks": (4, 3)} | make_encoding(2, (4, 3)))
-    written = fragment_objects(schema, {"ssh": values}, 8, "f")
+    written = dict(fragment_objects(schema, {"ssh": values}, 8, "f"))
     store = as_zarr_store({name: data for name, data in written.items() if "/ssh/c." not in name})
     zarr.open_group(store, mode="r+")["ssh"][...] = values
     assert {f"f/{name}": buffer.to_bytes() for name, buffer in store._store_dict.items()} == written
@@ -263,11 +263,11 @@ def test_column_major_chunks_of_format_2_are_written_and_read() -> None:
     variable = schema.variables["ssh"]
     variable = dataclasses.replace(variable, array={**variable.array, "order": "F"})
     schema = dataclasses.replace(schema, variables={"ssh": variable})
-    objects = fragment_objects(schema, {"ssh": values}, 10, "f")
+    objects = dict(fragment_objects(schema, {"ssh": values}, 10, "f"))
     assert np.frombuffer(objects["f/ssh/0.0"], "<i4").tolist() == [0, 3, 6, 9, 1, 4, 7, 10]
     np.testing.assert_array_equal(zarr.open_group(as_zarr_store(objects), mode="r")["ssh"][...], values)
     location = fresh_memory()
-    stores.put(location, objects)
+    stores.put(location, objects.items())
     np.testing.assert_array_equal(read_region(location, "f", variable, 10, whole(values)), values)
 
 
@@ -303,7 +303,7 @@ def test_data_variables_name_their_coordinates_and_the_group_those_left_over(zar
     )
     values = {name: np.zeros(variable.shape) for name, variable in template.variables.items()}
     values["time"] = np.zeros(2, "i8")
-    store = as_zarr_store(fragment_objects(schema_of(template, zarr_format), values, 2, "f"))
+    store = as_zarr_store(dict(fragment_objects(schema_of(template, zarr_format), values, 2, "f")))
     group = zarr.open_group(store, mode="r")
     named = {name: array.attrs.get("coordinates") for name, array in group.arrays()}
     assert {name: set(text.split()) for name, text in named.items() if text} == {
@@ -334,7 +334,7 @@ def test_a_variable_lies_under_its_stored_name(location: Location) -> None:
 def test_edge_chunks_are_padded_to_whole_ones() -> None:
     values = np.arange(1, 11, dtype="i4").reshape(5, 2)
     schema = schema_like(values, chunks=(3, 2), compressors=None)
-    objects = fragment_objects(schema, {"ssh": values}, 5, "f")
+    objects = dict(fragment_objects(schema, {"ssh": values}, 5, "f"))
     chunks = {name: data for name, data in objects.items() if not name.endswith("zarr.json")}
     assert list(chunks) == ["f/ssh/c.0.0", "f/ssh/c.1.0"]
     assert np.frombuffer(chunks["f/ssh/c.0.0"], "<i4").tolist() == [1, 2, 3, 4, 5, 6]
@@ -465,7 +465,7 @@ def test_a_truncated_chunk_is_corruption_by_its_name(codec: str, damage: Any) ->
     location, schema = _written(codec)
     name = "f/ssh/c.1.0" if schema.zarr_format == 3 else "f/ssh/1.0"
     (data,) = stores.get(location, [name])
-    stores.put(location, {name: damage(data)})
+    stores.put(location, {name: damage(data)}.items())
     with pytest.raises(CorruptedDataError, match=rf"the chunk {name} in memory://\w+ does not decode"):
         read_region(location, "f", schema.variables["ssh"], 100, (slice(60, 61), slice(0, 1)))
 
@@ -474,7 +474,7 @@ def test_a_truncated_chunk_is_corruption_by_its_name(codec: str, damage: Any) ->
 def test_garbage_instead_of_a_chunk_is_corruption_by_its_name(codec: str) -> None:
     location, schema = _written(codec)
     name = "f/ssh/c.1.0" if schema.zarr_format == 3 else "f/ssh/1.0"
-    stores.put(location, {name: b"\x17garbage" * 30})
+    stores.put(location, {name: b"\x17garbage" * 30}.items())
     with pytest.raises(CorruptedDataError, match=rf"the chunk {name} in memory://\w+ does not decode"):
         read_region(location, "f", schema.variables["ssh"], 100, (slice(60, 61), slice(0, 1)))
 
@@ -483,7 +483,7 @@ def test_garbage_instead_of_a_chunk_is_corruption_by_its_name(codec: str) -> Non
 def test_a_chunk_of_another_size_is_corruption(codec: str) -> None:
     location, schema = _written(codec)
     name = "f/ssh/c.1.0" if schema.zarr_format == 3 else "f/ssh/1.0"
-    stores.put(location, {name: chunk_codec(schema.variables["ssh"]).encode(np.zeros((49, 1), "<i4"))})
+    stores.put(location, {name: chunk_codec(schema.variables["ssh"]).encode(np.zeros((49, 1), "<i4"))}.items())
     with pytest.raises(CorruptedDataError, match=f"the chunk {name}"):
         read_region(location, "f", schema.variables["ssh"], 100, (slice(60, 61), slice(0, 1)))
 
@@ -492,7 +492,7 @@ def test_a_chunk_of_another_size_is_corruption(codec: str) -> None:
 
 
 WRITES: dict[str, Callable[[Location], Any]] = {
-    "put": lambda location: stores.put(location, {"a/b": b""}),
+    "put": lambda location: stores.put(location, {"a/b": b""}.items()),
     "claim": lambda location: stores.claim(location, "ns/name", "0f3c"),
     "write": lambda location: write_fragment(location, "f", schema_like(np.zeros(2)), {"ssh": np.zeros(2)}, 2),
 }
@@ -533,7 +533,7 @@ def test_a_claimed_location_says_so_and_is_refused_to_others(tmp_path: Path, url
 
 def test_a_marker_that_is_no_json_is_somebodys_too() -> None:
     location = fresh_memory()
-    stores.put(location, {layout.MARKER: b"not json"})
+    stores.put(location, {layout.MARKER: b"not json"}.items())
     with pytest.raises(AlreadyExistsError, match=r"belongs to collection None"):
         stores.claim(location, "altimetry/ssh", "0f3c")
 
@@ -605,7 +605,7 @@ def test_a_root_is_resolved_to_itself(url: str) -> None:
 
 
 def test_a_location_pickles_even_when_it_has_been_used(location: Location) -> None:
-    stores.put(location, {"a/b": b"data"})
+    stores.put(location, {"a/b": b"data"}.items())
     copy = pickle.loads(pickle.dumps(location))
     assert copy == location
     assert stores.get(copy, ["a/b"]) == [b"data"]
@@ -620,20 +620,20 @@ def test_only_the_public_storage_options_are_recorded() -> None:
 @pytest.mark.parametrize("place", ["memory", "local"])
 def test_objects_come_back_in_the_order_asked_for(place: str, location: Location) -> None:
     target = fresh_memory() if place == "memory" else location
-    stores.put(target, {"a/1": b"one", "a/b/2": b"two", "3": b""})
+    stores.put(target, {"a/1": b"one", "a/b/2": b"two", "3": b""}.items())
     assert stores.get(target, ["3", "a/b/2", "a/1"]) == [b"", b"two", b"one"]
     assert stores.get(target, ["a/1"]) == [b"one"]
 
 
 @pytest.mark.parametrize("names", [["x"], ["a", "x"]])
 def test_a_missing_object_is_corruption(names: list[str], location: Location) -> None:
-    stores.put(location, {"a": b""})
+    stores.put(location, {"a": b""}.items())
     with pytest.raises(CorruptedDataError, match=rf"missing in {location.url}: .*/x"):
         stores.get(location, names)
 
 
 def test_directories_are_removed_where_they_exist(location: Location) -> None:
-    stores.put(location, {"a/b/1": b"", "a/c/1": b""})
+    stores.put(location, {"a/b/1": b"", "a/c/1": b""}.items())
     stores.remove(location, ["a/b", "a/never"])
     assert not location.filesystem.exists(location.path("a/b"))
     assert stores.get(location, ["a/c/1"]) == [b""]

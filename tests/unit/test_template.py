@@ -423,9 +423,7 @@ def test_bounds_of_a_time_have_units_of_their_own() -> None:
 
 @pytest.mark.parametrize("values", [[b"a"], [None], [{"a": 1}]], ids=str)
 def test_objects_are_refused(values: list[Any]) -> None:
-    with pytest.raises(
-        InvalidInputError, match="variable name is object: numbers, bool, datetime64, timedelta64 and text can"
-    ):
+    with pytest.raises(InvalidInputError, match="is object: numbers, bool, datetime64, timedelta64 and text can"):
         schema_of(xr.Dataset({"name": ("time", np.array(values, object))}))
 
 

@@ -278,7 +278,7 @@ def _check_numbers(variable: SchemaVariable, stored: Values, missing: Mask, valu
 def _encode_text(variable: SchemaVariable, values: Values) -> Values:
     given = values.astype(object)
     if variable.dtype.kind != "S":
-        wrong = np.array([not _is_unicode(value) for value in given.flat], bool).reshape(given.shape)
+        wrong = np.array([not is_unicode(value) for value in given.flat], bool).reshape(given.shape)
         _refuse(variable, wrong, given, "are no text", "write '' where there is none")
     stored = given.astype(variable.stored_dtype)
     why = f"are longer than its {variable.dtype} holds"
@@ -287,7 +287,8 @@ def _encode_text(variable: SchemaVariable, values: Values) -> Values:
     return stored
 
 
-def _is_unicode(value: Any) -> bool:
+def is_unicode(value: Any) -> bool:
+    """Whether a value is text that has an UTF-8 form."""
     try:
         return isinstance(value, str) and bool(value.encode() or True)
     except UnicodeEncodeError:  # half of a surrogate pair

@@ -7,6 +7,7 @@ write, and nothing is left to a default that a later release may change.
 
 import json
 import math
+import re
 import warnings
 from collections.abc import Container, Hashable, Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ import zarr.codecs
 import zarr.errors
 import zarr.storage
 
-from .encoding import DURATION_UNITS, decode_cf
+from .encoding import DURATION_UNITS, decode_cf, is_unicode
 from .errors import InvalidInputError
 from .schema import Schema, SchemaVariable, attributes_to_json, dtype_of
 
@@ -32,9 +33,11 @@ _CHUNK_RATIO = 8
 default block of 128 MiB, and so no chunk of a narrow variable is read for more than one block."""
 
 _CF_KEYS = ("_FillValue", "missing_value", "scale_factor", "add_offset", "dtype", "units", "calendar")
+_NAME = re.compile(r"(?!\.|__|zarr\.json$)[^/\\\0]+", re.DOTALL)
 _STORAGE_KEYS = ("chunks", "shards", "compressors", "filters", "serializer")
 _NUMBER_KEYS = ("_FillValue", "missing_value", "scale_factor", "add_offset")
 _UNSUPPORTED_KEYS = ("_Unsigned",)
+_DECODING_KEYS = (*_NUMBER_KEYS, "_Unsigned", "_Encoding", "dtype")
 _RELATION_KEYS = ("grid_mapping", "bounds", "cell_measures", "ancillary_variables", "formula_terms")
 
 _TIME_ENCODING = {
@@ -81,7 +84,7 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
             dtype=dtype,
             dims=tuple(str(dim) for dim in variable.dims),
             sizes=sizes,
-            is_coordinate=name in template.coords,
+            is_coordinate=name in template.coords or variable.dims == (name,),
             array=array,
             cf=cf,
             attrs=attributes_to_json(_attributes(variable), f"variable {name}"),
@@ -92,11 +95,12 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
 
 
 def _check_name(name: Hashable) -> str:
-    if not isinstance(name, str) or not name or "/" in name or name.startswith((".", "__")) or name == "zarr.json":
-        raise InvalidInputError(
-            f"the variable name {name!r} cannot be a Zarr array's: use text without '/', not hidden"
-        )
-    return name
+    if isinstance(name, str) and is_unicode(name) and _NAME.fullmatch(name) and len(name.encode()) <= 255:
+        return name
+    raise InvalidInputError(
+        f"the variable name {name!r} cannot be a Zarr array's: use text without slashes, of at most 255 bytes, not "
+        "hidden"
+    )
 
 
 def _attributes(variable: xr.Variable) -> dict[Hashable, Any]:
@@ -107,6 +111,8 @@ def _attributes(variable: xr.Variable) -> dict[Hashable, Any]:
 
 def _resolve_encoding(name: str, variable: xr.Variable, zarr_format: int) -> dict[str, Any]:
     """Return what is said about storing a variable: its own encoding, and our choice where it is silent."""
+    if not isinstance(variable.dtype, np.dtype):
+        raise InvalidInputError(f"variable {name} is pandas' {variable.dtype}; convert it to a dtype of numpy's")
     if variable.dtype.kind not in "biufcMmUSOT" or not _may_be_text(variable):
         calendar = " (a calendar that datetime64 cannot hold?)" if _holds_cftime(variable) else ""
         raise InvalidInputError(
@@ -160,12 +166,15 @@ def _check_encoding(name: str, variable: xr.Variable, encoding: Mapping[str, Any
     for key in _UNSUPPORTED_KEYS:
         if key in encoding:
             raise _unstorable(name, f"{key!r} is not supported; use an unsigned dtype")
+    decoding = [key for key in _DECODING_KEYS if key in variable.attrs]
+    if variable.dtype.kind not in "Mm" and " since " in str(variable.attrs.get("units")):
+        decoding.append("units")
+    for key in decoding:
+        raise InvalidInputError(
+            f"variable {name} has {key} among its attributes, by which readers would decode it: open its file with "
+            f"xarray's decoding, or move {key} into the variable's encoding"
+        )
     for key in _NUMBER_KEYS:
-        if key in variable.attrs:
-            raise InvalidInputError(
-                f"variable {name} has {key} among its attributes, by which readers would decode it: open its file with "
-                f"xarray's decoding, or move {key} into the variable's encoding"
-            )
         if key in encoding and np.size(encoding[key]) != 1:
             raise _unstorable(name, f"{key} is {encoding[key]!r}, and has to be one number")
 
@@ -276,8 +285,9 @@ def _sample_values(name: str, variable: xr.Variable, encoding: Mapping[str, Any]
         ) from error
     if origin.dtype.kind != variable.dtype.kind:
         raise InvalidInputError(
-            f"variable {name} has the time encoding {cf}, which datetime64 cannot hold (units of months or years, or a "
-            "calendar other than the standard one): convert the times, and delete units and calendar from its encoding"
+            f"variable {name} has the time encoding {cf}, which datetime64[ns] cannot hold (units of months or "
+            "years, a reference date outside of 1678 to 2262, or a calendar other than the standard one): convert the "
+            "times, and delete units and calendar from its encoding, or choose others"
         )
     return origin
 

@@ -16,7 +16,7 @@ from . import queries, tables
 from .commit import inserted_id, variable_rows
 from .engine import create_sqlite_file, database_clock, dispose, hide_password, parse_url, reading, writing
 from .errors import AlreadyExistsError, InvalidInputError, NotFoundError, RegistryUnavailableError, VersionExpiredError
-from .keys import MAX_KEYS, KeyValues
+from .keys import KeyValues
 from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
 from .predicate import parse_predicate
 from .records import (
@@ -170,15 +170,15 @@ class Registry:
             collection = self._collection(connection, name)
             number = _check_version(connection, collection, version)
             partitions = _partitions(connection, collection, number, filters, axis_range, keys)
-            immutable = connection.execute(queries.immutable_query(collection.id, number)).one_or_none()
             schema = queries.read_schema(connection, collection.id, number)
+            immutable = queries.read_immutable(connection, collection.id, number)
             layers = queries.read_layers(connection, collection.id)
         return Snapshot(
             collection=collection,
             version=number,
             schema=schema,
             partitions=partitions,
-            immutable=queries.fragment_record(immutable, MAX_KEYS) if immutable is not None else None,
+            immutable=immutable,
             layers=layers,
         )
 
@@ -265,13 +265,13 @@ class Registry:
         return Transaction(self._url, reads, intents, message=message, author=author or default_author(), lease=lease)
 
     def _collection(self, connection: sa.Connection, name: str) -> CollectionRecord:
-        row = connection.execute(queries.collection_query(*parse_name(name))).one_or_none()
-        if row is None:
+        collection = queries.read_collection(connection, *parse_name(name))
+        if collection is None:
             names = connection.scalars(queries.collections_query().with_only_columns(queries.FULL_NAME)).all()
             near = difflib.get_close_matches(name, names, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else f"; it has {len(names)} collections"
             raise NotFoundError(f"there is no collection {name} in the registry at {self.url}{hint}")
-        return queries.collection_record(row)
+        return collection
 
     def __repr__(self) -> str:
         return f"<Registry {self.url}>"
@@ -327,7 +327,7 @@ def _check_version(connection: sa.Connection, collection: CollectionRecord, vers
 
 
 def _check_free(connection: sa.Connection, definition: CollectionDefinition) -> None:
-    if connection.execute(queries.collection_query(*parse_name(definition.name))).one_or_none() is not None:
+    if queries.read_collection(connection, *parse_name(definition.name)) is not None:
         raise AlreadyExistsError(f"there is a collection {definition.name} already; open it, or choose another name")
     rows = connection.execute(
         queries.collections_query().with_only_columns(queries.FULL_NAME, tables.collection.c.location)

@@ -3,8 +3,10 @@
 Called by :class:`registry.transaction.Transaction` alone, in the order in which the functions stand here.
 """
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -177,19 +179,20 @@ def variable_rows(variables: Iterable[VariableRecord], collection_id: int, versi
 
 def add_version(connection: sa.Connection, change: Change, row: dict[str, Any]) -> Version:
     """Record the version, not earlier than the last one, and raise the head."""
-    table = tables.version
-    last = connection.scalar(
-        sa.select(table.c.committed_at)
-        .where(table.c.collection_id == change.collection.id)
-        .order_by(table.c.version.desc())
-        .limit(1)
-    )
+    last = connection.scalar(_last_commit(), {"of_collection": change.collection.id})
     row["committed_at"] = max(row["committed_at"], last) if last else row["committed_at"]
-    connection.execute(sa.insert(table).values(row))
+    connection.execute(sa.insert(tables.version), row)
     head = {"head_version": row["version"]}
     connection.execute(sa.update(tables.collection).where(tables.collection.c.id == change.collection.id).values(head))
     fields = ("operation", "message", "author", "committed_at", "summary")
     return Version(change.collection.name, row["version"], **{name: row[name] for name in fields})
+
+
+@cache
+def _last_commit() -> sa.Select[tuple[dt.datetime]]:
+    table = tables.version
+    mine = table.c.collection_id == sa.bindparam("of_collection")
+    return sa.select(table.c.committed_at).where(mine).order_by(table.c.version.desc()).limit(1)
 
 
 def versions_of(connection: sa.Connection, transaction_id: int) -> tuple[Version, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -69,9 +70,20 @@ def collections_query() -> AnySelect:
     )
 
 
-def collection_query(namespace: str, name: str) -> AnySelect:
-    """Select one collection."""
-    return collections_query().where(tables.namespace.c.name == namespace, tables.collection.c.name == name)
+# What every write asks is built once: building a statement costs more than executing it.
+
+
+@cache
+def collection_query() -> AnySelect:
+    """Select one collection, by ``namespace`` and ``of_name``."""
+    wanted = tables.namespace.c.name == sa.bindparam("namespace"), tables.collection.c.name == sa.bindparam("of_name")
+    return collections_query().where(*wanted)
+
+
+def read_collection(connection: sa.Connection, namespace: str, name: str) -> CollectionRecord | None:
+    """Return one collection, None if there is none of that name."""
+    row = connection.execute(collection_query(), {"namespace": namespace, "of_name": name}).one_or_none()
+    return None if row is None else collection_record(row)
 
 
 def matching_collections_query(namespace: str | None, text: str | None, variable: str | None) -> AnySelect:
@@ -104,30 +116,30 @@ def collection_record(row: AnyRow) -> CollectionRecord:
     )
 
 
-def _alive_at(table: sa.Table, version: int) -> sa.ColumnElement[bool]:
-    end = table.c.end_version
-    return sa.and_(table.c.begin_version <= version, sa.or_(end.is_(None), end > version))
+def _alive(table: sa.Table) -> sa.ColumnElement[bool]:
+    end, version = table.c.end_version, sa.bindparam("at_version", type_=sa.Integer)
+    return sa.and_(
+        table.c.collection_id == sa.bindparam("of_collection"),
+        table.c.begin_version <= version,
+        sa.or_(end.is_(None), end > version),
+    )
 
 
-def schema_queries(collection_id: int, version: int) -> tuple[AnySelect, AnySelect]:
+@cache
+def schema_queries() -> tuple[AnySelect, AnySelect]:
     """Select the variables, in order, and the dataset attributes alive at a version."""
-    variables = (
-        sa.select(tables.variable)
-        .where(tables.variable.c.collection_id == collection_id, _alive_at(tables.variable, version))
-        .order_by(tables.variable.c.id)
-    )
-    attributes = sa.select(tables.dataset_attributes.c.attributes).where(
-        tables.dataset_attributes.c.collection_id == collection_id, _alive_at(tables.dataset_attributes, version)
-    )
+    variables = sa.select(tables.variable).where(_alive(tables.variable)).order_by(tables.variable.c.id)
+    attributes = sa.select(tables.dataset_attributes.c.attributes).where(_alive(tables.dataset_attributes))
     return variables, attributes
 
 
 def read_schema(connection: sa.Connection, collection_id: int, version: int) -> SchemaRecord:
     """Return the schema of a collection at a version."""
-    variables, attributes = schema_queries(collection_id, version)
+    variables, attributes = schema_queries()
+    wanted = {"of_collection": collection_id, "at_version": version}
     return SchemaRecord(
-        variables=tuple(_variable_record(row) for row in connection.execute(variables)),
-        attributes=connection.execute(attributes).scalar_one(),
+        variables=tuple(_variable_record(row) for row in connection.execute(variables, wanted)),
+        attributes=connection.execute(attributes, wanted).scalar_one(),
     )
 
 
@@ -138,9 +150,15 @@ def _variable_record(row: AnyRow) -> VariableRecord:
 
 def read_layers(connection: sa.Connection, collection_id: int) -> dict[int, frozenset[int]]:
     """Return the ids of the variables of each layer of a collection."""
-    table = tables.layer
-    rows = connection.execute(sa.select(table.c.id, table.c.variable_ids).where(table.c.collection_id == collection_id))
+    rows = connection.execute(layers_query(), {"of_collection": collection_id})
     return {row.id: frozenset(row.variable_ids) for row in rows}
+
+
+@cache
+def layers_query() -> AnySelect:
+    """Select the layers of a collection."""
+    table = tables.layer
+    return sa.select(table.c.id, table.c.variable_ids).where(table.c.collection_id == sa.bindparam("of_collection"))
 
 
 def fragments_query(collection: CollectionRecord, version: int, selection: Selection) -> AnySelect | AnyCompound:
@@ -170,11 +188,13 @@ def _fragments(table: sa.Table, collection: CollectionRecord, version: int, sele
     return query
 
 
-def immutable_query(collection_id: int, version: int) -> AnyCompound:
+@cache
+def immutable_query() -> AnyCompound:
     """Select the fragment of immutable variables of a version."""
+    version = sa.bindparam("at_version", type_=sa.Integer)
     live, past = (
         sa.select(*key_columns(table), *(table.c[name] for name in _FRAGMENT_FIELDS)).where(
-            table.c.collection_id == collection_id,
+            table.c.collection_id == sa.bindparam("of_collection"),
             *(column == 0 for column in key_columns(table)),
             table.c.layer_id == -1,
             table.c.begin_version <= version,
@@ -182,6 +202,13 @@ def immutable_query(collection_id: int, version: int) -> AnyCompound:
         for table in (tables.fragment, tables.past_fragment)
     )
     return sa.union_all(live, past.where(tables.past_fragment.c.end_version > version))
+
+
+def read_immutable(connection: sa.Connection, collection_id: int, version: int) -> FragmentRecord | None:
+    """Return the fragment of the immutable variables of a version, None before there is any."""
+    wanted = {"of_collection": collection_id, "at_version": version}
+    row = connection.execute(immutable_query(), wanted).one_or_none()
+    return None if row is None else fragment_record(row, MAX_KEYS)
 
 
 def fragment_record(row: Sequence[object], keys: int) -> FragmentRecord:

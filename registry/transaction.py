@@ -11,6 +11,7 @@ import getpass
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -189,8 +190,7 @@ class Transaction:
         }
 
     def _lock(self, connection: sa.Connection) -> None:
-        row = tables.transaction.c
-        state = connection.scalar(sa.select(row.state).where(row.id == self._id).with_for_update())
+        state = connection.scalar(_locked_state(), {"of_id": self._id})
         if state == "committed":
             raise TransactionClosedError(f"transaction {self.uid} was committed already: begin another one")
         if state != "open":
@@ -199,17 +199,16 @@ class Transaction:
             )
 
     def _end(self, connection: sa.Connection, state: str) -> None:
-        row = tables.transaction.c
-        connection.execute(sa.update(tables.transaction).where(row.id == self._id).values(state=state))
-        connection.execute(sa.delete(tables.pin).where(tables.pin.c.transaction_id == self._id))
+        ending, unpinning, forgetting = _endings()
+        connection.execute(ending, {"of_id": self._id, "new_state": state})
+        connection.execute(unpinning, {"of_id": self._id})
         if state == "committed":  # the intents of others are kept for vacuum: zombie workers may still write
-            connection.execute(sa.delete(tables.staged).where(tables.staged.c.transaction_id == self._id))
+            connection.execute(forgetting, {"of_id": self._id})
 
     def _settle(self) -> tuple[Version, ...]:
         """Abort if still open; return the versions it made if it was committed after all."""
         with writing(self._url) as connection:
-            row = tables.transaction.c
-            state = connection.scalar(sa.select(row.state).where(row.id == self._id).with_for_update())
+            state = connection.scalar(_locked_state(), {"of_id": self._id})
             if state == "open":
                 self._end(connection, "aborted")
             return versions_of(connection, self._id) if state == "committed" else ()
@@ -230,6 +229,24 @@ class Transaction:
                 continue  # the next try is a third of a lease away; if all fail, the fence decides
 
 
+@cache
+def _locked_state() -> sa.Select[*tuple[Any, ...]]:
+    row = tables.transaction.c
+    return sa.select(row.state).where(row.id == sa.bindparam("of_id")).with_for_update()
+
+
+@cache
+def _endings() -> tuple[sa.Update, sa.Delete, sa.Delete]:
+    """Return the statements that end a transaction, take its pins away, and forget its intents."""
+    id_: sa.BindParameter[int] = sa.bindparam("of_id")
+    return (
+        sa.update(tables.transaction).where(tables.transaction.c.id == id_).values(state=sa.bindparam("new_state")),
+        sa.delete(tables.pin).where(tables.pin.c.transaction_id == id_),
+        sa.delete(tables.staged).where(tables.staged.c.transaction_id == id_),
+    )
+
+
+@cache
 def default_author() -> str:
     """Return the operating system's name of the user."""
     try:

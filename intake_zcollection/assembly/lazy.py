@@ -125,7 +125,7 @@ class PartitionedArray(BackendArray):
             pieces = self._table.pieces_of(rows.start, rows.stop)
         values = read_pieces(self._location, self._variable, pieces, region)
         inside = tuple(_inside(k, outer, size) for k, outer, size in zip(key, region, self.shape, strict=True))
-        return np.asarray(values[inside])
+        return np.asarray(values[(*inside, ...)])
 
 
 def _bounding_slice(key: int | slice, size: int) -> slice:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..encoding import is_packed, is_plain
+from ..encoding import is_plain
 from ..errors import InvalidInputError
 from ..schema import Schema, SchemaVariable
 
@@ -61,16 +61,20 @@ def _check_variable(schema: Schema, variable: SchemaVariable, data: xr.Variable,
 
 
 def _check_dtype(variable: SchemaVariable, dtype: np.dtype[Any], what: str) -> None:
-    if variable.dtype.kind in "UO":
-        if dtype.kind not in "UOT":
-            raise InvalidInputError(f"{what} is text, and the dataset's is {dtype}")
+    if not isinstance(dtype, np.dtype):
+        raise InvalidInputError(
+            f"{what} is {variable.dtype}, and the dataset's is pandas' {dtype}; convert it to numpy's"
+        )
+    if variable.dtype.kind in "USO":  # whether it fits is asked of the values
+        if dtype.kind not in ("S" if variable.dtype.kind == "S" else "UOT"):
+            raise InvalidInputError(f"{what} is text of dtype {variable.dtype}, and the dataset's is {dtype}")
         return
     if dtype.kind == "O":
         raise InvalidInputError(
             f"{what} is {variable.dtype}, and the dataset holds Python objects; dates of a calendar that datetime64 "
             "cannot hold (cftime) have to be converted, with data.convert_calendar('standard') for one"
         )
-    packed = is_packed(variable) or (not is_plain(variable.cf) and variable.dtype.kind == "f")
+    packed = variable.dtype.kind == "f" and not is_plain(variable.cf)
     fits = dtype.kind in "iuf" if packed else np.can_cast(dtype, variable.dtype, "safe")
     if variable.dtype.kind in "Mm" and dtype.kind != variable.dtype.kind:
         fits = False  # numpy takes an integer for a timedelta

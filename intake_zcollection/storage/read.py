@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,8 +58,9 @@ def read_regions(
     chunks = [chunk for source in sources for chunk in _chunks_of(variable, source)]
     names = [chunk.name for chunk in chunks]
     for chunk, data in zip(chunks, get(location, names) if names else (), strict=True):
+        target: tuple[Any, ...] = (*chunk.target, ...)  # an array, even without dimensions
         try:
-            codec.decode_into(stored[(*chunk.target, ...)], data, chunk.shape, chunk.inside)
+            codec.decode_into(stored[target], data, chunk.shape, chunk.inside)
         except Exception as error:
             raise CorruptedDataError(
                 f"the chunk {chunk.name} in {location.url} does not decode: {error}; restore it from a copy"

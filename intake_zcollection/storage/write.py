@@ -82,7 +82,8 @@ def _chunk_objects(variable: SchemaVariable, rows: int, stored: Values, path: st
 
 
 def _cut_chunk(stored: Values, index: Sequence[int], chunks: Sequence[int]) -> Values:
-    block = stored[tuple(slice(i * chunk, (i + 1) * chunk) for i, chunk in zip(index, chunks, strict=True))]
+    cuts: tuple[Any, ...] = tuple(slice(i * chunk, (i + 1) * chunk) for i, chunk in zip(index, chunks, strict=True))
+    block = stored[(*cuts, ...)]  # an array, even without dimensions
     if block.shape == tuple(chunks):
         return block
     padded = np.zeros(chunks, stored.dtype)  # Zarr's chunks are whole; what lies beyond the edge is never read

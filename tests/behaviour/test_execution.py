@@ -1,15 +1,17 @@
 """Where the work is run: threads, dask's schedulers, and a real cluster of processes."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 
 import intake_zcollection as izc
 from tests.conftest import make_grid
@@ -20,7 +22,7 @@ Make = Callable[..., izc.Collection]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """Two worker processes on this machine."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         yield cluster
 
 
@@ -113,3 +115,48 @@ def test_workers_bound_how_many_partitions_are_worked_on_at_a_time(make_collecti
     collection.insert(grid)
     collection.insert(make_grid(seed=1), merge=watch, workers=1)
     assert most == [1, 1, 1]
+
+
+# Workers that die
+
+
+def _dies_in_a_worker(here: int, deaths: Path, most: int, data: xr.Dataset) -> xr.Dataset:
+    """Give a dataset; but in another process than ``here``, be killed, ``most`` times in all."""
+    if os.getpid() != here and len(list(deaths.iterdir())) < most:
+        (deaths / str(os.getpid())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return data
+
+
+@pytest.fixture
+def deaths(tmp_path: Path) -> Path:
+    """A directory with a file for each worker that was killed."""
+    directory = tmp_path / "deaths"
+    directory.mkdir()
+    return directory
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_insert_succeeds(
+    make_collection: Make, grid: xr.Dataset, cluster: LocalCluster, deaths: Path
+) -> None:
+    collection = make_collection(grid)
+    with Client(cluster):
+        collection.insert(partial(_dies_in_a_worker, os.getpid(), deaths, 1, grid))
+    assert len(list(deaths.iterdir())) == 1
+    assert_holds(collection, grid)
+
+
+def test_an_insert_that_kills_every_worker_is_undone(make_collection: Make, grid: xr.Dataset, deaths: Path) -> None:
+    collection = make_collection(grid)
+    collection.insert(grid.sel(time="2022-01"))
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as fragile,
+        Client(fragile),
+        pytest.raises(KilledWorker),
+    ):
+        collection.insert(partial(_dies_in_a_worker, os.getpid(), deaths, 99, grid.sel(time=["2022-02-01"])))
+    assert list(deaths.iterdir())
+    assert [version.number for version in collection.versions()] == [0, 1]
+    assert_holds(collection, grid.sel(time="2022-01"))
+    assert not any(Path(collection.location).glob("year=2022/month=02/*"))

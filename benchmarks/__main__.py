@@ -1,0 +1,64 @@
+"""The command: ``python -m benchmarks``, from the root of the repository."""
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+from dask.system import CPU_COUNT
+
+from . import runs
+from .report import Row, as_json, nbytes, show
+from .shapes import QUICK, Sizes
+
+SHAPES: dict[str, Callable[[Path, Sizes], Sequence[Row]]] = {
+    "small": runs.small,
+    "large": runs.large,
+    "memory": runs.memory,
+}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--quick", is_flag=True, help="Little data: whether it runs, in some seconds. Its figures mean nothing.")
+@click.option("--only", type=click.Choice(list(SHAPES)), multiple=True, help="Only this shape; may be repeated.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="Where the data goes for a while.")
+def main(quick: bool, only: tuple[str, ...], json_file: Path | None, directory: Path | None) -> None:
+    """Measure the library next to plain xarray and the bare limit, and print a table per shape."""
+    sizes = QUICK if quick else Sizes()
+    tables: dict[str, Sequence[Row]] = {}
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+    for shape in only or SHAPES:
+        with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=directory) as place:
+            if shape != "memory" and not quick:
+                runs.warm_up(Path(place) / "warm")
+            tables[shape] = SHAPES[shape](Path(place), sizes)
+        show(f"{shape}: {_title(shape, sizes)}", tables[shape], _notes(shape))
+        if json_file is not None:
+            json_file.write_text(json.dumps(as_json(tables), indent=1))
+
+
+def _title(shape: str, sizes: Sizes) -> str:
+    match shape:
+        case "small":
+            return f"{sizes.partitions} hours of 100 × 240 pixels, 7 variables"
+        case "large":
+            size = 4 * 365 * 4 * sizes.grid[0] * sizes.grid[1]
+            return f"12 months of maps of {sizes.grid[0]} × {sizes.grid[1]}, {nbytes(size)}"
+    return f"{nbytes(sizes.nbytes)} made by dask, in a process of its own"
+
+
+def _notes(shape: str) -> list[str]:
+    notes = [
+        f"CPU: of all threads ({CPU_COUNT} work), with the system's part. Writing includes waiting for the disk.",
+        "×: ours over theirs. Bare limit: the same chunks, coded by the same codec, as files; no metadata.",
+    ]
+    if shape == "small":
+        notes.append("A mean or × N: measured on fewer partitions, and scaled to what ours did.")
+    return notes
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ from typing import Self
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from . import queries, tables
+from . import edits, queries, tables
 from .commit import inserted_id, variable_rows
 from .engine import create_sqlite_file, database_clock, dispose, hide_password, parse_url, reading, writing
 from .errors import AlreadyExistsError, InvalidInputError, NotFoundError, RegistryUnavailableError, VersionExpiredError
@@ -238,6 +238,57 @@ class Registry:
             raise AlreadyExistsError(
                 f"collection {definition.name} or its location {definition.location} was taken just now"
             ) from error
+
+    def change_schema(
+        self,
+        collection: CollectionRecord,
+        edit: Callable[[SchemaRecord], SchemaRecord],
+        *,
+        operation: str,
+        message: str,
+    ) -> Version:
+        """Replace the schema of the newest version by what ``edit`` makes of it, whatever the number of partitions.
+
+        Return the version it made; the newest one if nothing changed.
+        """
+        row = {"operation": operation, "message": message, "author": default_author()}
+        return edits.change_schema(self._url, collection, edit, row) or self.versions(collection.name)[-1]
+
+    def drop_partitions(
+        self,
+        collection: CollectionRecord,
+        *,
+        filters: Filters | None,
+        written_before: dt.datetime | None,
+        message: str = "",
+    ) -> Version:
+        """Drop partitions by their keys, or by the time they were last written; their data stays for older versions.
+
+        Return the version it made; the newest one if there are no such partitions.
+        """
+        predicate = parse_predicate(filters, collection.keys) if isinstance(filters, str) else None
+
+        def keep(partition: PartitionRecord) -> bool:
+            return callable(filters) and not filters(dict(partition.key))
+
+        row = {"operation": "drop_partitions", "message": message, "author": default_author()}
+        version = edits.drop_partitions(self._url, collection, predicate, keep, written_before, row)
+        return version or self.versions(collection.name)[-1]
+
+    def layer_of(self, collection: CollectionRecord, variables: Collection[int]) -> int:
+        """Return the layer of a set of variables, by their ids."""
+        return edits.layer_of(self._url, collection, variables)
+
+    def rename_collection(self, name: str, new_name: str) -> None:
+        """Give a collection another full name; raises NotFoundError and AlreadyExistsError."""
+        edits.rename(self._url, self.collection(name), new_name)
+
+    def drop_collection(self, name: str) -> list[tuple[Slot, str, str | None]]:
+        """Forget a collection and all its versions; return the slots, uids and paths of all its fragments.
+
+        The data is the caller's to delete, once this has returned.
+        """
+        return edits.drop(self._url, self.collection(name))
 
     def begin(
         self,

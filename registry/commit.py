@@ -33,10 +33,10 @@ def check_changes(changes: Sequence[Change]) -> None:
                 raise InvalidInputError(f"collection {change.collection.name}: {what} is written twice in one commit")
 
 
-def lock_collections(connection: sa.Connection, changes: Sequence[Change]) -> dict[int, int]:
+def lock_collections(connection: sa.Connection, collections: Iterable[CollectionRecord]) -> dict[int, int]:
     """Lock the collections in the order of their ids, and return their head versions; raises ConflictError."""
     table = tables.collection
-    wanted = {change.collection.id: change.collection.name for change in changes}
+    wanted = {collection.id: collection.name for collection in collections}
     rows = connection.execute(
         sa.select(table.c.id, table.c.head_version)
         .where(table.c.id.in_(wanted))
@@ -56,15 +56,19 @@ def read_live(connection: sa.Connection, change: Change) -> dict[Slot, str]:
     return queries.read_live_uids(connection, change.collection.id, (slot.key for slot in slots))
 
 
-def check_reads(change: Change, live: Mapping[Slot, str]) -> None:
+def check_reads(connection: sa.Connection, change: Change, live: Mapping[Slot, str]) -> None:
     """Raise ConflictError unless everything a change depends on is as it was read."""
     changed = [slot for slot, uid in change.requires.items() if live.get(slot) != uid]
-    # A merge has read all layers of the partition whose rows it writes: one that is new would be lost.
-    merged = {fragment.slot.key for fragment in change.writes if fragment.slot.layer_id == ROWS_LAYER}
-    merged &= {slot.key for slot in change.requires if slot.layer_id == ROWS_LAYER}
-    changed += [
-        slot for slot in live if slot.layer_id > ROWS_LAYER and slot.key in merged and slot not in change.requires
-    ]
+    # Of the partitions that were read, a layer that is new may hold what the result depends on.
+    read = {slot.key for slot in change.requires if slot.layer_id == ROWS_LAYER}
+    new = [slot for slot in live if slot.layer_id > ROWS_LAYER and slot.key in read and slot not in change.requires]
+    if new and change.variables is not None:
+        layers = queries.read_layers(connection, change.collection.id)
+        new = [slot for slot in new if layers.get(slot.layer_id, frozenset()) & change.variables]
+    changed += new
+    for limits in change.ranges:
+        between = map(tuple, connection.execute(queries.keys_between_query(change.collection.id, limits)))
+        changed += [Slot(key) for key in between if key not in read]
     if changed:
         keys = tuple(dict.fromkeys(_describe(change.collection, slot) for slot in sorted(changed)))
         shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
@@ -81,14 +85,34 @@ def _describe(collection: CollectionRecord, slot: Slot) -> str:
     return format_key(name_values(collection.keys, slot.key[: len(collection.keys)]))
 
 
+def check_variables(connection: sa.Connection, change: Change, head: int) -> None:
+    """Raise ConflictError if a layer is written whose variables another writer has dropped since."""
+    written = {fragment.slot.layer_id for fragment in change.writes if fragment.slot.layer_id > ROWS_LAYER}
+    if not written:
+        return
+    layers = queries.read_layers(connection, change.collection.id)
+    alive = {variable.id for variable in queries.read_schema(connection, change.collection.id, head).variables}
+    alive |= {variable.id for variable in change.adds}
+    if any(layers.get(layer_id, frozenset()) - alive for layer_id in written):
+        raise ConflictError(
+            f"collection {change.collection.name}: another writer dropped a variable that this {change.operation} "
+            "writes; nothing was written"
+        )
+
+
 def apply(
     connection: sa.Connection, change: Change, live: Mapping[Slot, str], version: int, transaction_id: int
 ) -> None:
     """Close what is live in the written slots, and make the new fragments live."""
     written = {fragment.slot for fragment in change.writes}
     rewritten = {slot.key for slot in written if slot.layer_id == ROWS_LAYER}
-    closed = [slot for slot in live if slot in written or (slot.key in rewritten and slot.layer_id > ROWS_LAYER)]
-    _close(connection, change.collection.id, closed, version)
+    covered = _covered_layers(connection, change.collection.id, written)
+    closed = [
+        slot
+        for slot in live
+        if slot in written or (slot.layer_id > ROWS_LAYER and (slot.key in rewritten or slot in covered))
+    ]
+    close(connection, change.collection.id, closed, version)
     rows = [
         {
             "collection_id": change.collection.id,
@@ -114,7 +138,19 @@ def apply(
             raise ConflictError(f"collection {change.collection.name}: another writer was faster") from error
 
 
-def _close(connection: sa.Connection, collection_id: int, slots: Sequence[Slot], version: int) -> None:
+def _covered_layers(connection: sa.Connection, collection_id: int, written: Iterable[Slot]) -> set[Slot]:
+    """Return the slots of layers all of whose variables a layer that is written has too."""
+    above = [slot for slot in written if slot.layer_id > ROWS_LAYER]
+    layers = queries.read_layers(connection, collection_id) if above else {}
+    return {
+        Slot(slot.key, layer_id)
+        for slot in above
+        for layer_id, variables in layers.items()
+        if variables <= layers.get(slot.layer_id, frozenset())
+    }
+
+
+def close(connection: sa.Connection, collection_id: int, slots: Sequence[Slot], version: int) -> None:
     """Move live fragments to the past ones: alive until ``version``."""
     if not slots:
         return
@@ -160,9 +196,10 @@ def add_variables(connection: sa.Connection, change: Change, version: int) -> No
     """Add variables to the schema; raises ConflictError if it changed meanwhile."""
     if not change.adds:
         return
-    alive = queries.read_schema(connection, change.collection.id, version).variables
-    taken = {variable.name for variable in alive} & {variable.name for variable in change.adds}
-    if taken or {variable.id for variable in alive} & {variable.id for variable in change.adds}:
+    now = queries.read_schema(connection, change.collection.id, version)
+    # What is written with this version's schema holds all of its variables: nobody may have added another meanwhile.
+    taken = {variable.name for variable in now.variables} & {variable.name for variable in change.adds}
+    if taken or now.next_id != min(variable.id for variable in change.adds):
         raise ConflictError(
             f"collection {change.collection.name}: another writer changed its variables meanwhile; nothing was "
             "written, repeat it"
@@ -177,15 +214,15 @@ def variable_rows(variables: Iterable[VariableRecord], collection_id: int, versi
     return [begin | {name: getattr(variable, name) for name in fields} for variable in variables]
 
 
-def add_version(connection: sa.Connection, change: Change, row: dict[str, Any]) -> Version:
+def add_version(connection: sa.Connection, collection: CollectionRecord, row: dict[str, Any]) -> Version:
     """Record the version, not earlier than the last one, and raise the head."""
-    last = connection.scalar(_last_commit(), {"of_collection": change.collection.id})
-    row["committed_at"] = max(row["committed_at"], last) if last else row["committed_at"]
-    connection.execute(sa.insert(tables.version), row)
+    last = connection.scalar(_last_commit(), {"of_collection": collection.id})
+    row = row | {"committed_at": max(row["committed_at"], last) if last else row["committed_at"]}
+    connection.execute(sa.insert(tables.version), row | {"collection_id": collection.id})
     head = {"head_version": row["version"]}
-    connection.execute(sa.update(tables.collection).where(tables.collection.c.id == change.collection.id).values(head))
+    connection.execute(sa.update(tables.collection).where(tables.collection.c.id == collection.id).values(head))
     fields = ("operation", "message", "author", "committed_at", "summary")
-    return Version(change.collection.name, row["version"], **{name: row[name] for name in fields})
+    return Version(collection.name, row["version"], **{name: row[name] for name in fields})
 
 
 @cache

@@ -13,6 +13,7 @@ from .predicate import Predicate
 from .records import (
     CollectionRecord,
     FragmentRecord,
+    KeyRange,
     PartitionRecord,
     SchemaRecord,
     Slot,
@@ -116,6 +117,13 @@ def collection_record(row: AnyRow) -> CollectionRecord:
     )
 
 
+def read_head(connection: sa.Connection, collection_id: int) -> CollectionRecord:
+    """Return a collection as it is now."""
+    return collection_record(
+        connection.execute(collections_query().where(tables.collection.c.id == collection_id)).one()
+    )
+
+
 def _alive(table: sa.Table) -> sa.ColumnElement[bool]:
     end, version = table.c.end_version, sa.bindparam("at_version", type_=sa.Integer)
     return sa.and_(
@@ -128,7 +136,13 @@ def _alive(table: sa.Table) -> sa.ColumnElement[bool]:
 @cache
 def schema_queries() -> tuple[AnySelect, AnySelect]:
     """Select the variables, in order, and the dataset attributes alive at a version."""
-    variables = sa.select(tables.variable).where(_alive(tables.variable)).order_by(tables.variable.c.id)
+    table, every = tables.variable, tables.variable.alias()
+    first = (
+        sa.select(sa.func.min(every.c.begin_version))
+        .where(every.c.collection_id == table.c.collection_id, every.c.id == table.c.id)
+        .scalar_subquery()
+    )
+    variables = sa.select(table, first.label("first_version")).where(_alive(table)).order_by(table.c.id)
     attributes = sa.select(tables.dataset_attributes.c.attributes).where(_alive(tables.dataset_attributes))
     return variables, attributes
 
@@ -137,14 +151,29 @@ def read_schema(connection: sa.Connection, collection_id: int, version: int) -> 
     """Return the schema of a collection at a version."""
     variables, attributes = schema_queries()
     wanted = {"of_collection": collection_id, "at_version": version}
+    ever = connection.execute(stored_names_query(), {"of_collection": collection_id}).all()
     return SchemaRecord(
         variables=tuple(_variable_record(row) for row in connection.execute(variables, wanted)),
         attributes=connection.execute(attributes, wanted).scalar_one(),
+        next_id=1 + max((row.id for row in ever), default=-1),
+        stored_names=frozenset(row.stored_name for row in ever),
+    )
+
+
+@cache
+def stored_names_query() -> AnySelect:
+    """Select the ids and stored names of all variables that a collection ever had."""
+    table = tables.variable
+    return (
+        sa.select(table.c.id, table.c.stored_name)
+        .where(table.c.collection_id == sa.bindparam("of_collection"))
+        .distinct()
     )
 
 
 def _variable_record(row: AnyRow) -> VariableRecord:
     fields = {name: row._mapping[name] for name in VariableRecord.__dataclass_fields__}
+    fields["begin_version"] = row.first_version
     return VariableRecord(**fields | {name: tuple(fields[name]) for name in ("dimensions", "sizes")})
 
 
@@ -259,6 +288,19 @@ def read_seen_sources(connection: sa.Connection, collection_id: int, names: Iter
             )
         )
     )
+
+
+def keys_between_query(collection_id: int, keys: KeyRange) -> AnySelect:
+    """Select the keys of the live partitions in a range."""
+    table = tables.fragment
+    columns = key_columns(table)
+    query = sa.select(*columns).where(table.c.collection_id == collection_id, table.c.layer_id == 0)
+    first, last = keys
+    if first is not None:
+        query = query.where(sa.tuple_(*columns) >= sa.tuple_(*map(sa.literal, first)))
+    if last is not None:
+        query = query.where(sa.tuple_(*columns) <= sa.tuple_(*map(sa.literal, last)))
+    return query
 
 
 def live_uids_query(collection_id: int, keys: Sequence[KeyValues]) -> AnySelect:

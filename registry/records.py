@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .errors import InvalidInputError
-from .keys import KeyValues, PartitionKey, format_key
+from .keys import KeyValues, PartitionKey, format_key, pad_key
 
 Json = Any
 """Anything ``json.dumps`` takes, with finite numbers only."""
@@ -63,7 +63,7 @@ class VariableRecord:
     fill_value: Json
     attributes: Json
     begin_version: int = 0
-    """The version that brought it; fragments of an older schema do not hold it."""
+    """The version that brought it, under whatever name; fragments of an older schema do not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,10 @@ class SchemaRecord:
 
     variables: tuple[VariableRecord, ...]
     attributes: Json
+    next_id: int = field(default=0, compare=False)
+    """The id for the next variable: no id is given twice, not even that of one that was dropped."""
+    stored_names: frozenset[str] = field(default=frozenset(), compare=False)
+    """The stored names of all variables that there ever were; none is given twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,11 @@ class FragmentRecord:
     path: str | None
     """Only where the storage layout cannot spell it from the key and the uid."""
 
+    @property
+    def slot(self) -> "Slot":
+        """Where it is, or was, live."""
+        return Slot(pad_key(self.key), self.layer_id)
+
 
 @dataclass(frozen=True, slots=True)
 class PartitionRecord:
@@ -177,7 +186,8 @@ class Version:
     author: str
     committed_at: dt.datetime
     summary: Mapping[str, int]
-    """What the write did, as counts: ``created``, ``replaced``, ``merged``, ``skipped``, ``rows``, ``bytes``."""
+    """What the write did, as counts: an insert's are ``created``, ``replaced``, ``merged``, ``skipped``, ``rows`` and
+    ``bytes``."""
 
     def __int__(self) -> int:
         return self.number
@@ -229,6 +239,10 @@ class Written:
     axis_max: int | None = None
 
 
+KeyRange = tuple[KeyValues | None, KeyValues | None]
+"""The first and the last key (all six of its columns), None for open."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a transaction asks of one collection at commit: values, applied in one place."""
@@ -243,6 +257,10 @@ class Change:
     summary: Mapping[str, int]
     adds: tuple[VariableRecord, ...] = ()
     """Variables that the schema gains."""
+    variables: frozenset[int] | None = None
+    """The ids of the variables that the result depends on, of the partitions in ``requires``; None for all."""
+    ranges: tuple[KeyRange, ...] = ()
+    """Ranges of keys, of which ``requires`` has to name every partition."""
     sources: tuple[str, ...] = ()
     """The names of what was inserted, remembered with the version."""
     unseen: bool = False

@@ -27,6 +27,7 @@ from .commit import (
     apply,
     check_changes,
     check_reads,
+    check_variables,
     inserted_id,
     lock_collections,
     read_live,
@@ -163,23 +164,23 @@ class Transaction:
         with writing(self._url) as connection:
             check_revision(connection)
             self._lock(connection)
-            heads = lock_collections(connection, changes)
+            heads = lock_collections(connection, [change.collection for change in changes])
             now = connection.execute(sa.select(database_clock())).scalar_one()
             versions = []
             for change in sorted(changes, key=lambda change: change.collection.id):
                 number = heads[change.collection.id] + 1
                 live = read_live(connection, change)
-                check_reads(change, live)
+                check_reads(connection, change, live)
+                check_variables(connection, change, number - 1)
                 remember_sources(connection, change, number)
                 add_variables(connection, change, number)
                 apply(connection, change, live, number, self._id)
-                versions.append(add_version(connection, change, self._version_row(change, number, now)))
+                versions.append(add_version(connection, change.collection, self._version_row(change, number, now)))
             self._end(connection, "committed")
             return tuple(versions)
 
     def _version_row(self, change: Change, number: int, now: dt.datetime) -> dict[str, Any]:
         return {
-            "collection_id": change.collection.id,
             "version": number,
             "transaction_id": self._id,
             "committed_at": now,

@@ -93,10 +93,11 @@ def change(
     *writes: Written,
     requires: Mapping[Slot, str | None] | None = None,
     operation: str = "insert",
+    **options: Any,
 ) -> Change:
     """What a blind write asks for; with ``requires``, one that depends on what it read."""
     summary = {"created": len(writes)}
-    return Change(collection, collection.head_version, operation, writes, requires or {}, summary)
+    return Change(collection, collection.head_version, operation, writes, requires or {}, summary, **options)
 
 
 def commit(registry: Registry, *changes: Change, **options: Any) -> tuple[Version, ...]:

@@ -1,6 +1,7 @@
 """The tables and views that migrations make, and every statement on Postgres, which spells some differently."""
 
 import dataclasses
+import datetime as dt
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,6 +24,7 @@ from registry import (
     ConflictError,
     Registry,
     RegistryRevisionError,
+    SchemaRecord,
     connect,
     parse_predicate,
     queries,
@@ -150,6 +152,10 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
         ],
         "immutable_query": [queries.immutable_query()],
         "layers_query": [queries.layers_query()],
+        "stored_names_query": [queries.stored_names_query()],
+        "keys_between_query": [
+            queries.keys_between_query(1, limits) for limits in [((0,) * 6, (1,) * 6), (None, None)]
+        ],
         "versions_query": [queries.versions_query(1)],
         "live_uids_query": [queries.live_uids_query(1, [(2022, 1, 0, 0, 0, 0)])],
     }
@@ -194,11 +200,18 @@ def live_a_full_life(registry: Registry) -> None:
     registry.versions("made/a")
     add_a_variable_from_a_source(registry, a)
     registry.seen_sources("made/a", ["a.nc"])
+    layer = fragment(2022, 1, layer=registry.layer_of(b, {1}))
+    commit(registry, change(b, layer, variables=frozenset({1}), ranges=(((3,) * 6, (4,) * 6), (None, (0,) * 6))))
+    edited = SchemaRecord(registry.resolve("made/b").schema.variables[:1], {"title": "other"})
+    registry.change_schema(b, lambda schema: edited, operation="edit", message="")
+    registry.drop_partitions(b, filters="month == 1", written_before=dt.datetime.now(dt.UTC))
+    registry.rename_collection("made/b", "other/c")
+    registry.drop_collection("other/c")
 
 
 def add_a_variable_from_a_source(registry: Registry, collection: CollectionRecord) -> None:
-    like = registry.resolve(collection.name).schema.variables[0]
-    added = dataclasses.replace(like, id=99, name="added", stored_name="added")
+    schema = registry.resolve(collection.name).schema
+    added = dataclasses.replace(schema.variables[0], id=schema.next_id, name="added", stored_name="added")
     for adds in ((added,), ()):  # the second time, the source is known already
         with_source = change(collection, fragment(2023, 1))
         commit(registry, dataclasses.replace(with_source, adds=adds, sources=("a.nc",)))
@@ -209,7 +222,7 @@ def test_every_statement_of_a_life_compiles_for_postgres_and_locks_what_it_must(
 ) -> None:
     live_a_full_life(registry)
     written = {text.split(" (")[0] for text in executed if text.startswith("INSERT")}
-    tables = {table.name for table in metadata.tables.values()} - {"garbage", "layer", "tag", "tag_member"}
+    tables = {table.name for table in metadata.tables.values()} - {"garbage", "tag", "tag_member"}
     assert written == {f"INSERT INTO {POSTGRES.identifier_preparer.quote(name)}" for name in tables}
     assert any("clock_timestamp()" in text for text in executed)
     assert any("FROM transaction WHERE" in text and text.endswith("FOR UPDATE") for text in executed)

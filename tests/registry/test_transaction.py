@@ -19,8 +19,10 @@ from registry import (
     KeyValues,
     Registry,
     RegistryUnavailableError,
+    SchemaRecord,
     Slot,
     TransactionClosedError,
+    Version,
     Written,
     ZCollectionError,
 )
@@ -36,6 +38,7 @@ from .conftest import (
     in_processes,
     in_threads,
     live_uids,
+    make_variable,
     slot,
     write,
 )
@@ -49,6 +52,16 @@ def states(sql: Sql) -> list[str]:
 
 def intents(*writes: Written) -> list[tuple[Slot, str]]:
     return [(each.slot, each.uid) for each in writes]
+
+
+def add(registry: Registry, collection: CollectionRecord, name: str) -> Version:
+    """Add a variable to the schema."""
+
+    def edit(schema: SchemaRecord) -> SchemaRecord:
+        added = make_variable(schema.next_id, name, stored_name=f"{name}{schema.next_id}")
+        return SchemaRecord((*schema.variables, added), schema.attributes)
+
+    return registry.change_schema(collection, edit, operation="add_variable", message="")
 
 
 # Versions
@@ -252,11 +265,55 @@ def test_a_layer_that_appeared_in_a_merged_partition_is_a_conflict(
 def test_another_layer_that_appeared_does_not_disturb_an_update(
     registry: Registry, collection: CollectionRecord
 ) -> None:
-    rows, one, two = fragment(2022, 1), fragment(2022, 1, layer=1), fragment(2022, 1, layer=2)
+    first, second = (registry.layer_of(collection, {id_}) for id_ in (0, 1))
+    rows, one, two = (fragment(2022, 1, layer=layer) for layer in (0, first, second))
     write(registry, collection, rows)
-    for layer in (one, two):
-        write(registry, collection, layer, requires={rows.slot: rows.uid}, operation="update")
+    for id_, layer in enumerate((one, two)):
+        own = frozenset({id_})
+        write(registry, collection, layer, requires={rows.slot: rows.uid}, operation="update", variables=own)
     assert live_uids(registry) == {(2022, 1): (rows.uid, one.uid, two.uid)}
+
+
+def test_a_layer_that_appeared_disturbs_an_update_that_has_read_its_variables(
+    registry: Registry, collection: CollectionRecord
+) -> None:
+    layer = registry.layer_of(collection, {0, 1})
+    rows, other = fragment(2022, 1), fragment(2022, 1, layer=layer)
+    write(registry, collection, rows, other)
+    mine = fragment(2022, 1, layer=registry.layer_of(collection, {0}))
+    with pytest.raises(ConflictError) as caught:
+        write(registry, collection, mine, requires={rows.slot: rows.uid}, variables=frozenset({0}))
+    assert caught.value.keys == ("year=2022/month=01",)
+
+
+def test_a_layer_closes_those_whose_variables_it_has_too(registry: Registry, collection: CollectionRecord) -> None:
+    add(registry, collection, "third")
+    small, other, large = (registry.layer_of(collection, ids) for ids in ({0}, {1, 2}, {0, 1}))
+    rows, below, beside, above = (fragment(2022, 1, layer=layer) for layer in (0, small, other, large))
+    write(registry, collection, rows, below, beside)
+    write(registry, collection, above)
+    assert live_uids(registry) == {(2022, 1): (rows.uid, beside.uid, above.uid)}
+
+
+def test_a_set_of_variables_has_one_layer(registry: Registry, collection: CollectionRecord) -> None:
+    assert registry.layer_of(collection, {2, 1}) == registry.layer_of(collection, [1, 2])
+    assert registry.layer_of(collection, {1}) == 2
+    assert registry.resolve("made/a").layers == {1: {1, 2}, 2: {1}}
+
+
+def test_a_partition_that_came_between_two_neighbours_is_a_conflict(
+    registry: Registry, collection: CollectionRecord
+) -> None:
+    first, last = fragment(2022, 1), fragment(2022, 5)
+    write(registry, collection, first, last)
+    write(registry, collection, fragment(2022, 3))
+    requires = {each.slot: each.uid for each in (first, last)}
+    beyond = [(last.slot.key, None), (None, first.slot.key)]
+    write(registry, collection, fragment(2022, 1), requires=requires, ranges=tuple(beyond))
+    between = (first.slot.key, last.slot.key)
+    with pytest.raises(ConflictError) as caught:
+        write(registry, collection, fragment(2022, 5), requires={last.slot: last.uid}, ranges=(between,))
+    assert caught.value.keys == ("year=2022/month=01", "year=2022/month=03")
 
 
 def test_a_partition_in_conflict_is_named_once(registry: Registry, collection: CollectionRecord) -> None:

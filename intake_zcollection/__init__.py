@@ -27,7 +27,7 @@ from registry import (
     parse_key,
 )
 
-from .collection import Collection, Partition, create_collection, open_collection, open_dataset
+from .collection import Collection, Partition
 from .errors import (
     AlreadyExistsError,
     ConflictError,
@@ -42,8 +42,10 @@ from .errors import (
     VersionExpiredError,
     ZCollectionError,
 )
+from .opening import create_collection, drop_collection, open_collection, open_dataset, rename_collection
+from .operations.validate import Problem, Report
 from .partitioning import Date, GroupedSequence, Sequence
-from .schema import Schema, SchemaVariable
+from .schema import Schema, SchemaVariable, Variable
 
 __all__ = [
     "AlreadyExistsError",
@@ -58,22 +60,27 @@ __all__ = [
     "Partition",
     "PartitionKey",
     "PartitionRecord",
+    "Problem",
     "ReadOnlyError",
     "Registry",
     "RegistryRevisionError",
     "RegistryUnavailableError",
+    "Report",
     "Schema",
     "SchemaVariable",
     "Sequence",
     "StorageUnavailableError",
     "TransactionClosedError",
+    "Variable",
     "Version",
     "VersionExpiredError",
     "ZCollectionError",
     "connect",
     "create_collection",
+    "drop_collection",
     "format_key",
     "open_collection",
     "open_dataset",
     "parse_key",
+    "rename_collection",
 ]

@@ -1,9 +1,9 @@
-"""The facade: collections as objects, and the functions that create and open them. No logic."""
+"""The facade: a collection as an object. No logic."""
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,17 +11,23 @@ from dask.utils import format_bytes
 
 from registry import CollectionRecord, Filters, PartitionKey, Registry, Version, connect, format_key, version_number
 
-from .assembly.plan import Chunks
+from .assembly.plan import Chunks, partition_piece
 from .errors import ReadOnlyError
 from .execution import Execution
 from .merging import Merge
-from .operations.create import create
+from .operations.copy import copy
+from .operations.drop import Time, drop_partitions
+from .operations.immutable import set_immutables
 from .operations.inputs import Data, Missing, Unknown
 from .operations.insert import Seen, insert
 from .operations.load import Where, load, schema_of, select
+from .operations.map import map_partitions
+from .operations.update import update
+from .operations.validate import Report, validate
+from .operations.variables import add_variable, drop_variable, rename_variable, set_attributes
+from .operations.window import Call
 from .partitioning import Partitioning, partitioning_from_json
-from .schema import Schema
-from .storage import layout
+from .schema import Schema, Variable
 from .storage.stores import Location, open_location
 
 
@@ -38,7 +44,7 @@ class Partition:
     version: int
     """The version that last changed it."""
     fragments: Mapping[str, str]
-    """Where each variable lies: the path of its Zarr group below the collection's location."""
+    """Where each variable lies that has values: the path of its Zarr group below the collection's location."""
 
     def __str__(self) -> str:
         return format_key(self.key)
@@ -199,7 +205,7 @@ class Collection:
         scheduler
             A dask scheduler's name or a ``distributed.Client``; None is the active client, or else threads.
         workers
-            How many partitions are worked on at a time.
+            How many partitions are worked on at a time; a cluster works on as many as it can.
         progress
             Whether to show a progress bar; None shows it in a terminal.
 
@@ -238,12 +244,337 @@ class Collection:
             how=Execution(scheduler, workers, progress),
         )
 
+    def update(
+        self,
+        func: Callable[..., Any],
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        inputs: Iterable[str] | None = None,
+        outputs: Iterable[str | Variable] | None = None,
+        depth: int = 0,
+        trim: bool = True,
+        filters: Filters | None = None,
+        where: Where | None = None,
+        message: str = "",
+        scheduler: Any = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Version:
+        """Compute variables from others, partition by partition, in one transaction; only these are written.
+
+        Parameters
+        ----------
+        func
+            ``func(dataset, *args, **kwargs)``; the dataset is one partition's, in memory. It returns a dict of arrays
+            by variable, or a dataset. If it has a parameter ``partition_info``, it gets ``(dimension, slice)`` there:
+            the rows of the partition itself. What it does not return keeps its values.
+        args, kwargs
+            Passed to func.
+        inputs
+            The variables that func sees, next to the axis; None for all.
+        outputs
+            The variables that func makes: names, and :class:`Variable` objects for new ones, which are created. None:
+            what it makes of the first partition, which is computed twice then.
+        depth
+            How many neighbour partitions func sees on either side, as far as there are any.
+        trim
+            Whether func returns values for all rows it sees, of which the neighbours' are cut off; False if it returns
+            the partition's own.
+        filters, where
+            Which partitions, see :meth:`load`; they are updated as a whole.
+        message
+            Recorded with the version.
+        scheduler, workers, progress
+            Where it is run, see :meth:`insert`.
+
+        Returns
+        -------
+        Version
+            The version it made; its ``summary`` counts partitions ``updated``, rows and bytes. The newest if there are
+            no such partitions.
+
+        Raises
+        ------
+        InvalidInputError
+            What func returned does not fit, or cannot be stored exactly.
+        NotFoundError
+            A variable that the collection does not have.
+        ConflictError
+            Another writer changed what it depends on; repeat.
+        Exception
+            What func raises, with a note that names the partition; nothing is written then.
+        """
+        self._check_writable("update")
+        return update(
+            self._registry,
+            self._record,
+            self._location,
+            Call(func, tuple(args), kwargs or {}),
+            inputs=inputs,
+            outputs=outputs,
+            depth=depth,
+            trim=trim,
+            filters=filters,
+            where=where,
+            message=message,
+            how=Execution(scheduler, workers, progress),
+        )
+
+    def map(
+        self,
+        func: Callable[..., Any],
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        inputs: Iterable[str] | None = None,
+        filters: Filters | None = None,
+        where: Where | None = None,
+        lazy: bool = False,
+        scheduler: Any = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Any:
+        """Call a function with each partition, and return its results by partition key, in the order of the keys.
+
+        Parameters
+        ----------
+        func, args, kwargs, inputs, filters, where
+            As in :meth:`update`; func returns anything.
+        lazy
+            Return a ``dask.bag.Bag`` of pairs ``(key, result)`` instead; nothing is computed.
+        scheduler, workers, progress
+            Where it is run, see :meth:`insert`.
+        """
+        return self.map_overlap(
+            func,
+            depth=0,
+            args=args,
+            kwargs=kwargs,
+            inputs=inputs,
+            filters=filters,
+            where=where,
+            lazy=lazy,
+            scheduler=scheduler,
+            workers=workers,
+            progress=progress,
+        )
+
+    def map_overlap(
+        self,
+        func: Callable[..., Any],
+        *,
+        depth: int = 1,
+        trim: bool = True,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        inputs: Iterable[str] | None = None,
+        filters: Filters | None = None,
+        where: Where | None = None,
+        lazy: bool = False,
+        scheduler: Any = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Any:
+        """Call a function with each partition and ``depth`` neighbours on either side; otherwise as :meth:`map`.
+
+        With ``trim``, results with labels or of numpy that have all the rows (along the split dimension; numpy's along
+        the first) are cut to the partition's own.
+        """
+        return map_partitions(
+            self._registry,
+            self._record,
+            self._location,
+            Call(func, tuple(args), kwargs or {}),
+            version=self._version,
+            inputs=inputs,
+            depth=depth,
+            trim=trim,
+            filters=filters,
+            where=where,
+            lazy=lazy,
+            how=Execution(scheduler, workers, progress),
+        )
+
+    def add_variable(self, variable: Variable | xr.DataArray) -> Version:
+        """Add a variable to the schema: in the registry alone, whatever the number of partitions.
+
+        Parameters
+        ----------
+        variable
+            A :class:`Variable`, or a DataArray of which only the metadata is used. Partitions that are there read as
+            its fill value.
+
+        Raises
+        ------
+        AlreadyExistsError
+            There is one of that name.
+        InvalidInputError
+            It cannot be stored, or its dimensions are not the collection's.
+        """
+        self._check_writable("add_variable")
+        return add_variable(self._registry, self._record, variable)
+
+    def rename_variable(self, old: str, new: str) -> Version:
+        """Rename a variable, in the registry alone. What is stored keeps its name, and older versions show the old one.
+
+        Raises
+        ------
+        NotFoundError, AlreadyExistsError
+            There is none of the old name, or one of the new name.
+        InvalidInputError
+            Rows have their place by it (the axis, and what partitions), or the new name is no variable's.
+        """
+        self._check_writable("rename_variable")
+        return rename_variable(self._registry, self._record, old, new)
+
+    def drop_variable(self, name: str) -> Version:
+        """Drop a variable, in the registry alone: older versions still have it, and its name never brings it back.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name.
+        InvalidInputError
+            Rows have their place by it (the axis, and what partitions).
+        """
+        self._check_writable("drop_variable")
+        return drop_variable(self._registry, self._record, name)
+
+    def set_attributes(self, attrs: Mapping[str, Any], variable: str | None = None) -> Version:
+        """Set attributes of a variable, or of the dataset, in the registry alone; others stay, and None takes one away.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such variable.
+        InvalidInputError
+            Zarr cannot hold a value, or readers would decode the variable by it.
+        """
+        self._check_writable("set_attributes")
+        return set_attributes(self._registry, self._record, attrs, variable)
+
+    def set_immutables(self, data: xr.Dataset, *, message: str = "") -> Version:
+        """Store immutable variables (those without the split dimension), or replace them; new ones join the schema.
+
+        Those that ``data`` does not have keep their values. Older versions have the old ones.
+
+        Raises
+        ------
+        InvalidInputError
+            A variable has the split dimension, or does not fit the schema; or some have never been stored.
+        """
+        self._check_writable("set_immutables")
+        return set_immutables(self._registry, self._record, self._location, data, message=message)
+
+    def drop_partitions(self, *, filters: Filters | None = None, written_before: Time | None = None) -> Version:
+        """Drop partitions; older versions still have them. One of the two is required.
+
+        Parameters
+        ----------
+        filters
+            By their keys, see :meth:`load`.
+        written_before
+            Those last written before a time, in UTC if it has no zone.
+
+        Returns
+        -------
+        Version
+            The version it made; its ``summary`` counts partitions ``dropped``, and rows. The newest if there are none.
+        """
+        self._check_writable("drop_partitions")
+        return drop_partitions(self._registry, self._record, filters=filters, written_before=written_before)
+
+    def copy(
+        self,
+        name: str,
+        location: str,
+        *,
+        reg: Registry | str | None = None,
+        filters: Filters | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        scheduler: Any = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> "Collection":
+        """Copy this collection, at the version it is at, and return the new one.
+
+        Parameters
+        ----------
+        name, location
+            The new collection's, in any file system.
+        reg
+            The registry to record it in; None for this one's.
+        filters
+            Which partitions, see :meth:`load`.
+        storage_options
+            Of the new location.
+        scheduler, workers, progress
+            Where it is run, see :meth:`insert`.
+
+        Returns
+        -------
+        Collection
+            With this one's schema and data, one fragment per partition, and no history; its metadata tells under
+            ``copied_from`` what it was copied from.
+        """
+        target = self._registry if reg is None else as_registry(reg)
+        record = copy(
+            self._registry,
+            self._record,
+            self._location,
+            name,
+            location,
+            target=target,
+            version=self._version,
+            filters=filters,
+            storage_options=storage_options,
+            how=Execution(scheduler, workers, progress),
+        )
+        return Collection(target, record, open_location(record.location, record.storage_options, storage_options))
+
+    def validate(
+        self,
+        *,
+        filters: Filters | None = None,
+        data: bool = True,
+        scheduler: Any = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Report:
+        """See that all that this version has is in the storage, and decodes. Nothing is changed or deleted.
+
+        Parameters
+        ----------
+        filters
+            Which partitions, see :meth:`load`.
+        data
+            Whether to read every chunk; False looks at the metadata alone.
+        scheduler, workers, progress
+            Where it is run, see :meth:`insert`.
+
+        Returns
+        -------
+        Report
+            ``report.ok``, and ``report.problems`` with partition, variable, path and what is wrong; print it.
+        """
+        return validate(
+            self._registry,
+            self._record,
+            self._location,
+            version=self._version,
+            filters=filters,
+            data=data,
+            how=Execution(scheduler, workers, progress),
+        )
+
     def partitions(self, *, filters: Filters | None = None, where: Where | None = None) -> tuple[Partition, ...]:
         """Return the partitions, in the order of their keys; those that :meth:`load` would take from."""
         snapshot, schema, _ = select(
             self._registry, self._record, version=self._version, filters=filters, where=where or {}
         )
         is_time = schema.variables[schema.axis].dtype.kind == "M"
+        pieces = [partition_piece(record, snapshot.layers) for record in snapshot.partitions]
         return tuple(
             Partition(
                 key=record.key,
@@ -251,9 +582,13 @@ class Collection:
                 nbytes=record.nbytes,
                 bounds=tuple(np.datetime64(bound, "ns") if is_time else bound for bound in record.bounds),  # type: ignore[arg-type]  # a pair stays one
                 version=record.version,
-                fragments=dict.fromkeys(schema.partitioned, layout.recorded_path(record.key, record.fragments[0])),
+                fragments={
+                    name: path
+                    for name, variable in schema.partitioned.items()
+                    if (path := piece.path_of(variable)) is not None
+                },
             )
-            for record in snapshot.partitions
+            for record, piece in zip(snapshot.partitions, pieces, strict=True)
         )
 
     def versions(self) -> tuple[Version, ...]:
@@ -307,118 +642,6 @@ class Collection:
         return facts
 
 
-def create_collection(
-    reg: Registry | str,
-    name: str,
-    template: xr.Dataset,
-    *,
-    axis: str,
-    partitioning: Partitioning,
-    location: str,
-    merge: str = "refuse",
-    zarr_format: Literal[2, 3] = 3,
-    storage_options: Mapping[str, Any] | None = None,
-    description: str = "",
-    metadata: Mapping[str, Any] | None = None,
-) -> Collection:
-    """Create a collection.
-
-    Parameters
-    ----------
-    reg
-        The registry, or its URL.
-    name
-        The full name, ``namespace/name``.
-    template
-        A dataset with the collection's variables, attributes and encodings; only its metadata is used.
-    axis
-        The ordering variable: datetime64 or integer, of one dimension, which is the one that is split.
-    partitioning
-        How rows are divided, :class:`Date` for one.
-    location
-        Where the data goes: a directory, or a URL that fsspec understands. It must not belong to another collection.
-    merge
-        What :meth:`Collection.insert` does by default to partitions that have data.
-    zarr_format
-        3, or 2 for the classic files.
-    storage_options
-        What fsspec needs to reach the location, flat, or by URL prefix (``{"s3://bucket": {…}}``). ``endpoint_url``,
-        ``region``, ``anon`` and ``profile`` are recorded; the rest may be secret, and is given at each opening.
-    description, metadata
-        For people and searches; metadata takes what JSON can hold.
-
-    Raises
-    ------
-    InvalidInputError
-        Something cannot be stored as asked.
-    AlreadyExistsError
-        The name or the location is taken.
-    StorageUnavailableError
-        The location cannot be written.
-    """
-    registry = as_registry(reg)
-    record = create(
-        registry,
-        name,
-        template,
-        axis=axis,
-        partitioning=partitioning,
-        location=location,
-        merge=merge,
-        zarr_format=zarr_format,
-        storage_options=storage_options,
-        description=description,
-        metadata=metadata,
-    )
-    return _collection(registry, record, storage_options, None)
-
-
-def open_collection(
-    reg: Registry | str,
-    name: str,
-    *,
-    version: int | Version | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-) -> Collection:
-    """Open a collection; with ``version``, as it was then, and read-only.
-
-    Raises
-    ------
-    NotFoundError
-        No such collection or version.
-    RegistryUnavailableError
-        The registry cannot be reached.
-    """
-    registry = as_registry(reg)
-    collection = _collection(registry, registry.collection(name), storage_options, None)
-    return collection if version is None else collection.at(version=version)
-
-
-def open_dataset(
-    reg: Registry | str,
-    name: str,
-    *,
-    version: int | Version | None = None,
-    filters: Filters | None = None,
-    where: Where | None = None,
-    crop: bool = True,
-    variables: Iterable[str] | None = None,
-    chunks: Chunks = "auto",
-    storage_options: Mapping[str, Any] | None = None,
-) -> xr.Dataset:
-    """Open a collection and load it lazily: :func:`open_collection`, then :meth:`Collection.load`."""
-    collection = open_collection(reg, name, version=version, storage_options=storage_options)
-    return collection.load(filters=filters, where=where, crop=crop, variables=variables, chunks=chunks)
-
-
 def as_registry(reg: Registry | str) -> Registry:
     """Return the registry itself, or the one at a URL."""
     return connect(reg) if isinstance(reg, str) else reg
-
-
-def _collection(
-    registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None, version: int | None
-) -> Collection:
-    return Collection(
-        registry, record, open_location(record.location, record.storage_options, storage_options), version
-    )

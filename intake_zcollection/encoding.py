@@ -70,7 +70,9 @@ def encode(variable: SchemaVariable, values: Values) -> Values:
 
 
 def missing_value(variable: SchemaVariable) -> Any:
-    """Return what stands for no value: NaN, NaT, 0, False or empty text, whichever the dtype has."""
+    """Return what stands for no value: its own fill value, or NaN, NaT, 0, False or empty text, as the dtype has it."""
+    if variable.fill_value is not None:
+        return np.asarray(variable.fill_value, variable.dtype)[()]
     match variable.dtype.kind:
         case "M" | "m":
             return np.array("NaT", variable.dtype)[()]

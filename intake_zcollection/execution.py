@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 import dask.array as da
-from dask.base import compute, get_scheduler
+from dask.base import compute, get_scheduler, named_schedulers
 from dask.callbacks import Callback
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .errors import InvalidInputError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -42,6 +44,29 @@ class Execution:
     scheduler: Any = None
     workers: int | None = None
     progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no work can be run by, before there is any."""
+        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
+            raise InvalidInputError(f"workers={self.workers!r} is not a number of partitions at a time, from 1")
+        if self.scheduler is None or _client(self.scheduler) is not None:
+            return
+        try:
+            get_scheduler(scheduler=self.scheduler)
+        except (ValueError, TypeError) as error:
+            raise InvalidInputError(
+                f"scheduler={self.scheduler!r} is no scheduler of dask's: give 'threads', 'synchronous', 'processes' or "
+                "a distributed.Client"
+            ) from error
+
+    @property
+    def in_this_process(self) -> bool:
+        """Whether the work is run by this very process."""
+        client = _client(self.scheduler)
+        if client is not None:
+            return str(client.scheduler.address).startswith("inproc://")
+        chosen = get_scheduler(scheduler=self.scheduler)
+        return chosen is None or chosen not in (named_schedulers["processes"], named_schedulers["multiprocessing"])
 
 
 def run(
@@ -116,6 +141,8 @@ def _run_by_dask(tasks: Sequence[Any], how: Execution, advance: Advance) -> list
             advance()
 
     with ThreadPoolExecutor(workers) as pool, Callback(posttask=finished):
+        if how.scheduler is None and get_scheduler() is not None:  # set by dask.config
+            return list(compute(*tasks, num_workers=workers))
         if how.scheduler in (None, "threads", "threading"):
             return list(compute(*tasks, scheduler="threads", pool=pool, num_workers=workers))
         return list(compute(*tasks, scheduler=how.scheduler, num_workers=workers))

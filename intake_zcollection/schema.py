@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,6 +15,34 @@ from .errors import InvalidInputError
 
 TEXT = np.dtype(object, metadata={"element_type": str})
 """The dtype of text of any length; the metadata tells xarray's writers so, which need not look at all values then."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable to add to a collection.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    dtype
+        The dtype that readers see.
+    dims
+        Its dimensions, all of which the collection has; the split one among them.
+    attrs
+        Its attributes.
+    encoding
+        How it is stored, as in xarray: chunks, shards, compressors, filters, packing, time units.
+    fill_value
+        What it reads as in partitions that have no values of it yet; None for NaN, NaT, 0, False or empty text.
+    """
+
+    name: str
+    dtype: npt.DTypeLike
+    dims: tuple[str, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+    fill_value: Any = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +66,9 @@ class SchemaVariable:
     attrs: Mapping[str, Any]
     """The user's attributes."""
     begin_version: int = 0
-    """The version that brought it; fragments of an older schema do not hold it, and read as missing values."""
+    """The version that brought it; fragments of an older schema do not hold it."""
+    fill_value: Any = None
+    """What it reads as where a fragment does not hold it; None for what stands for no value in its dtype."""
 
     @cached_property
     def array_text(self) -> str:
@@ -80,8 +110,9 @@ class SchemaVariable:
             sizes=self.sizes,
             role="coordinate" if self.is_coordinate else "data",
             encoding={"array": self.array, "cf": self.cf},
-            fill_value=self.array["fill_value"],
+            fill_value=self.fill_value,
             attributes=self.attrs,
+            begin_version=self.begin_version,
         )
 
     @classmethod
@@ -99,6 +130,7 @@ class SchemaVariable:
             cf=record.encoding["cf"],
             attrs=record.attributes,
             begin_version=record.begin_version,
+            fill_value=record.fill_value,
         )
 
 
@@ -113,6 +145,23 @@ class Schema:
     zarr_format: Literal[2, 3]
     variables: Mapping[str, SchemaVariable]
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    next_id: int = field(default=0, compare=False)
+    """The id for the next variable."""
+    stored_names: tuple[str, ...] = field(default=(), compare=False)
+    """The stored names of all variables that there ever were."""
+
+    def added(self, variable: SchemaVariable, begin_version: int) -> "Schema":
+        """Return the schema with one more variable, which gets an id and a stored name that none ever had."""
+        stored_name = variable.name
+        if stored_name in self.stored_names:  # by a variable that was dropped, or has another name now
+            stored_name = f"{variable.name}.{self.next_id}"
+        new = replace(variable, id=self.next_id, stored_name=stored_name, begin_version=begin_version)
+        return replace(
+            self,
+            variables={**self.variables, new.name: new},
+            next_id=self.next_id + 1,
+            stored_names=(*self.stored_names, stored_name),
+        )
 
     @property
     def partitioned(self) -> dict[str, SchemaVariable]:
@@ -144,7 +193,7 @@ class Schema:
     def from_record(cls, record: SchemaRecord, *, axis: str, dimension: str, zarr_format: Literal[2, 3]) -> "Schema":
         """Return the schema that the registry recorded."""
         variables = {variable.name: SchemaVariable.from_record(variable) for variable in record.variables}
-        return cls(axis, dimension, zarr_format, variables, record.attributes)
+        return cls(axis, dimension, zarr_format, variables, record.attributes, record.next_id, record.stored_names)
 
 
 def dtype_of(document: Mapping[str, Any]) -> np.dtype[Any]:

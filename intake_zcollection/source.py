@@ -19,7 +19,8 @@ from intake.source.base import DataSource, Schema
 
 from registry import PartitionKey, show_url
 
-from .collection import Collection, open_collection
+from .collection import Collection
+from .opening import open_collection
 from .storage.stores import hide_secrets
 
 

@@ -21,9 +21,9 @@ import zarr.codecs
 import zarr.errors
 import zarr.storage
 
-from .encoding import DURATION_UNITS, decode_cf, is_unicode
+from .encoding import DURATION_UNITS, decode_cf, encode, is_unicode, missing_value
 from .errors import InvalidInputError
-from .schema import Schema, SchemaVariable, attributes_to_json, dtype_of
+from .schema import Schema, SchemaVariable, Variable, attributes_to_json, dtype_of
 
 _CHUNK_NBYTES = 16 * 2**20
 """The size that default chunks stay below, in memory: some tenths of a second from an object store."""
@@ -65,7 +65,7 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
     InvalidInputError
         A variable or an attribute that cannot be stored.
     """
-    names = [_check_name(name) for name in template.variables]
+    names = [check_name(name) for name in template.variables]
     encodings = {name: _resolve_encoding(name, template.variables[name], zarr_format) for name in names}
     documents = _sample_documents(template, encodings, zarr_format)
     variables = {}
@@ -91,10 +91,74 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
         )
     requested = {name for name, encoding in encodings.items() if "chunks" in encoding or "shards" in encoding}
     variables = _with_default_chunks(variables, requested)
-    return Schema(axis, dimension, zarr_format, variables, attributes_to_json(template.attrs, "the dataset"))
+    attrs = attributes_to_json(template.attrs, "the dataset")
+    return Schema(axis, dimension, zarr_format, variables, attrs, len(names), tuple(names))
 
 
-def _check_name(name: Hashable) -> str:
+def new_variable(schema: Schema, variable: Variable | xr.DataArray) -> SchemaVariable:
+    """Return a variable for a schema; of a DataArray only the metadata is used.
+
+    Raises
+    ------
+    InvalidInputError
+        It cannot be stored, its dimensions are not the collection's, or its values cannot be missing.
+    """
+    template, fill_value = _template_of(schema, variable), getattr(variable, "fill_value", None)
+    (name,) = template.variables
+    like = schema_from_template(template, axis=schema.axis, dimension=schema.dimension, zarr_format=schema.zarr_format)
+    made = replace(like.variables[str(name)], is_coordinate=False, fill_value=_checked(like, str(name), fill_value))
+    for dim, size in zip(made.dims, made.sizes, strict=True):
+        known = schema.sizes.get(dim, size)
+        if size != known:
+            raise InvalidInputError(f"variable {name} has size {size} along {dim!r}, and the collection {known}")
+    one = np.full((1,) * len(made.dims), missing_value(made), made.dtype)
+    try:
+        encode(made, one)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"partitions that are there have no values of {name}, and {error}") from error
+    return made
+
+
+def _template_of(schema: Schema, variable: Variable | xr.DataArray) -> xr.Dataset:
+    """Return a dataset of one variable alone."""
+    if isinstance(variable, xr.DataArray):
+        if not variable.name:
+            raise InvalidInputError("the DataArray has no name; give it one, data.rename(…)")
+        return xr.Dataset({variable.name: variable.variable.to_base_variable()}).reset_coords()
+    if not isinstance(variable, Variable):
+        raise InvalidInputError(f"{variable!r} is neither a Variable nor an xarray.DataArray")
+    dims = (variable.dims,) if isinstance(variable.dims, str) else tuple(variable.dims)
+    unknown = [dim for dim in dims if dim != schema.dimension and dim not in schema.sizes]
+    if unknown:
+        raise InvalidInputError(
+            f"variable {variable.name} has the dimension {', '.join(map(repr, unknown))}, whose size is not "
+            f"known: give a DataArray, or use {', '.join([schema.dimension, *schema.sizes])}"
+        )
+    try:
+        zero = np.zeros((), variable.dtype)
+    except TypeError as error:
+        raise InvalidInputError(f"variable {variable.name}: {error}") from error
+    values = np.broadcast_to(zero, [schema.sizes.get(dim, 1) for dim in dims])
+    made = xr.Variable(dims, values, dict(variable.attrs), dict(variable.encoding))
+    return xr.Dataset({variable.name: made.to_base_variable()}).reset_coords()
+
+
+def _checked(schema: Schema, name: str, fill_value: Any) -> Any:
+    """Return a fill value as JSON has it."""
+    if fill_value is None:
+        return None
+    dtype = schema.variables[name].dtype
+    try:
+        value = np.asarray(fill_value).astype(dtype, casting="same_kind")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"variable {name}: {dtype} has no fill value {fill_value!r}") from error
+    if dtype.kind not in "biufUO" or value.ndim or (value.item() != fill_value and value.item() == value.item()):
+        raise InvalidInputError(f"variable {name}: {dtype} has no fill value {fill_value!r}")
+    return value.item()
+
+
+def check_name(name: Hashable) -> str:
+    """Return the name of a variable; raises InvalidInputError if no array can have it."""
     if isinstance(name, str) and is_unicode(name) and _NAME.fullmatch(name) and len(name.encode()) <= 255:
         return name
     raise InvalidInputError(
@@ -166,17 +230,22 @@ def _check_encoding(name: str, variable: xr.Variable, encoding: Mapping[str, Any
     for key in _UNSUPPORTED_KEYS:
         if key in encoding:
             raise _unstorable(name, f"{key!r} is not supported; use an unsigned dtype")
-    decoding = [key for key in _DECODING_KEYS if key in variable.attrs]
-    if variable.dtype.kind not in "Mm" and " since " in str(variable.attrs.get("units")):
+    check_attributes(name, variable.dtype, variable.attrs)
+    for key in _NUMBER_KEYS:
+        if key in encoding and np.size(encoding[key]) != 1:
+            raise _unstorable(name, f"{key} is {encoding[key]!r}, and has to be one number")
+
+
+def check_attributes(name: str, dtype: np.dtype[Any], attrs: Mapping[Any, Any]) -> None:
+    """Raise InvalidInputError for attributes by which readers would decode a variable."""
+    decoding = [key for key in _DECODING_KEYS if key in attrs]
+    if dtype.kind not in "Mm" and " since " in str(attrs.get("units")):
         decoding.append("units")
     for key in decoding:
         raise InvalidInputError(
             f"variable {name} has {key} among its attributes, by which readers would decode it: open its file with "
             f"xarray's decoding, or move {key} into the variable's encoding"
         )
-    for key in _NUMBER_KEYS:
-        if key in encoding and np.size(encoding[key]) != 1:
-            raise _unstorable(name, f"{key} is {encoding[key]!r}, and has to be one number")
 
 
 def _check_fill(name: str, encoding: Mapping[str, Any], dtype: np.dtype[Any]) -> None:

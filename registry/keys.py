@@ -38,7 +38,7 @@ def format_key(key: PartitionKey) -> str:
 
 @cache
 def _template(names: tuple[str, ...]) -> str:
-    return "/".join(f"{name}=%0{_WIDTHS.get(name, 0)}d" for name in names)
+    return "/".join(f"{name.replace('%', '%%')}=%0{_WIDTHS.get(name, 0)}d" for name in names)
 
 
 def parse_key(text: str) -> PartitionKey:

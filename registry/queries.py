@@ -156,7 +156,7 @@ def read_schema(connection: sa.Connection, collection_id: int, version: int) -> 
         variables=tuple(_variable_record(row) for row in connection.execute(variables, wanted)),
         attributes=connection.execute(attributes, wanted).scalar_one(),
         next_id=1 + max((row.id for row in ever), default=-1),
-        stored_names=frozenset(row.stored_name for row in ever),
+        stored_names=tuple(row.stored_name for row in ever),
     )
 
 

@@ -74,7 +74,7 @@ class SchemaRecord:
     attributes: Json
     next_id: int = field(default=0, compare=False)
     """The id for the next variable: no id is given twice, not even that of one that was dropped."""
-    stored_names: frozenset[str] = field(default=frozenset(), compare=False)
+    stored_names: tuple[str, ...] = field(default=(), compare=False)
     """The stored names of all variables that there ever were; none is given twice."""
 
 

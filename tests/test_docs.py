@@ -20,6 +20,7 @@ import intake_zcollection
 import registry
 from intake_zcollection.cli import main
 from intake_zcollection.source import ZCollectionSource
+from tests.s3 import SECRET, S3Server
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,13 +66,25 @@ def registry_url(text: str) -> str:
 # What is shown runs
 
 
+@pytest.fixture
+def environment(document: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a document's reader has in the environment: the registry's URL, and a bucket of S3 if it speaks of one."""
+    text = document.read_text()
+    monkeypatch.setenv("ZC_REGISTRY", registry_url(text))
+    if "S3_ENDPOINT" in text:
+        server: S3Server = request.getfixturevalue("s3")
+        server.client.create_bucket(Bucket="ocean")
+        for name, value in (("ENDPOINT", server.endpoint_url), ("KEY", "testing"), ("SECRET", SECRET)):
+            monkeypatch.setenv(f"S3_{name}", value)
+
+
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_python_blocks_of_a_document_run_in_order(
     document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = document.read_text()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ZC_REGISTRY", registry_url(text))
     namespace: dict[str, Any] = {"__name__": "__main__"}
     waiting = ""  # YAML, for the file that the next Python block opens
     for block in blocks_of(text):

@@ -15,8 +15,9 @@ from rich.tree import Tree
 
 from registry import Registry, Version, connect
 
-from ..collection import Collection, create_collection
+from ..collection import Collection
 from ..errors import ZCollectionError
+from ..opening import create_collection
 from ..partitioning import Date
 
 FOLDER = Path("zcollection-demo")

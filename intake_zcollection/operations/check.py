@@ -35,7 +35,7 @@ def check_dataset(schema: Schema, data: xr.Dataset, collection: str, *, may_lack
             + (", or insert with missing='fill'" if schema.axis not in missing else "")
         )
     for name in data.variables:
-        _check_variable(schema, schema.variables[str(name)], data.variables[name], collection)
+        check_variable(schema, schema.variables[str(name)], data.variables[name], collection)
     if data.sizes[schema.dimension] == 0:
         raise InvalidInputError(
             f"the dataset is empty: it has no rows along {schema.dimension!r}, and would change nothing in {collection}"
@@ -47,7 +47,8 @@ def _near(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
-def _check_variable(schema: Schema, variable: SchemaVariable, data: xr.Variable, collection: str) -> None:
+def check_variable(schema: Schema, variable: SchemaVariable, data: xr.Variable, collection: str) -> None:
+    """Raise InvalidInputError unless dimensions, sizes and dtype are those of the schema."""
     what = f"variable {variable.name} of collection {collection}"
     if data.dims != variable.dims:
         raise InvalidInputError(
@@ -57,10 +58,11 @@ def _check_variable(schema: Schema, variable: SchemaVariable, data: xr.Variable,
         expected = schema.sizes.get(str(dim), size)
         if size != expected:
             raise InvalidInputError(f"{what} has size {expected} along {dim!r}, and the dataset's {size}")
-    _check_dtype(variable, data.dtype, what)
+    check_dtype(variable, data.dtype, what)
 
 
-def _check_dtype(variable: SchemaVariable, dtype: np.dtype[Any], what: str) -> None:
+def check_dtype(variable: SchemaVariable, dtype: np.dtype[Any], what: str) -> None:
+    """Raise InvalidInputError unless a variable holds all values of a dtype; ``what`` it is, for the message."""
     if not isinstance(dtype, np.dtype):
         raise InvalidInputError(
             f"{what} is {variable.dtype}, and the dataset's is pandas' {dtype}; convert it to numpy's"

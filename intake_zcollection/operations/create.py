@@ -57,6 +57,11 @@ def create(
         description=description,
         metadata=attributes_to_json(metadata or {}, f"the metadata of collection {name}"),
     )
+    return record_collection(registry, definition, place)
+
+
+def record_collection(registry: Registry, definition: CollectionDefinition, place: stores.Location) -> CollectionRecord:
+    """Record a collection and claim its location, both or neither."""
     record = None
     try:
         with registry.create_collection(definition) as record:

@@ -1,6 +1,6 @@
 """What is inserted: datasets of any kind, checked against the schema and encoded, in memory or lazily by dask."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from ..encoding import encode, missing_value, to_nanoseconds
 from ..errors import InvalidInputError
 from ..partitioning import Partitioning
 from ..schema import Schema, SchemaVariable, Values
-from ..template import schema_from_template
+from ..template import new_variable
 from .check import check_dataset, unknown_names
 
 Dataset = xr.Dataset | Callable[[], xr.Dataset]
@@ -63,34 +63,31 @@ def open_dataset(data: Dataset, collection: str) -> xr.Dataset:
 
 
 def adapt_schema(
-    schema: Schema, datasets: Sequence[xr.Dataset], *, unknown: Unknown, head: int
+    schema: Schema, datasets: Iterable[xr.Dataset], *, unknown: Unknown, head: int
 ) -> tuple[Schema, list[SchemaVariable]]:
-    """Return the schema with the variables that datasets have and it lacks, and these, if they are to be added."""
+    """Return the schema with the variables that datasets have and it lacks, and these, if they are to be added.
+
+    Only then are the datasets taken, one after the other.
+    """
     if unknown != "add":
         return schema, []
-    added: dict[str, SchemaVariable] = {}
-    number = 1 + max(variable.id for variable in schema.variables.values())
+    before = schema.variables
     for dataset in datasets:
-        names = [name for name in unknown_names(schema, dataset) if name not in added]
-        template = dataset.drop_vars([name for name in dataset.variables if name not in names])
-        like = schema_from_template(
-            template, axis=schema.axis, dimension=schema.dimension, zarr_format=schema.zarr_format
-        )
-        for variable in like.variables.values():
+        for name in unknown_names(schema, dataset):
+            variable = new_variable(schema, dataset[name])
             if variable.is_immutable:
                 raise InvalidInputError(
-                    f"variable {variable.name} lacks the dimension {schema.dimension!r}: unknown='add' adds variables "
-                    "that are stored with each partition"
+                    f"variable {name} lacks the dimension {schema.dimension!r}: unknown='add' adds variables that are "
+                    "stored with each partition; set_immutables adds others"
                 )
             # No fragment up to the head holds it, not even those of variables that the head itself added.
-            added[variable.name] = replace(variable, id=number, begin_version=head + 1)
-            number += 1
-    return replace(schema, variables={**schema.variables, **added}), list(added.values())
+            variable = replace(variable, is_coordinate=name in dataset.coords)
+            schema = schema.added(variable, begin_version=head + 1)
+    return schema, [variable for name, variable in schema.variables.items() if name not in before]
 
 
 def plan_input(
     data: Dataset,
-    dataset: xr.Dataset,
     schema: Schema,
     partitioning: Partitioning,
     *,
@@ -98,13 +95,16 @@ def plan_input(
     unknown: Unknown,
     missing: Missing,
 ) -> Input:
-    """Check a dataset against the schema, and return it encoded; ``dataset`` is what ``data`` opened.
+    """Check a dataset against the schema, and return it encoded.
+
+    Of what a function opens, only what planning needs is kept.
 
     Raises
     ------
     InvalidInputError
         It does not fit, or a value in memory cannot be stored exactly.
     """
+    dataset = open_dataset(data, collection)
     if unknown == "drop":
         dataset = dataset.drop_vars(unknown_names(schema, dataset))
     needed = {schema.axis, *partitioning.variables}

@@ -3,8 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
 from registry import (
     IMMUTABLE_SLOT,
     Change,
@@ -23,19 +21,18 @@ from registry import (
 
 from .. import execution
 from ..assembly.plan import Piece, partition_piece
-from ..encoding import decode
 from ..errors import AlreadyExistsError, InvalidInputError
 from ..execution import Execution
 from ..merging import Merge, MergeFunction, replace, strategy_of
 from ..partitioning import Partitioning, PartitionRows, partitioning_from_json, split_rows
-from ..schema import Schema, SchemaVariable, Values
+from ..schema import Schema
 from ..storage import layout
-from ..storage.read import read_region
 from ..storage.stores import Location, make_durable
+from .immutable import inserted_immutables
 from .inputs import Data, Dataset, Input, Missing, Unknown, adapt_schema, as_list, open_dataset, plan_input
 from .load import schema_of
 from .partition import Arrays, FragmentJob, FragmentResult, MergeJob, write_partition
-from .staging import Intent, staged
+from .staging import Intent, check_reach, staged
 
 Seen = Literal["insert", "skip"]
 
@@ -56,27 +53,26 @@ def insert(
     how: Execution,
 ) -> Version:
     """Insert datasets, and return the version it made; see :meth:`intake_zcollection.Collection.insert`."""
+    check_reach(location, how)
     strategy = strategy_of(collection.merge if merge is None else merge, tolerance)
     partitioning = partitioning_from_json(collection.partitioning)
     items, skipped = _unseen(registry, collection, as_list(data, collection.name), sources, seen)
     if not items:
         return registry.versions(collection.name)[-1]
     head = registry.resolve(collection.name, keys=())
-    datasets = [open_dataset(item, collection.name) for item in items]
-    schema, added = adapt_schema(schema_of(collection, head.schema), datasets, unknown=unknown, head=head.version)
+    opened = (open_dataset(item, collection.name) for item in items)
+    schema, added = adapt_schema(schema_of(collection, head.schema), opened, unknown=unknown, head=head.version)
     inputs = [
-        plan_input(item, dataset, schema, partitioning, collection=collection.name, unknown=unknown, missing=missing)
-        for item, dataset in zip(items, datasets, strict=True)
+        plan_input(item, schema, partitioning, collection=collection.name, unknown=unknown, missing=missing)
+        for item in items
     ]
-    del datasets  # functions opened them to be looked at; workers open them again
     parts = split_rows([(each.keys, each.axis) for each in inputs])
     present = _present(registry, collection, head, parts)
     if strategy is None:
         _check_vacant(collection, present.values())
     existing = {key: partition_piece(partition, head.layers) for key, partition in present.items()}
     jobs = [_job(location, schema, collection, partitioning, strategy, part, inputs, existing) for part in parts]
-    live = head.immutable.uid if head.immutable else None
-    jobs += _immutable_jobs(location, schema, collection, inputs, live)
+    jobs += inserted_immutables(location, schema, collection, inputs, head)
     intents = [job.intent for job, _ in jobs]
     with staged(registry, collection, location, intents, version=head.version, message=message) as transaction:
         results = execution.run(write_partition, jobs, how, what=f"insert into {collection.name}")
@@ -86,7 +82,7 @@ def insert(
             schema_version=head.version,
             operation="insert",
             writes=tuple(_written(job, result) for (job, _), result in zip(jobs, results, strict=True)),
-            requires=_read_set(strategy, parts, present, inputs, live),
+            requires=_read_set(strategy, parts, present, inputs, head),
             summary=_summary(parts, present, strategy, skipped, results),
             adds=tuple(variable.to_record() for variable in added),
             sources=tuple(name for name in sources if name not in skipped),
@@ -153,47 +149,6 @@ def _job(
     return FragmentJob(location, schema, intent, collection.name, format_key(key), part.order, merge), arrays
 
 
-def _immutable_jobs(
-    location: Location, schema: Schema, collection: CollectionRecord, inputs: Sequence[Input], live: str | None
-) -> list[tuple[FragmentJob, Arrays]]:
-    """Return the job that stores the immutable variables, for the first insert that brings them; later ones have none.
-
-    Raises InvalidInputError where they differ from those stored or among each other, or do not come together.
-    """
-    stored: dict[str, Values] = {}
-    for each in inputs:
-        for name, values in each.immutable.items():
-            variable = schema.variables[name]
-            if live is not None and name not in stored:
-                region = tuple(slice(0, size) for size in variable.shape(0))
-                existing = read_region(location, layout.immutable_path(live), variable, 0, region)
-                _check_same(variable, existing, decode(variable, values), collection.name)
-            _check_same(variable, stored.setdefault(name, values), values, collection.name)
-    if live is not None or not stored:
-        return []
-    missing = [name for name in schema.immutable if name not in stored]
-    if missing:
-        raise InvalidInputError(
-            f"the immutable variables of collection {collection.name} come together, with the first insert that brings "
-            f"any: the dataset lacks {', '.join(missing)}"
-        )
-    uid = layout.new_uid()
-    intent = Intent(IMMUTABLE_SLOT, uid, layout.immutable_path(uid))
-    job = FragmentJob(location, schema, intent, collection.name, "the immutable variables")
-    return [(job, {name: [values] for name, values in stored.items()})]
-
-
-def _check_same(variable: SchemaVariable, existing: Values, given: Values, collection: str) -> None:
-    different = existing != given
-    if given.dtype.kind in "fcMm":
-        different = different & ~(np.isnan(existing) & np.isnan(given))
-    if np.any(different):
-        raise InvalidInputError(
-            f"the immutable variable {variable.name} of collection {collection} is stored already, and the dataset has "
-            f"other values ({np.count_nonzero(different)} of {given.size} differ); leave it out: data.drop_vars(…)"
-        )
-
-
 def _written(job: FragmentJob, result: FragmentResult) -> Written:
     return Written(job.intent.slot, job.intent.uid, result.rows, result.nbytes, *result.bounds)
 
@@ -203,7 +158,7 @@ def _read_set(
     parts: Sequence[PartitionRows],
     present: Mapping[KeyValues, PartitionRecord],
     inputs: Sequence[Input],
-    live: str | None,
+    head: Snapshot,
 ) -> dict[Slot, str | None]:
     """Return what the result depends on.
 
@@ -218,7 +173,7 @@ def _read_set(
             if part.key in present:
                 slots |= {Slot(key, fragment.layer_id): fragment.uid for fragment in present[part.key].fragments}
     if any(each.immutable for each in inputs):
-        slots[IMMUTABLE_SLOT] = live
+        slots[IMMUTABLE_SLOT] = head.immutable.uid if head.immutable else None
     return slots
 
 

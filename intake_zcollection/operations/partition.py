@@ -10,7 +10,6 @@ import xarray as xr
 
 from registry import KeyValues
 
-from ..assembly.lazy import read_pieces
 from ..assembly.plan import Piece
 from ..encoding import decode, encode
 from ..errors import InvalidInputError
@@ -21,6 +20,7 @@ from ..storage.stores import Location
 from ..storage.write import write_fragment
 from .check import check_dataset
 from .staging import Intent
+from .window import Window, in_memory
 
 Arrays = Mapping[str, Sequence[Any]]
 """The pieces of each variable, encoded, one per input."""
@@ -87,26 +87,14 @@ def _gather(job: FragmentJob, variable: SchemaVariable, pieces: Sequence[Values]
 
 def _merge(job: FragmentJob, merge: MergeJob, stored: Mapping[str, Values]) -> dict[str, Values]:
     schema = job.schema
-    inserted = _dataset(schema, {name: decode(schema.variables[name], values) for name, values in stored.items()})
-    existing = _dataset(schema, {name: _read(job.location, schema.variables[name], merge.existing) for name in stored})
+    inserted = in_memory(schema, {name: decode(schema.variables[name], values) for name, values in stored.items()})
+    existing = Window((), (merge.existing,), 0, ()).read(job.location, schema, stored)
     merged = merge.function(existing, inserted, axis=schema.axis, dimension=schema.dimension)
     check_dataset(schema, merged, job.collection)
     _check_keys(merge, merged)
     order = np.argsort(merged.variables[schema.axis].values, kind="stable")
     merged = merged.isel({schema.dimension: order})
     return {name: encode(schema.variables[name], merged.variables[name].values) for name in stored}
-
-
-def _read(location: Location, variable: SchemaVariable, piece: Piece) -> Values:
-    return read_pieces(location, variable, (piece,), tuple(slice(0, size) for size in variable.shape(piece.rows)))
-
-
-def _dataset(schema: Schema, values: Mapping[str, Values]) -> xr.Dataset:
-    variables = {
-        name: xr.Variable(schema.variables[name].dims, array, dict(schema.variables[name].attrs))
-        for name, array in values.items()
-    }
-    return xr.Dataset(variables).set_coords([name for name in values if schema.variables[name].is_coordinate])
 
 
 def _check_keys(merge: MergeJob, merged: xr.Dataset) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from registry import COMMITTED_AFTER_ALL, CollectionRecord, Registry, Slot, Transaction
 
-from ..errors import ZCollectionError
-from ..storage.stores import Location, remove
+from ..errors import InvalidInputError, ZCollectionError
+from ..execution import Execution
+from ..storage.stores import Location, is_in_memory, remove
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,15 @@ class Intent:
     slot: Slot
     uid: str
     path: str
+
+
+def check_reach(location: Location, how: Execution) -> None:
+    """Raise InvalidInputError if workers would write where nobody else can read."""
+    if is_in_memory(location) and not how.in_this_process:
+        raise InvalidInputError(
+            f"the location {location.url} is in this process's memory, and the work would be done by other processes: "
+            "run it with scheduler='threads', or keep the collection elsewhere"
+        )
 
 
 @contextmanager

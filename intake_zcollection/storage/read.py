@@ -68,6 +68,16 @@ def read_regions(
     return encoding.decode(variable, stored)
 
 
+def chunk_regions(variable: SchemaVariable, rows: int) -> Iterator[Region]:
+    """Yield the region of each chunk of a variable in a fragment of ``rows`` rows."""
+    arrangement = array_layout(variable, rows)
+    for index in itertools.product(*map(range, arrangement.grid)):
+        yield tuple(
+            slice(i * chunk, min((i + 1) * chunk, size))
+            for i, chunk, size in zip(index, arrangement.chunks, arrangement.shape, strict=True)
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     name: str

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from registry import PUBLIC_OPTIONS
 
@@ -242,6 +244,21 @@ def remove(location: Location, directories: Iterable[str]) -> None:
         for directory in directories:
             with suppress(FileNotFoundError):
                 fs.rm(location.path(directory), recursive=True)
+
+
+def remove_empty(location: Location, directories: Iterable[str]) -> None:
+    """Delete the directories above those given, and the location itself, as far as nothing is left in them."""
+    if not isinstance(location.filesystem, LocalFileSystem):
+        return  # elsewhere, directories are only names
+    above = {str(parent) for name in directories for parent in PurePosixPath(name).parents}
+    for directory in sorted(above, key=len, reverse=True):
+        with suppress(OSError):
+            location.filesystem.rmdir(location.path("" if directory == "." else directory))
+
+
+def is_in_memory(location: Location) -> bool:
+    """Whether what is written there can be read by this process alone."""
+    return isinstance(location.filesystem, MemoryFileSystem)
 
 
 def claim(location: Location, collection: str, uid: str) -> None:

@@ -53,6 +53,14 @@ def fragment_objects(schema: Schema, stored: Mapping[str, Values], rows: int, pa
         yield from _chunk_objects(variable, rows, stored[variable.name], path)
 
 
+def array_documents(variable: SchemaVariable, rows: int) -> dict[str, Any]:
+    """Return the metadata documents of one array, by their names in its directory; user attributes are left out."""
+    document = array_document(variable, rows, {})
+    if document["zarr_format"] == 2:
+        return {".zarray": {name: value for name, value in document.items() if name != "attributes"}}
+    return {"zarr.json": document}
+
+
 def _coordinate_attributes(variables: Iterable[SchemaVariable]) -> dict[str, dict[str, str]]:
     """Return the CF attribute ``coordinates`` of each variable, and of the group under the name ''.
 

@@ -1,0 +1,156 @@
+"""Creating, opening, renaming and dropping collections. No logic."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import xarray as xr
+
+from registry import CollectionRecord, Filters, Registry, Version
+
+from .assembly.plan import Chunks
+from .collection import Collection, as_registry
+from .operations import drop
+from .operations.create import create
+from .operations.load import Where
+from .partitioning import Partitioning
+from .storage.stores import open_location
+
+
+def create_collection(
+    reg: Registry | str,
+    name: str,
+    template: xr.Dataset,
+    *,
+    axis: str,
+    partitioning: Partitioning,
+    location: str,
+    merge: str = "refuse",
+    zarr_format: Literal[2, 3] = 3,
+    storage_options: Mapping[str, Any] | None = None,
+    description: str = "",
+    metadata: Mapping[str, Any] | None = None,
+) -> Collection:
+    """Create a collection.
+
+    Parameters
+    ----------
+    reg
+        The registry, or its URL.
+    name
+        The full name, ``namespace/name``.
+    template
+        A dataset with the collection's variables, attributes and encodings; only its metadata is used.
+    axis
+        The ordering variable: datetime64 or integer, of one dimension, which is the one that is split.
+    partitioning
+        How rows are divided, :class:`Date` for one.
+    location
+        Where the data goes: a directory, or a URL that fsspec understands. It must not belong to another collection.
+    merge
+        What :meth:`Collection.insert` does by default to partitions that have data.
+    zarr_format
+        3, or 2 for the classic files.
+    storage_options
+        What fsspec needs to reach the location, flat, or by URL prefix (``{"s3://bucket": {…}}``). ``endpoint_url``,
+        ``region``, ``anon`` and ``profile`` are recorded; the rest may be secret, and is given at each opening.
+    description, metadata
+        For people and searches; metadata takes what JSON can hold.
+
+    Raises
+    ------
+    InvalidInputError
+        Something cannot be stored as asked.
+    AlreadyExistsError
+        The name or the location is taken.
+    StorageUnavailableError
+        The location cannot be written.
+    """
+    registry = as_registry(reg)
+    record = create(
+        registry,
+        name,
+        template,
+        axis=axis,
+        partitioning=partitioning,
+        location=location,
+        merge=merge,
+        zarr_format=zarr_format,
+        storage_options=storage_options,
+        description=description,
+        metadata=metadata,
+    )
+    return _collection(registry, record, storage_options, None)
+
+
+def open_collection(
+    reg: Registry | str,
+    name: str,
+    *,
+    version: int | Version | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Collection:
+    """Open a collection; with ``version``, as it was then, and read-only.
+
+    Raises
+    ------
+    NotFoundError
+        No such collection or version.
+    RegistryUnavailableError
+        The registry cannot be reached.
+    """
+    registry = as_registry(reg)
+    collection = _collection(registry, registry.collection(name), storage_options, None)
+    return collection if version is None else collection.at(version=version)
+
+
+def open_dataset(
+    reg: Registry | str,
+    name: str,
+    *,
+    version: int | Version | None = None,
+    filters: Filters | None = None,
+    where: Where | None = None,
+    crop: bool = True,
+    variables: Iterable[str] | None = None,
+    chunks: Chunks = "auto",
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Open a collection and load it lazily: :func:`open_collection`, then :meth:`Collection.load`."""
+    collection = open_collection(reg, name, version=version, storage_options=storage_options)
+    return collection.load(filters=filters, where=where, crop=crop, variables=variables, chunks=chunks)
+
+
+def _collection(
+    registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None, version: int | None
+) -> Collection:
+    return Collection(
+        registry, record, open_location(record.location, record.storage_options, storage_options), version
+    )
+
+
+def rename_collection(reg: Registry | str, name: str, new_name: str) -> None:
+    """Give a collection another full name, in the registry alone. Objects that were opened by the old one are void.
+
+    Raises
+    ------
+    NotFoundError, AlreadyExistsError
+        There is none of the old name, or one of the new name.
+    InvalidInputError
+        The new name is not of the form ``namespace/name``.
+    """
+    drop.rename_collection(as_registry(reg), name, new_name)
+
+
+def drop_collection(reg: Registry | str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
+    """Drop a collection, with all its versions and its data.
+
+    Only what this registry wrote is deleted, once the collection is forgotten.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such collection.
+    StorageUnavailableError
+        Data could not be deleted; the collection is forgotten all the same.
+    """
+    drop.drop_collection(as_registry(reg), name, storage_options)

@@ -1,0 +1,127 @@
+"""Changing the schema: variables added, renamed and dropped, attributes set; in the registry alone.
+
+A fragment knows the version of the schema it was written with, so nothing stored has to change: an added variable
+reads as its fill value where a fragment is older, a dropped one is not read, and a renamed one keeps its stored name.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import xarray as xr
+
+from registry import CollectionRecord, Registry, SchemaRecord, Version
+
+from ..errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from ..partitioning import partitioning_from_json
+from ..schema import Schema, SchemaVariable, Variable, attributes_to_json
+from ..template import check_attributes, check_name, new_variable
+from .load import schema_of
+
+
+def add_variable(registry: Registry, collection: CollectionRecord, variable: Variable | xr.DataArray) -> Version:
+    """Add a variable to the schema; see :meth:`intake_zcollection.Collection.add_variable`."""
+
+    def edit(schema: Schema) -> Schema:
+        new = new_variable(schema, variable)
+        if new.is_immutable:
+            raise InvalidInputError(
+                f"variable {new.name} lacks the dimension {schema.dimension!r}: give its values with set_immutables"
+            )
+        _check_free(schema, new.name, collection.name)
+        return schema.added(new, begin_version=0)
+
+    return _change(registry, collection, edit, "add_variable", str(variable.name))
+
+
+def rename_variable(registry: Registry, collection: CollectionRecord, old: str, new: str) -> Version:
+    """Rename a variable; see :meth:`intake_zcollection.Collection.rename_variable`."""
+    check_name(new)
+
+    def edit(schema: Schema) -> Schema:
+        find_variable(schema, old, collection.name)
+        _check_unprotected(schema, collection, old, "renamed")
+        if new == old:
+            return schema
+        _check_free(schema, new, collection.name)
+        return replace(
+            schema,
+            variables={
+                new if name == old else name: replace(variable, name=new) if name == old else variable
+                for name, variable in schema.variables.items()
+            },
+        )
+
+    return _change(registry, collection, edit, "rename_variable", f"{old} → {new}")
+
+
+def drop_variable(registry: Registry, collection: CollectionRecord, name: str) -> Version:
+    """Drop a variable; see :meth:`intake_zcollection.Collection.drop_variable`."""
+
+    def edit(schema: Schema) -> Schema:
+        find_variable(schema, name, collection.name)
+        _check_unprotected(schema, collection, name, "dropped")
+        return replace(schema, variables={key: each for key, each in schema.variables.items() if key != name})
+
+    return _change(registry, collection, edit, "drop_variable", name)
+
+
+def set_attributes(
+    registry: Registry, collection: CollectionRecord, attrs: Mapping[str, Any], variable: str | None
+) -> Version:
+    """Set attributes; see :meth:`intake_zcollection.Collection.set_attributes`."""
+    given = attributes_to_json(attrs, "the dataset" if variable is None else f"variable {variable}")
+
+    def edit(schema: Schema) -> Schema:
+        if variable is None:
+            return replace(schema, attrs=_merged(schema.attrs, given))
+        found = find_variable(schema, variable, collection.name)
+        check_attributes(variable, found.dtype, given)
+        changed = replace(found, attrs=_merged(found.attrs, given))
+        return replace(schema, variables={**schema.variables, variable: changed})
+
+    return _change(registry, collection, edit, "set_attributes", variable or "")
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in {**old, **new}.items() if value is not None}
+
+
+def find_variable(schema: Schema, name: str, collection: str) -> SchemaVariable:
+    """Return a variable of the schema; raises NotFoundError with the near names."""
+    if name not in schema.variables:
+        raise NotFoundError(f"collection {collection} has no variable {name}; {near(name, schema.variables)}")
+    return schema.variables[name]
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """Return the names like a wrong one, or all, for a message."""
+    close = difflib.get_close_matches(str(name), list(names), n=2)
+    return f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
+
+
+def protected_names(schema: Schema, collection: CollectionRecord) -> set[str]:
+    """Return the variables by which rows have their place: the axis, and those that partition."""
+    return {schema.axis, *partitioning_from_json(collection.partitioning).variables}
+
+
+def _check_unprotected(schema: Schema, collection: CollectionRecord, name: str, verb: str) -> None:
+    if name in protected_names(schema, collection):
+        raise InvalidInputError(
+            f"variable {name} of collection {collection.name} cannot be {verb}: rows have their place by it"
+        )
+
+
+def _check_free(schema: Schema, name: str, collection: str) -> None:
+    if name in schema.variables:
+        raise AlreadyExistsError(f"collection {collection} has a variable {name} already; choose another name")
+
+
+def _change(
+    registry: Registry, collection: CollectionRecord, edit: Callable[[Schema], Schema], operation: str, message: str
+) -> Version:
+    def edit_record(record: SchemaRecord) -> SchemaRecord:
+        return edit(schema_of(collection, record)).to_record()
+
+    return registry.change_schema(collection, edit_record, operation=operation, message=message)

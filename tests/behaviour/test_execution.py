@@ -2,6 +2,7 @@
 
 import os
 import signal
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -160,3 +161,56 @@ def test_an_insert_that_kills_every_worker_is_undone(make_collection: Make, grid
     assert [version.number for version in collection.versions()] == [0, 1]
     assert_holds(collection, grid.sel(time="2022-01"))
     assert not any(Path(collection.location).glob("year=2022/month=02/*"))
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"scheduler": "nonsense"}, "is no scheduler of dask's"),
+        ({"scheduler": 5}, "is no scheduler of dask's"),
+        ({"workers": 0}, "from 1"),
+        ({"workers": -1}, "from 1"),
+        ({"workers": "4"}, "from 1"),
+    ],
+    ids=str,
+)
+def test_a_scheduler_or_number_of_workers_that_cannot_be_is_refused_before_anything_is_recorded(
+    make_collection: Make, grid: xr.Dataset, options: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    collection = make_collection(grid)
+    with pytest.raises(izc.InvalidInputError, match=why):
+        collection.insert(grid, **options)
+    assert [path.name for path in Path(collection.location).iterdir()] == [".zcollection"]
+
+
+def test_a_collection_in_this_process_s_memory_is_not_given_to_other_processes(
+    make_collection: Make, grid: xr.Dataset, cluster: LocalCluster
+) -> None:
+    collection = make_collection(grid, location="memory://made-for-execution")
+    with pytest.raises(izc.InvalidInputError, match="in this process's memory"):
+        collection.insert(grid, scheduler="processes")
+    with Client(cluster):
+        with pytest.raises(izc.InvalidInputError, match="in this process's memory"):
+            collection.insert(grid)
+        collection.insert(grid, scheduler="threads")
+    assert_holds(collection, grid)
+
+
+def test_of_what_functions_open_nothing_is_kept_while_the_insert_is_planned(
+    make_collection: Make, grid: xr.Dataset
+) -> None:
+    opened: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+
+    def product(day: int) -> xr.Dataset:
+        data = grid.isel(time=[day]).copy(deep=True)
+        alive.append(sum(reference() is not None for reference in opened))
+        opened.append(weakref.ref(data.ice.values))
+        return data
+
+    collection = make_collection(grid)
+    collection.insert([partial(product, day) for day in range(10)], scheduler="synchronous")
+    assert max(alive[:10]) <= 1

@@ -73,13 +73,13 @@ class Collection:
     @property
     def version(self) -> Version:
         """The version it is at: the one it was opened at, or the head."""
-        versions = self._registry.versions(self.name)
+        versions = self._registry.versions(self._record)
         return versions[-1 if self._version is None else self._version]
 
     @property
     def schema(self) -> Schema:
         """The variables, dimensions, attributes and encodings."""
-        return schema_of(self._record, self._registry.resolve(self.name, version=self._version, keys=()).schema)
+        return schema_of(self._record, self._registry.resolve(self._record, version=self._version, keys=()).schema)
 
     @property
     def axis(self) -> str:
@@ -593,7 +593,7 @@ class Collection:
 
     def versions(self) -> tuple[Version, ...]:
         """Return all versions, oldest first; version 0 is the creation."""
-        return self._registry.versions(self.name)
+        return self._registry.versions(self._record)
 
     def at(self, *, version: int | Version) -> "Collection":
         """Return the collection as it was at a version, read-only.
@@ -605,7 +605,7 @@ class Collection:
         VersionExpiredError
             Its data has been given up.
         """
-        snapshot = self._registry.resolve(self.name, version=version_number(version), keys=())
+        snapshot = self._registry.resolve(self._record, version=version_number(version), keys=())
         return Collection(self._registry, self._record, self._location, snapshot.version)
 
     def _check_writable(self, verb: str) -> None:

@@ -55,8 +55,8 @@ class Execution:
             get_scheduler(scheduler=self.scheduler)
         except (ValueError, TypeError) as error:
             raise InvalidInputError(
-                f"scheduler={self.scheduler!r} is no scheduler of dask's: give 'threads', 'synchronous', 'processes' or "
-                "a distributed.Client"
+                f"scheduler={self.scheduler!r} is no scheduler of dask's: give 'threads', 'synchronous', 'processes' "
+                "or a distributed.Client"
             ) from error
 
     @property

@@ -129,7 +129,7 @@ def _collection(
 
 
 def rename_collection(reg: Registry | str, name: str, new_name: str) -> None:
-    """Give a collection another full name, in the registry alone. Objects that were opened by the old one are void.
+    """Give a collection another full name, in the registry alone. Objects that are open follow it.
 
     Raises
     ------

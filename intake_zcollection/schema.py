@@ -1,5 +1,6 @@
 """A collection's schema: its variables, how each is stored, and its attributes. Values only, to and from JSON."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -152,9 +153,9 @@ class Schema:
 
     def added(self, variable: SchemaVariable, begin_version: int) -> "Schema":
         """Return the schema with one more variable, which gets an id and a stored name that none ever had."""
-        stored_name = variable.name
-        if stored_name in self.stored_names:  # by a variable that was dropped, or has another name now
-            stored_name = f"{variable.name}.{self.next_id}"
+        # Its name may be that of an array of a variable that was dropped, or has another name now.
+        others = (f"variable.{number}" for number in itertools.count(self.next_id))
+        stored_name = next(name for name in itertools.chain([variable.name], others) if name not in self.stored_names)
         new = replace(variable, id=self.next_id, stored_name=stored_name, begin_version=begin_version)
         return replace(
             self,

@@ -239,6 +239,7 @@ def _check_encoding(name: str, variable: xr.Variable, encoding: Mapping[str, Any
 def check_attributes(name: str, dtype: np.dtype[Any], attrs: Mapping[Any, Any]) -> None:
     """Raise InvalidInputError for attributes by which readers would decode a variable."""
     decoding = [key for key in _DECODING_KEYS if key in attrs]
+    decoding += [key for key in ("units", "calendar") if key in attrs and dtype.kind in "Mm"]
     if dtype.kind not in "Mm" and " since " in str(attrs.get("units")):
         decoding.append("units")
     for key in decoding:

@@ -36,6 +36,9 @@ from .transaction import Transaction, default_author
 Filters = str | Callable[[dict[str, int]], bool]
 """A filter on partition keys: text of the predicate language, or a function of the key as a dict."""
 
+Name = str | CollectionRecord
+"""A collection's full name, or its record: that very collection, by whatever name."""
+
 LEASE = dt.timedelta(minutes=15)
 
 
@@ -121,7 +124,7 @@ class Registry:
             rows = connection.execute(queries.matching_collections_query(namespace, text, variable))
             return tuple(queries.collection_record(row) for row in rows)
 
-    def collection(self, name: str) -> CollectionRecord:
+    def collection(self, name: Name) -> CollectionRecord:
         """Return one collection.
 
         Raises
@@ -134,7 +137,7 @@ class Registry:
 
     def resolve(
         self,
-        name: str,
+        name: Name,
         *,
         version: int | Version | None = None,
         filters: Filters | None = None,
@@ -146,7 +149,7 @@ class Registry:
         Parameters
         ----------
         name
-            The collection's full name.
+            The collection's full name, or its record: the very same collection then, whatever its name is now.
         version
             The version's number; None for the newest.
         filters
@@ -184,7 +187,7 @@ class Registry:
 
     def partitions(
         self,
-        name: str,
+        name: Name,
         *,
         filters: Filters | None = None,
         version: int | Version | None = None,
@@ -196,14 +199,14 @@ class Registry:
             number = _check_version(connection, collection, version)
             return _partitions(connection, collection, number, filters, (None, None), keys)
 
-    def versions(self, name: str) -> tuple[Version, ...]:
+    def versions(self, name: Name) -> tuple[Version, ...]:
         """Return the versions of a collection, oldest first; raises NotFoundError."""
         with reading(self._url) as connection:
             collection = self._collection(connection, name)
             rows = connection.execute(queries.versions_query(collection.id))
             return tuple(queries.version_record(row, collection.name) for row in rows)
 
-    def seen_sources(self, name: str, sources: Iterable[str]) -> frozenset[str]:
+    def seen_sources(self, name: Name, sources: Iterable[str]) -> frozenset[str]:
         """Return which of these sources a collection has committed; raises NotFoundError."""
         with reading(self._url) as connection:
             return queries.read_seen_sources(connection, self._collection(connection, name).id, sources)
@@ -252,7 +255,7 @@ class Registry:
         Return the version it made; the newest one if nothing changed.
         """
         row = {"operation": operation, "message": message, "author": default_author()}
-        return edits.change_schema(self._url, collection, edit, row) or self.versions(collection.name)[-1]
+        return edits.change_schema(self._url, collection, edit, row) or self.versions(collection)[-1]
 
     def drop_partitions(
         self,
@@ -266,14 +269,14 @@ class Registry:
 
         Return the version it made; the newest one if there are no such partitions.
         """
-        predicate = parse_predicate(filters, collection.keys) if isinstance(filters, str) else None
+        predicate = None if filters is None or callable(filters) else parse_predicate(filters, collection.keys)
 
         def keep(partition: PartitionRecord) -> bool:
             return callable(filters) and not filters(dict(partition.key))
 
         row = {"operation": "drop_partitions", "message": message, "author": default_author()}
         version = edits.drop_partitions(self._url, collection, predicate, keep, written_before, row)
-        return version or self.versions(collection.name)[-1]
+        return version or self.versions(collection)[-1]
 
     def layer_of(self, collection: CollectionRecord, variables: Collection[int]) -> int:
         """Return the layer of a set of variables, by their ids."""
@@ -315,7 +318,12 @@ class Registry:
             raise InvalidInputError(f"message={message!r} is not text")
         return Transaction(self._url, reads, intents, message=message, author=author or default_author(), lease=lease)
 
-    def _collection(self, connection: sa.Connection, name: str) -> CollectionRecord:
+    def _collection(self, connection: sa.Connection, name: Name) -> CollectionRecord:
+        if isinstance(name, CollectionRecord):
+            found = queries.read_head(connection, name.id)
+            if found is None or found.uid != name.uid:  # SQLite gives the number of a dropped row again
+                raise NotFoundError(f"collection {name.name} was dropped from the registry at {self.url}")
+            return found
         collection = queries.read_collection(connection, *parse_name(name))
         if collection is None:
             names = connection.scalars(queries.collections_query().with_only_columns(queries.FULL_NAME)).all()

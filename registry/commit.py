@@ -36,17 +36,17 @@ def check_changes(changes: Sequence[Change]) -> None:
 def lock_collections(connection: sa.Connection, collections: Iterable[CollectionRecord]) -> dict[int, int]:
     """Lock the collections in the order of their ids, and return their head versions; raises ConflictError."""
     table = tables.collection
-    wanted = {collection.id: collection.name for collection in collections}
+    wanted = {collection.id: collection for collection in collections}
     rows = connection.execute(
-        sa.select(table.c.id, table.c.head_version)
+        sa.select(table.c.id, table.c.uid, table.c.head_version)
         .where(table.c.id.in_(wanted))
         .order_by(table.c.id)
         .with_for_update(key_share=True)
     )
-    heads: dict[int, int] = {row.id: row.head_version for row in rows}
-    for id_, name in wanted.items():
+    heads: dict[int, int] = {row.id: row.head_version for row in rows if row.uid == wanted[row.id].uid}
+    for id_, collection in wanted.items():
         if id_ not in heads:
-            raise ConflictError(f"collection {name} was dropped while it was being written")
+            raise ConflictError(f"collection {collection.name} was dropped while it was being written")
     return heads
 
 

@@ -6,6 +6,7 @@ Whatever the number of partitions, a change of the schema takes the same few sta
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -67,7 +68,7 @@ def drop_partitions(
     """
     with writing(url) as connection:
         head, row = _begin(connection, collection, row)
-        now = queries.read_head(connection, collection.id)
+        now = replace(collection, head_version=head)
         rows = connection.execute(queries.fragments_query(now, head, queries.Selection(predicate)))
         last = head if written_before is None else _last_version_before(connection, collection.id, written_before)
         dropped = [

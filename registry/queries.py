@@ -117,11 +117,16 @@ def collection_record(row: AnyRow) -> CollectionRecord:
     )
 
 
-def read_head(connection: sa.Connection, collection_id: int) -> CollectionRecord:
-    """Return a collection as it is now."""
-    return collection_record(
-        connection.execute(collections_query().where(tables.collection.c.id == collection_id)).one()
-    )
+@cache
+def head_query() -> AnySelect:
+    """Select one collection, by ``of_collection``."""
+    return collections_query().where(tables.collection.c.id == sa.bindparam("of_collection"))
+
+
+def read_head(connection: sa.Connection, collection_id: int) -> CollectionRecord | None:
+    """Return a collection as it is now, None if it was dropped."""
+    row = connection.execute(head_query(), {"of_collection": collection_id}).one_or_none()
+    return None if row is None else collection_record(row)
 
 
 def _alive(table: sa.Table) -> sa.ColumnElement[bool]:

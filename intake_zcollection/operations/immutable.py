@@ -29,7 +29,7 @@ def set_immutables(
     """Store or replace immutable variables; see :meth:`intake_zcollection.Collection.set_immutables`."""
     if not isinstance(data, xr.Dataset):
         raise InvalidInputError(f"collection {collection.name} takes an xarray.Dataset, not {type(data).__name__}")
-    head = registry.resolve(collection.name, keys=())
+    head = registry.resolve(collection, keys=())
     before = schema_of(collection, head.schema)
     schema = _with_new(before, data, collection, head.version)
     stored = {name: values for name, values in _read_all(location, before, head).items() if name not in data.variables}

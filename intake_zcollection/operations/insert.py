@@ -58,8 +58,8 @@ def insert(
     partitioning = partitioning_from_json(collection.partitioning)
     items, skipped = _unseen(registry, collection, as_list(data, collection.name), sources, seen)
     if not items:
-        return registry.versions(collection.name)[-1]
-    head = registry.resolve(collection.name, keys=())
+        return registry.versions(collection)[-1]
+    head = registry.resolve(collection, keys=())
     opened = (open_dataset(item, collection.name) for item in items)
     schema, added = adapt_schema(schema_of(collection, head.schema), opened, unknown=unknown, head=head.version)
     inputs = [
@@ -102,7 +102,7 @@ def _unseen(
         return items, frozenset()
     if seen != "skip" or not sources:
         raise InvalidInputError(f"seen={seen!r} with {len(sources)} sources: 'skip' needs sources, to know them by")
-    skipped = registry.seen_sources(collection.name, sources)
+    skipped = registry.seen_sources(collection, sources)
     return [item for item, name in zip(items, sources, strict=True) if name not in skipped], skipped
 
 
@@ -110,7 +110,7 @@ def _present(
     registry: Registry, collection: CollectionRecord, head: Snapshot, parts: Sequence[PartitionRows]
 ) -> dict[KeyValues, PartitionRecord]:
     keys = {part.key for part in parts}
-    partitions = registry.partitions(collection.name, version=head.version, keys=keys)
+    partitions = registry.partitions(collection, version=head.version, keys=keys)
     return {partition.fragments[0].key: partition for partition in partitions}
 
 

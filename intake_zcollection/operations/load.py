@@ -60,7 +60,7 @@ def select(
 ) -> tuple[Snapshot, Schema, AxisRange]:
     """Return the partitions that a selection takes rows from, their schema, and its bounds on the axis."""
     axis_range = parse_where(where, collection.axis)
-    snapshot = registry.resolve(collection.name, version=version, filters=filters, axis_range=axis_range)
+    snapshot = registry.resolve(collection, version=version, filters=filters, axis_range=axis_range)
     schema = schema_of(collection, snapshot.schema)
     _check_bounds(where, schema.variables[schema.axis])
     return snapshot, schema, axis_range

@@ -46,7 +46,7 @@ def map_partitions(
 ) -> Any:
     """Call a function with each partition; see :meth:`intake_zcollection.Collection.map`."""
     chosen, schema, _ = select(registry, collection, version=version, filters=filters, where=where or {})
-    snapshot = registry.resolve(collection.name, version=chosen.version) if depth else chosen
+    snapshot = registry.resolve(collection, version=chosen.version) if depth else chosen
     names = input_names(schema, inputs, collection.name)
     windows = plan_windows(snapshot, [partition.key for partition in chosen.partitions], depth)
     jobs = [MapJob(location, schema, window, names, call, trim) for window in windows]

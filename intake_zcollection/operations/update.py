@@ -71,13 +71,13 @@ def update(
     """Compute variables, and return the version it made; see :meth:`intake_zcollection.Collection.update`."""
     check_reach(location, how)
     chosen, before, _ = select(registry, collection, version=None, filters=filters, where=where or {})
-    snapshot = registry.resolve(collection.name, version=chosen.version) if depth else chosen
+    snapshot = registry.resolve(collection, version=chosen.version) if depth else chosen
     keys = [partition.key for partition in chosen.partitions]
     windows = plan_windows(snapshot, keys, depth)
     seen = input_names(before, inputs, collection.name)
     schema, wanted = _add_outputs(before, outputs, chosen.version)
     if not windows:
-        return registry.versions(collection.name)[-1]
+        return registry.versions(collection)[-1]
     if wanted is None:
         wanted = _infer(call, location, before, windows[0], seen, collection.name)
     written = [_check_output(schema, collection, name).id for name in wanted]
@@ -165,10 +165,11 @@ def _written(job: UpdateJob, nbytes: int, chosen: Snapshot) -> Written:
 def _write_layer(job: UpdateJob, _: Any) -> int:
     """Compute one partition's variables and write them; runs in a worker. Return the bytes stored."""
     dataset = job.window.read(job.location, job.schema, job.inputs)
+    before = dataset.copy(deep=True)
     stored = {}
     for name, given in _compute(job.call, dataset, job.schema, job.window, job.collection).items():
         if name not in job.outputs:
-            if name in dataset.variables and getattr(given, "values", given) is dataset.variables[name].values:
+            if _is_same(before if job.trim else before.isel({job.schema.dimension: job.window.own_rows}), name, given):
                 continue  # what came in goes out again, as with dataset.assign(…)
             raise _wrong(job, f"returned {name}, which is not among the outputs; {near(name, job.outputs)}")
         stored[name] = _encoded(job, job.schema.variables[name], given)
@@ -202,8 +203,7 @@ def _compute(
     """Return what the function makes of a window, by variable: labelled where it has labels."""
     result = call(dataset, window, schema.dimension)
     if isinstance(result, xr.Dataset):
-        # Coordinates and what labels a dimension came in with the data, and go out with it.
-        return {str(name): variable.variable for name, variable in result.data_vars.items()}
+        return {str(name): variable.to_base_variable() for name, variable in result.variables.items()}
     if isinstance(result, Mapping):
         return {str(name): value for name, value in result.items()}
     raise InvalidInputError(
@@ -214,12 +214,13 @@ def _compute(
 
 def _encoded(job: UpdateJob, variable: SchemaVariable, given: Any) -> Values:
     """Return the partition's own values of a variable, as stored."""
-    if isinstance(given, tuple) and len(given) == 2:
-        given = xr.Variable(*given)
-    dims = getattr(given, "dims", variable.dims)
-    if tuple(dims) != variable.dims:
-        raise _wrong(job, f"returned {variable.name} with dimensions {tuple(dims)}, and it has {variable.dims}")
-    values = np.asarray(getattr(given, "values", given))
+    try:
+        made = given if hasattr(given, "dims") else _labelled(variable, given)
+        dims, values = tuple(made.dims), np.asarray(made.values)
+    except (TypeError, ValueError) as error:
+        raise _wrong(job, f"returned no array for {variable.name}: {error}") from error
+    if dims != variable.dims:
+        raise _wrong(job, f"returned {variable.name} with dimensions {dims}, and it has {variable.dims}")
     own, rows = job.window.own_rows, job.window.rows
     expected = variable.shape(rows if job.trim else own.stop - own.start)
     if values.shape != expected:
@@ -236,6 +237,15 @@ def _encoded(job: UpdateJob, variable: SchemaVariable, given: Any) -> Values:
         return encode(variable, values)
     except InvalidInputError as error:
         raise InvalidInputError(f"{job.window.name}: {error}") from error
+
+
+def _labelled(variable: SchemaVariable, given: Any) -> xr.Variable:
+    """Return an array, or a pair of dimensions and one, as xarray understands it: what is masked is missing."""
+    if isinstance(given, tuple) and len(given) == 2:
+        return xr.Variable(*given)
+    values = given if hasattr(given, "shape") else np.asarray(given)
+    dims = variable.dims if values.ndim == len(variable.dims) else [f"dim_{i}" for i in range(values.ndim)]
+    return xr.Variable(dims, values)
 
 
 def _wrong(job: UpdateJob, what: str) -> InvalidInputError:

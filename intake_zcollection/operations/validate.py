@@ -1,7 +1,7 @@
 """Validating: what the registry names is in the storage, decodes, and is what the registry says. Nothing is deleted."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..schema import Schema, SchemaVariable
 from ..storage import stores
 from ..storage.read import chunk_regions, read_region
 from ..storage.stores import Location
-from ..storage.write import array_documents
+from ..storage.write import DECODING_KEYS, array_documents, consolidated, group_documents
 from .load import select
 from .window import plan_windows
 
@@ -30,12 +30,14 @@ class Problem:
     partition: str
     """The partition's key as text, empty for the immutable variables."""
     variable: str
+    """Its name, empty for the metadata of the group."""
     path: str
     """Of the object or the array, below the location."""
     what: str
 
     def __str__(self) -> str:
-        return f"{self.partition or 'the immutable variables'}: {self.variable}: {self.what}"
+        where = self.partition or "the immutable variables"
+        return f"{where}: {self.variable or self.path}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -107,33 +109,59 @@ def _look(job: ValidateJob, _: Any) -> tuple[int, list[Problem]]:
     """Return how many chunks of a partition were read, and what is wrong with it; runs in a worker."""
     chunks = 0
     problems: list[Problem] = []
+    paths: dict[str, list[SchemaVariable]] = {}
     for name in job.names:
         variable = job.schema.variables[name]
         path = job.piece.path_of(variable)
-        if path is None:
-            continue
-        problems += _documents(job, variable, path)
-        if job.data:
+        if path is not None:
+            paths.setdefault(path, []).append(variable)
+    for path, variables in paths.items():
+        problems += _metadata(job, path, variables)
+        for variable in variables if job.data else ():
             read, wrong = _chunks(job, variable, path)
             chunks += read
             problems += wrong
-    if job.data and not problems and job.schema.axis in job.names:
-        problems += _axis(job)
+            if variable.name == job.schema.axis and not wrong:
+                problems += _axis(job, variable, path)
     return chunks, problems
 
 
-def _documents(job: ValidateJob, variable: SchemaVariable, path: str) -> Iterable[Problem]:
-    """Compare the Zarr metadata with what the schema says; attributes may be those of an older version."""
-    for name, expected in array_documents(variable, job.piece.rows).items():
-        place = f"{path}/{variable.stored_name}/{name}"
-        try:
-            found = json.loads(stores.get(job.location, [place])[0])
-        except (ZCollectionError, ValueError) as error:
-            yield Problem(job.partition, variable.name, place, f"the metadata cannot be read: {error}")
-            continue
-        wrong = [key for key, value in _plain(expected).items() if found.get(key) != value and key != "attributes"]
-        if wrong:
-            yield Problem(job.partition, variable.name, place, f"the metadata has another {', '.join(wrong)}")
+def _metadata(job: ValidateJob, path: str, variables: Sequence[SchemaVariable]) -> Iterator[Problem]:
+    """Compare the Zarr metadata with what the schema says; the user's attributes may be those of an older version."""
+    group = {name: _read_document(job, f"{path}/{name}") for name in group_documents(job.schema.zarr_format)}
+    for name, found in group.items():
+        if isinstance(found, str):
+            yield Problem(job.partition, "", f"{path}/{name}", found)
+    for variable in variables:
+        for name, expected in array_documents(variable, job.piece.rows).items():
+            place = f"{path}/{variable.stored_name}/{name}"
+            found = _read_document(job, place)
+            if isinstance(found, str):
+                yield Problem(job.partition, variable.name, place, found)
+            elif wrong := _differences(_plain(expected), found):
+                yield Problem(job.partition, variable.name, place, f"the metadata has another {', '.join(wrong)}")
+            for at, document in consolidated(group, f"{variable.stored_name}/{name}"):
+                if not isinstance(document, dict) or _differences(_plain(expected), document):
+                    what = f"the consolidated metadata of {variable.name} is another"
+                    yield Problem(job.partition, variable.name, f"{path}/{at}", what)
+
+
+def _read_document(job: ValidateJob, place: str) -> dict[str, Any] | str:
+    """Return a metadata document, or what is wrong with it."""
+    try:
+        found = json.loads(stores.get(job.location, [place])[0])
+    except (ZCollectionError, ValueError) as error:
+        return f"the metadata cannot be read: {error}"
+    return found if isinstance(found, dict) else "the metadata is no JSON object"
+
+
+def _differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Return what differs of what decodes the values: all but the user's attributes."""
+    wrong = [name for name, value in expected.items() if name != "attributes" and found.get(name) != value]
+    wanted, given = (document.get("attributes", document) or {} for document in (expected, found))
+    if wanted is not expected:
+        wrong += [name for name, value in wanted.items() if given.get(name) != value]
+    return wrong + [name for name in DECODING_KEYS if name in given and name not in wanted]
 
 
 def _plain(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,12 +180,8 @@ def _chunks(job: ValidateJob, variable: SchemaVariable, path: str) -> tuple[int,
     return read, problems
 
 
-def _axis(job: ValidateJob) -> Iterable[Problem]:
+def _axis(job: ValidateJob, variable: SchemaVariable, path: str) -> Iterator[Problem]:
     """See that the axis is sorted, and has the bounds that the registry keeps."""
-    variable = job.schema.variables[job.schema.axis]
-    path = job.piece.path_of(variable)
-    if path is None:
-        return
     values = read_region(job.location, path, variable, job.piece.rows, (slice(0, job.piece.rows),)).astype(np.int64)
     place = f"{path}/{variable.stored_name}"
     if np.any(np.diff(values) < 0):

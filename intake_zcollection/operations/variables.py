@@ -32,7 +32,7 @@ def add_variable(registry: Registry, collection: CollectionRecord, variable: Var
         _check_free(schema, new.name, collection.name)
         return schema.added(new, begin_version=0)
 
-    return _change(registry, collection, edit, "add_variable", str(variable.name))
+    return _change(registry, collection, edit, "add_variable", str(getattr(variable, "name", variable)))
 
 
 def rename_variable(registry: Registry, collection: CollectionRecord, old: str, new: str) -> Version:
@@ -71,6 +71,8 @@ def set_attributes(
     registry: Registry, collection: CollectionRecord, attrs: Mapping[str, Any], variable: str | None
 ) -> Version:
     """Set attributes; see :meth:`intake_zcollection.Collection.set_attributes`."""
+    if not isinstance(attrs, Mapping):
+        raise InvalidInputError(f"attrs={attrs!r} is no mapping of names to values")
     given = attributes_to_json(attrs, "the dataset" if variable is None else f"variable {variable}")
 
     def edit(schema: Schema) -> Schema:

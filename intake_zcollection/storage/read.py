@@ -53,6 +53,7 @@ def read_regions(
     CorruptedDataError
         A chunk is missing or does not decode; the message names it.
     """
+    sources = list(sources)
     codec = chunk_codec(variable)
     stored: Values = np.zeros(shape, codec.dtype)
     chunks = [chunk for source in sources for chunk in _chunks_of(variable, source)]
@@ -65,7 +66,14 @@ def read_regions(
             raise CorruptedDataError(
                 f"the chunk {chunk.name} in {location.url} does not decode: {error}; restore it from a copy"
             ) from error
-    return encoding.decode(variable, stored)
+    try:
+        return encoding.decode(variable, stored)
+    except (ValueError, OverflowError) as error:  # times that no calendar has
+        where = ", ".join(dict.fromkeys(source.path for source in sources))
+        raise CorruptedDataError(
+            f"the values of {variable.name} at {where} in {location.url} do not decode: {error}; restore them from "
+            "a copy"
+        ) from error
 
 
 def chunk_regions(variable: SchemaVariable, rows: int) -> Iterator[Region]:

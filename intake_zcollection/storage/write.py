@@ -53,12 +53,31 @@ def fragment_objects(schema: Schema, stored: Mapping[str, Values], rows: int, pa
         yield from _chunk_objects(variable, rows, stored[variable.name], path)
 
 
+DECODING_KEYS = ("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned")
+"""The attributes by which xarray decodes numbers, and which the user's never are."""
+
+
 def array_documents(variable: SchemaVariable, rows: int) -> dict[str, Any]:
     """Return the metadata documents of one array, by their names in its directory; user attributes are left out."""
-    document = array_document(variable, rows, {})
+    document = array_document(variable, rows, variable.array["attributes"])
     if document["zarr_format"] == 2:
-        return {".zarray": {name: value for name, value in document.items() if name != "attributes"}}
+        attributes = document.pop("attributes")
+        return {".zarray": document, ".zattrs": {"_ARRAY_DIMENSIONS": variable.dims, **attributes}}
     return {"zarr.json": document}
+
+
+def group_documents(zarr_format: int) -> tuple[str, ...]:
+    """Return the names of a fragment's own metadata documents."""
+    return (".zgroup", ".zattrs", ".zmetadata") if zarr_format == 2 else ("zarr.json",)
+
+
+def consolidated(group: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+    """Yield where a document of an array is repeated in the group's: the name of that document, and what is there."""
+    if isinstance(group.get(".zmetadata"), Mapping):
+        yield ".zmetadata", group[".zmetadata"].get("metadata", {}).get(name)
+    if isinstance(group.get("zarr.json"), Mapping):
+        metadata = (group["zarr.json"].get("consolidated_metadata") or {}).get("metadata", {})
+        yield "zarr.json", metadata.get(name.removesuffix("/zarr.json"))
 
 
 def _coordinate_attributes(variables: Iterable[SchemaVariable]) -> dict[str, dict[str, str]]:

@@ -151,6 +151,7 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
             for each in (selection, queries.Selection(), queries.Selection(keys=[]))
         ],
         "immutable_query": [queries.immutable_query()],
+        "head_query": [queries.head_query()],
         "layers_query": [queries.layers_query()],
         "stored_names_query": [queries.stored_names_query()],
         "keys_between_query": [

@@ -1,5 +1,7 @@
 """SELECT statements, and what their rows become."""
 
+import itertools
+import operator
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -247,22 +249,17 @@ def read_immutable(connection: sa.Connection, collection_id: int, version: int) 
 
 def fragment_record(row: Sequence[object], keys: int) -> FragmentRecord:
     """Return the record of a row of :func:`fragments_query`, with its first ``keys`` key columns."""
-    return FragmentRecord(tuple(row[:keys]), *row[MAX_KEYS:])  # type: ignore[arg-type]  # the columns are the fields
+    return FragmentRecord._make((tuple(row[:keys]), *row[MAX_KEYS:]))
 
 
 def partition_records(collection: CollectionRecord, rows: Iterable[Sequence[object]]) -> tuple[PartitionRecord, ...]:
     """Group the rows of :func:`fragments_query`, which come in the order of keys and layers."""
-    partitions: list[PartitionRecord] = []
-    fragments: list[FragmentRecord] = []
-    for row in rows:
-        fragment = fragment_record(row, len(collection.keys))
-        if fragments and fragments[0].key != fragment.key:
-            partitions.append(PartitionRecord(name_values(collection.keys, fragments[0].key), tuple(fragments)))
-            fragments = []
-        fragments.append(fragment)
-    if fragments:
-        partitions.append(PartitionRecord(name_values(collection.keys, fragments[0].key), tuple(fragments)))
-    return tuple(partitions)
+    names = collection.keys
+    fragments = (fragment_record(row, len(names)) for row in rows)
+    return tuple(
+        PartitionRecord(name_values(names, key), tuple(group))
+        for key, group in itertools.groupby(fragments, operator.itemgetter(0))  # by their keys
+    )
 
 
 def versions_query(collection_id: int) -> AnySelect:

@@ -5,7 +5,7 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .errors import InvalidInputError
 from .keys import KeyValues, PartitionKey, format_key, pad_key
@@ -120,9 +120,8 @@ class CollectionRecord:
     created_at: dt.datetime
 
 
-@dataclass(frozen=True, slots=True)
-class FragmentRecord:
-    """One immutable Zarr group, as recorded."""
+class FragmentRecord(NamedTuple):
+    """One immutable Zarr group, as recorded. A tuple, since there may be very many."""
 
     key: KeyValues
     layer_id: int

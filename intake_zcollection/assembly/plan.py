@@ -151,19 +151,20 @@ def partition_piece(partition: PartitionRecord, layers: Mapping[int, frozenset[i
 def split_table(table: PartitionTable, blocks: Sequence[int]) -> list[tuple[Piece, ...]]:
     """Return the pieces of each block of rows, in one pass over the table."""
     result: list[tuple[Piece, ...]] = []
-    pieces = iter(table.pieces)
-    rest: Piece | None = None
+    pieces = iter(zip(table.pieces, table.sizes, strict=True))
+    rest: tuple[Piece, int] | None = None
     for block in blocks:
         taken: list[Piece] = []
         missing = block
         while missing:
-            piece = rest or next(pieces)
+            piece, size = rest or next(pieces)
             rest = None
-            if len(piece) > missing:
-                piece, rest = piece.cut(0, missing), piece.cut(missing, len(piece))
-            if len(piece):
+            if size > missing:
+                rest = piece.cut(missing, size), size - missing
+                piece, size = piece.cut(0, missing), missing
+            if size:
                 taken.append(piece)
-            missing -= len(piece)
+            missing -= size
         result.append(tuple(taken))
     return result
 
@@ -242,14 +243,14 @@ def _split_blocks(variable: SchemaVariable, table: PartitionTable, policy: str) 
         return
     most = max(1, _target_nbytes() // max(1, variable.row_nbytes)) if policy == "auto" else 0
     pending = 0  # rows of small partitions, waiting to be one block
-    for piece in table.pieces:
-        if len(piece) == 0:
+    for piece, size in zip(table.pieces, table.sizes, strict=True):
+        if size == 0:
             continue
-        if pending and pending + len(piece) > most:
+        if pending and pending + size > most:
             yield pending
             pending = 0
-        if len(piece) <= most:
-            pending += len(piece)
+        if size <= most:
+            pending += size
         else:
             yield from _cut_piece(piece, _stored_rows(variable, piece.rows), most)
     if pending:

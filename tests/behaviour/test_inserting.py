@@ -344,3 +344,20 @@ def test_a_lazy_axis_is_computed_once(make_collection: Make, tracks: xr.Dataset)
 def test_no_name_for_a_merge_is_refused(make_collection: Make, grid: xr.Dataset) -> None:
     with pytest.raises(izc.InvalidInputError, match="merge='' is not one of"):
         make_collection(grid).insert(grid, merge="")
+
+
+def test_ten_thousand_keys_are_inserted_at_once_whatever_their_order(make_collection: Make) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(10_000)
+    data = xr.Dataset(
+        {"cycle": ("row", (rows // 100 - 50).astype("i2")), "pass": ("row", (rows % 100).astype("u1"))},
+        {"time": ("row", rows.astype("M8[s]").astype("M8[ns]"))},
+    )
+    collection = make_collection(
+        data, partitioning=izc.Sequence(("cycle", "pass")), location=f"memory://{rng.integers(2**60)}"
+    )
+    version = collection.insert(data)
+    assert version.summary["created"] == len(collection.partitions()) == 10_000
+    loaded = collection.load().compute()
+    np.testing.assert_array_equal(loaded["cycle"].values * 100 + loaded["pass"].values, np.arange(-5000, 5000))
+    np.testing.assert_array_equal(loaded.time.values.astype("i8"), np.arange(10_000) * 10**9)

@@ -27,7 +27,7 @@ class Variable:
     name
         Its name.
     dtype
-        The dtype that readers see.
+        The dtype that readers see; ``str`` or ``object`` for text of any length.
     dims
         Its dimensions, all of which the collection has; the split one among them.
     attrs

@@ -128,6 +128,8 @@ def _template_of(schema: Schema, variable: Variable | xr.DataArray) -> xr.Datase
     if not isinstance(variable, Variable):
         raise InvalidInputError(f"{variable!r} is neither a Variable nor an xarray.DataArray")
     dims = (variable.dims,) if isinstance(variable.dims, str) else tuple(variable.dims)
+    if len(set(dims)) < len(dims):
+        raise InvalidInputError(f"variable {variable.name} has a dimension twice: {dims}")
     unknown = [dim for dim in dims if dim != schema.dimension and dim not in schema.sizes]
     if unknown:
         raise InvalidInputError(
@@ -135,9 +137,10 @@ def _template_of(schema: Schema, variable: Variable | xr.DataArray) -> xr.Datase
             f"known: give a DataArray, or use {', '.join([schema.dimension, *schema.sizes])}"
         )
     try:
-        zero = np.zeros((), variable.dtype)
+        dtype = np.dtype(variable.dtype)
     except TypeError as error:
         raise InvalidInputError(f"variable {variable.name}: {error}") from error
+    zero = np.array("", object) if dtype in (np.dtype(object), np.dtype(str)) else np.zeros((), dtype)
     values = np.broadcast_to(zero, [schema.sizes.get(dim, 1) for dim in dims])
     made = xr.Variable(dims, values, dict(variable.attrs), dict(variable.encoding))
     return xr.Dataset({variable.name: made.to_base_variable()}).reset_coords()

@@ -162,7 +162,7 @@ class Call:
 
 def trim(result: Any, window: Window, dimension: str) -> Any:
     """Return what belongs to the partition itself of a result over the whole window."""
-    if isinstance(result, xr.Dataset | xr.DataArray):
+    if isinstance(result, xr.Dataset | xr.DataArray | xr.Variable):
         covers = result.sizes.get(dimension) == window.rows
         return result.isel({dimension: window.own_rows}) if covers else result
     if isinstance(result, np.ndarray) and result.ndim and len(result) == window.rows:

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from dask.utils import format_bytes
 from registry import CollectionRecord, Filters, PartitionKey, Registry, Version, connect, format_key, version_number
 
 from .assembly.plan import Chunks, partition_piece
-from .errors import ReadOnlyError
+from .errors import NotFoundError, ReadOnlyError
 from .execution import Execution
 from .merging import Merge
 from .operations.copy import copy
@@ -67,7 +68,9 @@ class Collection:
 
     @property
     def name(self) -> str:
-        """The full name, ``namespace/name``."""
+        """The full name, ``namespace/name``, that it has now; the last one, if it was dropped."""
+        with suppress(NotFoundError):
+            return self._registry.collection(self._record).name
         return self._record.name
 
     @property

@@ -6,7 +6,6 @@ Whatever the number of partitions, a change of the schema takes the same few sta
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,7 +27,8 @@ def change_schema(
 ) -> Version | None:
     """Replace the schema of the head by what ``edit`` makes of it; return the version, None if nothing changed."""
     with writing(url) as connection:
-        head, row = _begin(connection, collection, row)
+        collection, row = _begin(connection, collection, row)
+        head = collection.head_version
         before = queries.read_schema(connection, collection.id, head)
         after = edit(before)
         if (after.variables, after.attributes) == (before.variables, before.attributes):
@@ -67,9 +67,9 @@ def drop_partitions(
     Return the version, None if there are none.
     """
     with writing(url) as connection:
-        head, row = _begin(connection, collection, row)
-        now = replace(collection, head_version=head)
-        rows = connection.execute(queries.fragments_query(now, head, queries.Selection(predicate)))
+        collection, row = _begin(connection, collection, row)
+        head = collection.head_version
+        rows = connection.execute(queries.fragments_query(collection, head, queries.Selection(predicate)))
         last = head if written_before is None else _last_version_before(connection, collection.id, written_before)
         dropped = [
             partition
@@ -142,9 +142,14 @@ def drop(url: URL, collection: CollectionRecord) -> list[tuple[Slot, str, str | 
         return fragments
 
 
-def _begin(connection: sa.Connection, collection: CollectionRecord, row: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Lock the collection; return its head version, and the row of the next one."""
+def _begin(
+    connection: sa.Connection, collection: CollectionRecord, row: dict[str, Any]
+) -> tuple[CollectionRecord, dict[str, Any]]:
+    """Lock the collection; return its record as it is now, and the row of its next version."""
     check_revision(connection)
-    head = lock_collections(connection, [collection])[collection.id]
+    lock_collections(connection, [collection])
+    locked = queries.read_head(connection, collection.id)
+    assert locked is not None  # nobody drops what is locked
     now = connection.execute(sa.select(database_clock())).scalar_one()
-    return head, {"transaction_id": None, "summary": {}} | row | {"version": head + 1, "committed_at": now}
+    version = {"version": locked.head_version + 1, "committed_at": now}
+    return locked, {"transaction_id": None, "summary": {}} | row | version

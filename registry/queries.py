@@ -131,57 +131,45 @@ def read_head(connection: sa.Connection, collection_id: int) -> CollectionRecord
     return None if row is None else collection_record(row)
 
 
-def _alive(table: sa.Table) -> sa.ColumnElement[bool]:
-    end, version = table.c.end_version, sa.bindparam("at_version", type_=sa.Integer)
-    return sa.and_(
-        table.c.collection_id == sa.bindparam("of_collection"),
-        table.c.begin_version <= version,
-        sa.or_(end.is_(None), end > version),
-    )
+@cache
+def variables_query() -> AnySelect:
+    """Select all variables that a collection ever had, under all their names, by id and time."""
+    table = tables.variable
+    mine = table.c.collection_id == sa.bindparam("of_collection")
+    return sa.select(table).where(mine).order_by(table.c.id, table.c.begin_version)
 
 
 @cache
-def schema_queries() -> tuple[AnySelect, AnySelect]:
-    """Select the variables, in order, and the dataset attributes alive at a version."""
-    table, every = tables.variable, tables.variable.alias()
-    first = (
-        sa.select(sa.func.min(every.c.begin_version))
-        .where(every.c.collection_id == table.c.collection_id, every.c.id == table.c.id)
-        .scalar_subquery()
-    )
-    variables = sa.select(table, first.label("first_version")).where(_alive(table)).order_by(table.c.id)
-    attributes = sa.select(tables.dataset_attributes.c.attributes).where(_alive(tables.dataset_attributes))
-    return variables, attributes
+def attributes_query() -> AnySelect:
+    """Select the dataset attributes alive at a version."""
+    table = tables.dataset_attributes
+    end, version = table.c.end_version, sa.bindparam("at_version", type_=sa.Integer)
+    mine = table.c.collection_id == sa.bindparam("of_collection")
+    return sa.select(table.c.attributes).where(mine, table.c.begin_version <= version, end.is_(None) | (end > version))
 
 
 def read_schema(connection: sa.Connection, collection_id: int, version: int) -> SchemaRecord:
     """Return the schema of a collection at a version."""
-    variables, attributes = schema_queries()
-    wanted = {"of_collection": collection_id, "at_version": version}
-    ever = connection.execute(stored_names_query(), {"of_collection": collection_id}).all()
+    attributes = connection.execute(attributes_query(), {"of_collection": collection_id, "at_version": version})
+    rows = connection.execute(variables_query(), {"of_collection": collection_id}).all()
+    first: dict[int, int] = {}
+    for row in rows:
+        first.setdefault(row.id, row.begin_version)
+    alive = [
+        row for row in rows if row.begin_version <= version and (row.end_version is None or row.end_version > version)
+    ]
     return SchemaRecord(
-        variables=tuple(_variable_record(row) for row in connection.execute(variables, wanted)),
-        attributes=connection.execute(attributes, wanted).scalar_one(),
-        next_id=1 + max((row.id for row in ever), default=-1),
-        stored_names=tuple(row.stored_name for row in ever),
+        variables=tuple(_variable_record(row, first[row.id]) for row in alive),
+        attributes=attributes.scalar_one(),
+        next_id=1 + max(first, default=-1),
+        stored_names=tuple(dict.fromkeys(row.stored_name for row in rows)),
     )
 
 
-@cache
-def stored_names_query() -> AnySelect:
-    """Select the ids and stored names of all variables that a collection ever had."""
-    table = tables.variable
-    return (
-        sa.select(table.c.id, table.c.stored_name)
-        .where(table.c.collection_id == sa.bindparam("of_collection"))
-        .distinct()
-    )
-
-
-def _variable_record(row: AnyRow) -> VariableRecord:
+def _variable_record(row: AnyRow, first_version: int) -> VariableRecord:
     fields = {name: row._mapping[name] for name in VariableRecord.__dataclass_fields__}
-    fields["begin_version"] = row.first_version
-    return VariableRecord(**fields | {name: tuple(fields[name]) for name in ("dimensions", "sizes")})
+    fields |= {name: tuple(fields[name]) for name in ("dimensions", "sizes")}
+    return VariableRecord(**fields | {"begin_version": first_version})
 
 
 def read_layers(connection: sa.Connection, collection_id: int) -> dict[int, frozenset[int]]:

@@ -62,6 +62,7 @@ def copy(
     """Copy a collection, and return the new one's record; see :meth:`intake_zcollection.Collection.copy`."""
     check_reach(location, how)
     snapshot, source_schema, _ = select(registry, collection, version=version, filters=filters, where={})
+    collection = snapshot.collection  # as it is called now
     check_reach(stores.resolve_location(url, storage_options), how)
     new, place = _create(registry, collection, snapshot, source_schema, name, url, target, filters, storage_options)
     try:

@@ -30,6 +30,7 @@ def set_immutables(
     if not isinstance(data, xr.Dataset):
         raise InvalidInputError(f"collection {collection.name} takes an xarray.Dataset, not {type(data).__name__}")
     head = registry.resolve(collection, keys=())
+    collection = head.collection  # as it is called now
     before = schema_of(collection, head.schema)
     schema = _with_new(before, data, collection, head.version)
     stored = {name: values for name, values in _read_all(location, before, head).items() if name not in data.variables}

@@ -60,6 +60,7 @@ def insert(
     if not items:
         return registry.versions(collection)[-1]
     head = registry.resolve(collection, keys=())
+    collection = head.collection  # as it is called now
     opened = (open_dataset(item, collection.name) for item in items)
     schema, added = adapt_schema(schema_of(collection, head.schema), opened, unknown=unknown, head=head.version)
     inputs = [

@@ -71,6 +71,7 @@ def update(
     """Compute variables, and return the version it made; see :meth:`intake_zcollection.Collection.update`."""
     check_reach(location, how)
     chosen, before, _ = select(registry, collection, version=None, filters=filters, where=where or {})
+    collection = chosen.collection  # as it is called now
     snapshot = registry.resolve(collection, version=chosen.version) if depth else chosen
     keys = [partition.key for partition in chosen.partitions]
     windows = plan_windows(snapshot, keys, depth)
@@ -172,7 +173,13 @@ def _write_layer(job: UpdateJob, _: Any) -> int:
             if _is_same(before if job.trim else before.isel({job.schema.dimension: job.window.own_rows}), name, given):
                 continue  # what came in goes out again, as with dataset.assign(…)
             raise _wrong(job, f"returned {name}, which is not among the outputs; {near(name, job.outputs)}")
-        stored[name] = _encoded(job, job.schema.variables[name], given)
+        try:
+            stored[name] = _encoded(job, job.schema.variables[name], given)
+        except InvalidInputError:
+            raise
+        except Exception as error:  # of the function's own, if what it returned is lazy
+            error.add_note(f"in partition {job.window.name}")
+            raise
     own = Window(job.window.key, (job.window.pieces[job.window.own],), 0, ())
     kept = own.read(job.location, job.schema, [name for name in job.outputs if name not in stored])
     stored |= {str(name): encode(job.schema.variables[str(name)], each.values) for name, each in kept.variables.items()}

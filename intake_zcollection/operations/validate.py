@@ -89,7 +89,7 @@ def validate(
     jobs = list(_jobs(location, schema, snapshot, data))
     results = execution.run(_look, [(job, {}) for job in jobs], how, what=f"validate {collection.name}")
     return Report(
-        collection=collection.name,
+        collection=snapshot.collection.name,
         version=snapshot.version,
         partitions=len(snapshot.partitions),
         chunks=sum(chunks for chunks, _ in results),

@@ -144,7 +144,8 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
         "collections_query": [queries.collections_query()],
         "collection_query": [queries.collection_query()],
         "matching_collections_query": [queries.matching_collections_query("made", "50%", "ssh")],
-        "schema_queries": list(queries.schema_queries()),
+        "variables_query": [queries.variables_query()],
+        "attributes_query": [queries.attributes_query()],
         "fragments_query": [
             queries.fragments_query(collection, version, each)
             for version in (0, 1)
@@ -153,7 +154,6 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
         "immutable_query": [queries.immutable_query()],
         "head_query": [queries.head_query()],
         "layers_query": [queries.layers_query()],
-        "stored_names_query": [queries.stored_names_query()],
         "keys_between_query": [
             queries.keys_between_query(1, limits) for limits in [((0,) * 6, (1,) * 6), (None, None)]
         ],

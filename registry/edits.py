@@ -31,19 +31,23 @@ def change_schema(
         head = collection.head_version
         before = queries.read_schema(connection, collection.id, head)
         after = edit(before)
-        if (after.variables, after.attributes) == (before.variables, before.attributes):
+        closed = [old.id for old in before.variables if not any(_same(old, new) for new in after.variables)]
+        begun = [new for new in after.variables if not any(_same(old, new) for old in before.variables)]
+        if not closed and not begun and _same(before.attributes, after.attributes):
             return None
-        closed = [variable.id for variable in before.variables if variable not in after.variables]
-        begun = [variable for variable in after.variables if variable not in before.variables]
         table = tables.variable
         open_ = sa.and_(table.c.collection_id == collection.id, table.c.end_version.is_(None))
         if closed:
             connection.execute(sa.update(table).where(open_, table.c.id.in_(closed)).values(end_version=head + 1))
         if begun:
             connection.execute(sa.insert(table), variable_rows(begun, collection.id, head + 1))
-        if after.attributes != before.attributes:
+        if not _same(before.attributes, after.attributes):
             _replace_attributes(connection, collection.id, after.attributes, head + 1)
         return add_version(connection, collection, row)
+
+
+def _same(old: object, new: object) -> bool:
+    return old == new or repr(old) == repr(new)  # NaN, in attributes, is not equal to itself
 
 
 def _replace_attributes(connection: sa.Connection, collection_id: int, attributes: Any, version: int) -> None:

@@ -1,0 +1,104 @@
+"""The mistakes: what each changes in the source, and which tests have to notice it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A text that occurs once in a file, and what stands there instead."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A mistake; most need one edit."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+    """What pytest is called with: fast tests, of which at least one has to fail."""
+
+
+MUTATIONS = (
+    Mutation(
+        "a run of rows is lost where several inputs share a key",
+        (
+            Edit(
+                "intake_zcollection/partitioning/rows.py",
+                "pieces.setdefault(key, []).append((number, rows))",
+                "pieces[key] = [(number, rows)]",
+            ),
+        ),
+        ("tests/unit/test_partitioning.py",),
+    ),
+    Mutation(
+        "the rows of our strategies are merged without being sorted",
+        (
+            Edit(
+                "intake_zcollection/merging/strategies.py",
+                'order = np.argsort(times, kind="stable")',
+                "order = np.arange(len(times))",
+            ),
+        ),
+        ("tests/unit/test_merging.py",),
+    ),
+    Mutation(
+        "the rows that a user's function merged are not sorted",
+        (
+            Edit(
+                "intake_zcollection/operations/partition.py",
+                'order = np.argsort(merged.variables[schema.axis].values, kind="stable")',
+                "order = np.arange(merged.sizes[schema.dimension])",
+            ),
+        ),
+        ("tests/stateful/test_examples.py",),
+    ),
+    Mutation(
+        "a layer wins over a newer one because its number is higher",
+        (
+            Edit(
+                "intake_zcollection/assembly/plan.py",
+                "key=lambda fragment: (-fragment.written_version, -fragment.layer_id)",
+                "key=lambda fragment: -fragment.layer_id",
+            ),
+        ),
+        ("tests/behaviour/test_updating.py", "-k", "layers"),
+    ),
+    Mutation(
+        "the values of a dropped variable come back with its name",
+        (
+            Edit(
+                "intake_zcollection/assembly/plan.py",
+                "variable.begin_version <= self.schema_version if self.variables is None",
+                "True if self.variables is None",
+            ),
+            Edit("intake_zcollection/schema.py", "if name not in self.stored_names)", "if name)"),
+        ),
+        ("tests/behaviour/test_variables.py",),
+    ),
+    Mutation(
+        "the rows of the neighbours before are trimmed one short",
+        (
+            Edit(
+                "intake_zcollection/operations/window.py",
+                "start = sum(map(len, self.pieces[: self.own]))",
+                "start = max(0, sum(map(len, self.pieces[: self.own])) - 1)",
+            ),
+        ),
+        ("tests/behaviour/test_mapping.py", "-k", "neighbours or trim"),
+    ),
+    Mutation(
+        "a filter takes the remainder of a negative key as SQL does, and not as Python",
+        (
+            Edit(
+                "registry/where.py",
+                "return (_expression(left, columns) % _bind(divisor) + _bind(divisor)) % _bind(divisor)",
+                "return _expression(left, columns) % _bind(divisor)",
+            ),
+        ),
+        ("tests/registry/test_predicate.py", "-k", "python or divi or agrees"),
+    ),
+)

@@ -196,8 +196,8 @@ class Collection:
             gaps. For ``"upsert"``, how far an axis value may be off. A numpy.timedelta64, or an integer for an integer
             axis.
         missing
-            What happens if a variable is not in the data: ``"refuse"``, or ``"fill"`` with its fill value: NaN, NaT, 0, False
-            or empty text, unless it was added with another.
+            What happens if a variable is not in the data: ``"refuse"``, or ``"fill"`` with its fill value: NaN, NaT, 0,
+            False or empty text, unless it was added with another.
         unknown
             What happens to variables that the schema does not have: ``"refuse"``, ``"drop"``, or ``"add"`` them to it.
         sources

@@ -125,7 +125,7 @@ class PartitionedArray(BackendArray):
             rows = region[self._variable.split_axis]
             pieces = self._table.pieces_of(rows.start, rows.stop)
         values = read_pieces(self._location, self._variable, pieces, region)
-        inside = tuple(_inside(k, outer, size) for k, outer, size in zip(key, region, self.shape, strict=True))
+        inside = tuple(_inside(k, size) for k, size in zip(key, self.shape, strict=True))
         return np.asarray(values[(*inside, ...)])
 
 
@@ -137,7 +137,7 @@ def _bounding_slice(key: int | slice, size: int) -> slice:
     return slice(position, position + 1)
 
 
-def _inside(key: int | slice, outer: slice, size: int) -> int | slice:
+def _inside(key: int | slice, size: int) -> int | slice:
     """Return a key's equivalent inside the bounding slice."""
     if not isinstance(key, slice):
         return 0

@@ -99,7 +99,7 @@ def update(
             collection=collection,
             schema_version=chosen.version,
             operation="update",
-            writes=tuple(_written(job, nbytes, chosen) for job, nbytes in zip(jobs, sizes, strict=True)),
+            writes=tuple(_written(job, nbytes) for job, nbytes in zip(jobs, sizes, strict=True)),
             requires=requires | _immutable_read(before, seen, snapshot),
             summary={
                 "updated": len(jobs),
@@ -158,7 +158,7 @@ def _immutable_read(schema: Schema, seen: Iterable[str], snapshot: Snapshot) -> 
     return {IMMUTABLE_SLOT: snapshot.immutable.uid if snapshot.immutable else None}
 
 
-def _written(job: UpdateJob, nbytes: int, chosen: Snapshot) -> Written:
+def _written(job: UpdateJob, nbytes: int) -> Written:
     piece = job.window.pieces[job.window.own]
     return Written(job.intent.slot, job.intent.uid, piece.rows, nbytes, *piece.bounds)
 

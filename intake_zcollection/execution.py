@@ -1,5 +1,6 @@
 """The one loop over partitions: runs a function on each job, by threads or whatever scheduler dask has."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -88,7 +89,7 @@ def run(
     Raises
     ------
     Exception
-        What a failing job raised; no job runs on when this returns, but on a cluster.
+        What a failing job raised; no job runs on when this returns (on a cluster, for a minute after).
     """
     jobs = list(jobs)
     client = _client(how.scheduler)
@@ -159,7 +160,16 @@ def _run_on_cluster(client: Any, tasks: Sequence[Any], advance: Advance) -> list
         return list(client.gather(futures))
     except BaseException:
         client.cancel(futures)
+        _wait_for_running(client, {future.key for future in futures})
         raise
+
+
+def _wait_for_running(client: Any, keys: set[str]) -> None:
+    """Return once no worker runs any of these tasks, which cannot be stopped; or after a minute, whatever they do."""
+    for _ in range(600):
+        if not any(keys & set(stacks) for stacks in client.call_stack().values()):
+            return
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """What the registry's tests share: made-up records, a second connection, and many writers at once."""
 
 import multiprocessing
-import shutil
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -26,7 +25,6 @@ from registry import (
     VariableRecord,
     Version,
     Written,
-    connect,
     pad_key,
 )
 
@@ -120,23 +118,6 @@ def live_uids(registry: Registry, name: str = "made/a", **selection: Any) -> dic
         tuple(value for _, value in partition.key): tuple(each.uid for each in partition.fragments)
         for partition in registry.partitions(name, **selection)
     }
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry that is never opened again: copying it takes a tenth of the time of creating one."""
-    path = tmp_path_factory.mktemp("registry") / "empty.db"
-    with connect(f"sqlite:///{path}", create=True):
-        pass
-    return path
-
-
-@pytest.fixture
-def registry(empty_database: Path, tmp_path: Path) -> Iterator[Registry]:
-    """An empty registry in SQLite."""
-    shutil.copyfile(empty_database, tmp_path / "registry.db")
-    with connect(f"sqlite:///{tmp_path}/registry.db") as registry:
-        yield registry
 
 
 @pytest.fixture

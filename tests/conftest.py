@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from fsspec.implementations.memory import MemoryFileSystem
 
 import intake_zcollection as izc
 from tests.s3 import S3Server, running_server
@@ -93,6 +94,14 @@ class Store:
     def location(self, name: str) -> str:
         """The URL of a location in it."""
         return f"{self.url}/{name}"
+
+
+@pytest.fixture(autouse=True)
+def _forget_what_is_in_memory() -> Iterator[None]:
+    """Empty fsspec's memory after each test: it looks through all of it at each request."""
+    yield
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import dask
 import dask.utils
@@ -26,9 +26,8 @@ Chunks = Literal["auto", "partition"] | int | Mapping[Hashable, Any] | None
 """How a dataset is cut into dask chunks; see :meth:`intake_zcollection.Collection.load`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
-    """One Zarr group, and which variables it holds."""
+class Fragment(NamedTuple):
+    """One Zarr group, and which variables it holds. A tuple, since there may be very many."""
 
     path: str
     """Its path below the location."""
@@ -131,21 +130,18 @@ def partition_piece(partition: PartitionRecord, layers: Mapping[int, frozenset[i
     if len(newest) > 1:
         # Of two fragments with a variable the newer one counts; a layer written with the rows is newer than they are.
         newest = tuple(sorted(newest, key=lambda fragment: (-fragment.written_version, -fragment.layer_id)))
-    return Piece(
-        fragments=tuple(
-            Fragment(
-                layout.recorded_path(partition.key, fragment),
-                fragment.schema_version,
-                fragment.written_version,
-                layers.get(fragment.layer_id),
-            )
-            for fragment in newest
-        ),
-        rows=partition.rows,
-        start=0,
-        stop=partition.rows,
-        bounds=partition.bounds,
-    )
+    key = partition.key
+    fragments = [
+        Fragment(
+            layout.recorded_path(key, fragment),
+            fragment.schema_version,
+            fragment.written_version,
+            layers.get(fragment.layer_id),
+        )
+        for fragment in newest
+    ]
+    rows = partition.rows
+    return Piece(tuple(fragments), rows, 0, rows, partition.bounds)
 
 
 def split_table(table: PartitionTable, blocks: Sequence[int]) -> list[tuple[Piece, ...]]:

@@ -122,7 +122,7 @@ def _copy_data(
     windows = plan_windows(snapshot, [partition.key for partition in snapshot.partitions], 0)
     names = tuple(schema.partitioned)
     jobs = [CopyJob(source, source_schema, each, place, schema, names, _intent(each.key)) for each in windows]
-    if snapshot.immutable is not None:
+    if snapshot.immutable is not None and schema.immutable:
         uid = layout.new_uid()
         intent = Intent(IMMUTABLE_SLOT, uid, layout.immutable_path(uid))
         whole = Window((), immutable_table(snapshot.immutable).pieces, 0, immutable_table(snapshot.immutable).pieces)

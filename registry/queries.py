@@ -197,13 +197,16 @@ def fragments_query(collection: CollectionRecord, version: int, selection: Selec
 
 def _fragments(table: sa.Table, collection: CollectionRecord, version: int, selection: Selection) -> AnySelect:
     columns = key_columns(table)
+    few = selection.keys is not None and len(selection.keys) <= _BATCH  # of more, the caller keeps what it wants
+    # An expression has no index: of few keys, SQLite would otherwise look through all that began before the version.
+    begin = table.c.begin_version + 0 if few else table.c.begin_version
     query = sa.select(*columns, *(table.c[name] for name in _FRAGMENT_FIELDS)).where(
-        table.c.collection_id == collection.id, table.c.layer_id >= 0, table.c.begin_version <= version
+        table.c.collection_id == collection.id, table.c.layer_id >= 0, begin <= version
     )
     if selection.predicate is not None:
         query = query.where(compile_predicate(selection.predicate, dict(zip(collection.keys, columns, strict=False))))
-    if selection.keys is not None and len(selection.keys) <= _BATCH:  # of more, the caller keeps what it wants
-        query = query.where(sa.tuple_(*columns).in_([pad_key(key) for key in selection.keys]))
+    if few:
+        query = query.where(sa.tuple_(*columns).in_([pad_key(key) for key in selection.keys or ()]))
     low, high = selection.axis_range
     if low is not None:
         query = query.where(table.c.axis_max >= low)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects import sqlite
 
 from registry import (
     AlreadyExistsError,
@@ -19,6 +20,7 @@ from registry import (
     Registry,
     SchemaRecord,
     VersionExpiredError,
+    queries,
 )
 
 from .conftest import (
@@ -503,3 +505,14 @@ def test_json_in_the_database_is_json(registry: Registry, sql: Sql) -> None:
 def test_metadata_that_looks_like_our_own_marks_survives(registry: Registry, metadata: dict[str, Any]) -> None:
     create(registry, metadata=metadata)
     assert repr(registry.collection("made/a").metadata) == repr(metadata)
+
+
+def test_of_few_keys_only_these_are_looked_at_however_many_there_are(
+    registry: Registry, collection: CollectionRecord, sql: Sql
+) -> None:
+    write(registry, collection, fragment(2022, 1))
+    selection = queries.Selection(keys=[(2022, 1)])
+    query = queries.fragments_query(registry.collection("made/a"), 1, selection)
+    text = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True, "render_postcompile": True})
+    plan = [row[-1] for row in sql(f"EXPLAIN QUERY PLAN {text}")]
+    assert plan[0].startswith("SEARCH fragment USING PRIMARY KEY (collection_id=? AND k0=? AND k1=?")

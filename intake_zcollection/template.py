@@ -165,8 +165,7 @@ def check_name(name: Hashable) -> str:
     if isinstance(name, str) and is_unicode(name) and _NAME.fullmatch(name) and len(name.encode()) <= 255:
         return name
     raise InvalidInputError(
-        f"the variable name {name!r} cannot be a Zarr array's: use text without '/', of at most 255 bytes, not "
-        "hidden"
+        f"the variable name {name!r} cannot be a Zarr array's: use text without '/', of at most 255 bytes, not hidden"
     )
 
 

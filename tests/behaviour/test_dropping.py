@@ -187,7 +187,7 @@ def test_a_dropped_collection_takes_its_objects_along_and_no_others(
     registry: izc.Registry, store: Store, zarr_format: int
 ) -> None:
     options = {"axis": "time", "partitioning": izc.Date("time", "M"), "storage_options": dict(store.storage_options)}
-    make = lambda name: izc.create_collection(  # noqa: E731
+    make = lambda name: izc.create_collection(  # noqa: E731 - a function of one line
         registry, f"made/{name}", make_grid(), location=store.location(name), zarr_format=zarr_format, **options
     )
     dropped, kept = make("dropped"), make("dropped2")

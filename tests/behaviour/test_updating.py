@@ -360,7 +360,7 @@ def test_a_lazy_result_that_fails_names_the_partition(stored: izc.Collection) ->
     def fail(block: Any) -> Any:
         raise KeyError("no such buoy")
 
-    lazy = lambda d: {"a": da.from_array(d.a.values).map_blocks(fail, dtype="f8", meta=np.empty(0))}  # noqa: E731
+    lazy = lambda d: {"a": da.from_array(d.a.values).map_blocks(fail, dtype="f8", meta=np.empty(0))}  # noqa: E731 - a function of one line
     error = assert_refused(stored, KeyError, "no such buoy", lazy, outputs=["a"])
     assert any("year=2022/month=" in note for note in getattr(error, "__notes__", ()))
 

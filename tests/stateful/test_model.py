@@ -491,15 +491,15 @@ class CollectionMachine(RuleBasedStateMachine):
         result: Any = lambda dataset: {name: dataset[name].values}  # noqa: E731 - there are others
         match how:
             case "shape":
-                result = lambda dataset: {name: np.zeros((100, 100))}  # noqa: E731
+                result = lambda dataset: {name: np.zeros((100, 100))}  # noqa: E731 - a function of one line
             case "unknown":
                 outputs, error = ["zzz"], izc.NotFoundError
             case "protected":
                 outputs = ["time"]
             case "not an output":
-                result = lambda dataset: {"zzz": dataset[name].values}  # noqa: E731
+                result = lambda dataset: {"zzz": dataset[name].values}  # noqa: E731 - a function of one line
             case "no dict":
-                result = lambda dataset: dataset[name]  # noqa: E731
+                result = lambda dataset: dataset[name]  # noqa: E731 - a function of one line
             case _:
                 outputs = self.state.names(immutable=True)[:1] or ["time"]
         with self.refused(error):

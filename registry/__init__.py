@@ -9,8 +9,6 @@ dask is installed. ``intake_zcollection`` writes it and builds datasets from wha
 ()
 """
 
-from .catalog import Filters, Registry, connect
-from .engine import show_url
 from .errors import (
     AlreadyExistsError,
     ConflictError,
@@ -42,6 +40,9 @@ from .records import (
     Written,
     version_number,
 )
+from .registry import Registry, connect
+from .selection import Filters, Selection
+from .sql.engine import show_url
 from .transaction import COMMITTED_AFTER_ALL, Transaction
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "RegistryRevisionError",
     "RegistryUnavailableError",
     "SchemaRecord",
+    "Selection",
     "Slot",
     "Snapshot",
     "Transaction",

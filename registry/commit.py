@@ -12,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from . import queries, tables
 from .errors import ConflictError, InvalidInputError
 from .keys import MAX_KEYS, format_key, name_values
-from .records import IMMUTABLE_LAYER, ROWS_LAYER, Change, CollectionRecord, Slot, VariableRecord, Version
+from .records import IMMUTABLE_LAYER, ROWS_LAYER, Change, CollectionRecord, Slot, Version
+from .sql import queries, tables
 
 KEY_NAMES = [f"k{i}" for i in range(MAX_KEYS)]
 
@@ -204,14 +204,7 @@ def add_variables(connection: sa.Connection, change: Change, version: int) -> No
             f"collection {change.collection.name}: another writer changed its variables meanwhile; nothing was "
             "written, repeat it"
         )
-    connection.execute(sa.insert(tables.variable), variable_rows(change.adds, change.collection.id, version))
-
-
-def variable_rows(variables: Iterable[VariableRecord], collection_id: int, version: int) -> list[dict[str, object]]:
-    """Return the rows of variables that begin at a version."""
-    begin = {"collection_id": collection_id, "begin_version": version}
-    fields = [name for name in VariableRecord.__dataclass_fields__ if name != "begin_version"]
-    return [begin | {name: getattr(variable, name) for name in fields} for variable in variables]
+    connection.execute(sa.insert(tables.variable), queries.variable_rows(change.adds, change.collection.id, version))
 
 
 def add_version(connection: sa.Connection, collection: CollectionRecord, row: dict[str, Any]) -> Version:
@@ -230,23 +223,3 @@ def _last_commit() -> sa.Select[tuple[dt.datetime]]:
     table = tables.version
     mine = table.c.collection_id == sa.bindparam("of_collection")
     return sa.select(table.c.committed_at).where(mine).order_by(table.c.version.desc()).limit(1)
-
-
-def versions_of(connection: sa.Connection, transaction_id: int) -> tuple[Version, ...]:
-    """Return the versions that a transaction made, by collection."""
-    table = tables.version
-    query = (
-        sa.select(table, queries.FULL_NAME)
-        .join(tables.collection, tables.collection.c.id == table.c.collection_id)
-        .join(tables.namespace, tables.namespace.c.id == tables.collection.c.namespace_id)
-        .where(table.c.transaction_id == transaction_id)
-        .order_by(table.c.collection_id)
-    )
-    return tuple(queries.version_record(row, row.full_name) for row in connection.execute(query))
-
-
-def inserted_id(result: sa.CursorResult[Any]) -> int:
-    """Return the id that the database gave to an inserted row."""
-    key = result.inserted_primary_key
-    assert key is not None  # it was an INSERT
-    return int(key[0])

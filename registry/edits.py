@@ -11,13 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from . import queries, tables
-from .commit import add_version, close, lock_collections, variable_rows
-from .engine import database_clock, writing
+from .commit import add_version, close, lock_collections
 from .errors import AlreadyExistsError
 from .migrations import check_revision
 from .predicate import Predicate
 from .records import CollectionRecord, PartitionRecord, SchemaRecord, Slot, Version, parse_name
+from .selection import Selection
+from .sql import queries, tables
+from .sql.engine import database_clock, writing
 
 Keep = Callable[[PartitionRecord], bool]
 
@@ -40,7 +41,7 @@ def change_schema(
         if closed:
             connection.execute(sa.update(table).where(open_, table.c.id.in_(closed)).values(end_version=head + 1))
         if begun:
-            connection.execute(sa.insert(table), variable_rows(begun, collection.id, head + 1))
+            connection.execute(sa.insert(table), queries.variable_rows(begun, collection.id, head + 1))
         if not _same(before.attributes, after.attributes):
             _replace_attributes(connection, collection.id, after.attributes, head + 1)
         return add_version(connection, collection, row)
@@ -73,7 +74,7 @@ def drop_partitions(
     with writing(url) as connection:
         collection, row = _begin(connection, collection, row)
         head = collection.head_version
-        rows = connection.execute(queries.fragments_query(collection, head, queries.Selection(predicate)))
+        rows = connection.execute(queries.fragments_query(collection, head, Selection(predicate)))
         last = head if written_before is None else _last_version_before(connection, collection.id, written_before)
         dropped = [
             partition

@@ -19,7 +19,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 
-from . import tables
 from .commit import (
     KEY_NAMES,
     add_variables,
@@ -28,16 +27,15 @@ from .commit import (
     check_changes,
     check_reads,
     check_variables,
-    inserted_id,
     lock_collections,
     read_live,
     remember_sources,
-    versions_of,
 )
-from .engine import database_clock, writing
 from .errors import NotFoundError, RegistryUnavailableError, TransactionClosedError
 from .migrations import check_revision
 from .records import Change, CollectionRecord, Slot, Version
+from .sql import queries, tables
+from .sql.engine import database_clock, inserted_id, writing
 
 COMMITTED_AFTER_ALL = "the connection to the registry was lost, but the write was committed: do not repeat it"
 
@@ -212,7 +210,7 @@ class Transaction:
             state = connection.scalar(_locked_state(), {"of_id": self._id})
             if state == "open":
                 self._end(connection, "aborted")
-            return versions_of(connection, self._id) if state == "committed" else ()
+            return queries.versions_of(connection, self._id) if state == "committed" else ()
 
     def _renew(self) -> None:
         while not self._stopped.wait(self._lease.total_seconds() / 3):

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from registry.tables import metadata
+from registry.sql.tables import metadata
 
 attributes = context.config.attributes
 

@@ -64,12 +64,12 @@ def _replace_elsewhere(here: int, existing: xr.Dataset, inserted: xr.Dataset, **
 
 
 def _forbid_the_registry() -> None:
-    import registry.engine
+    import registry.sql.engine
 
     def refuse(*args: Any) -> Any:
         raise AssertionError("a worker asked the registry")
 
-    registry.engine.engine_of = refuse
+    registry.sql.engine.engine_of = refuse
 
 
 def test_a_client_may_be_given(make_collection: Make, grid: xr.Dataset, cluster: LocalCluster) -> None:

@@ -94,7 +94,7 @@ MUTATIONS = (
         "a filter takes the remainder of a negative key as SQL does, and not as Python",
         (
             Edit(
-                "registry/where.py",
+                "registry/sql/where.py",
                 "return (_expression(left, columns) % _bind(divisor) + _bind(divisor)) % _bind(divisor)",
                 "return _expression(left, columns) % _bind(divisor)",
             ),

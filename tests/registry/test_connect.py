@@ -22,8 +22,8 @@ from registry import (
     RegistryUnavailableError,
     connect,
 )
-from registry.engine import engine_of, parse_url, reading, writing
 from registry.migrations import HEAD_REVISION
+from registry.sql.engine import engine_of, parse_url, reading, writing
 
 from .conftest import (
     Sql,

@@ -25,13 +25,14 @@ from registry import (
     Registry,
     RegistryRevisionError,
     SchemaRecord,
+    Selection,
     connect,
     parse_predicate,
-    queries,
 )
-from registry.engine import engine_of, parse_url, reading
 from registry.migrations import HEAD_REVISION, render
-from registry.tables import metadata
+from registry.sql import queries
+from registry.sql.engine import engine_of, parse_url, reading
+from registry.sql.tables import metadata
 
 from .conftest import Sql, change, commit, create, fragment, slot, write
 
@@ -137,8 +138,10 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
     collection = create(registry)
     write(registry, collection, fragment(2022, 1))
     collection = registry.collection("made/a")
-    selection = queries.Selection(
-        parse_predicate("year // 2 == 1011 and month % 2 != -1", collection.keys), (0, 9), [(2022, 1), (2022, 2)]
+    selection = Selection(
+        parse_predicate("year // 2 == 1011 and month % 2 != -1", collection.keys),
+        axis_range=(0, 9),
+        keys=[(2022, 1), (2022, 2)],
     )
     return {
         "collections_query": [queries.collections_query()],
@@ -149,7 +152,7 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
         "fragments_query": [
             queries.fragments_query(collection, version, each)
             for version in (0, 1)
-            for each in (selection, queries.Selection(), queries.Selection(keys=[]))
+            for each in (selection, Selection(), Selection(keys=[]))
         ],
         "immutable_query": [queries.immutable_query()],
         "head_query": [queries.head_query()],

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from registry.errors import InvalidInputError
 from registry.predicate import MAX_COMPARISONS, MAX_DEPTH, MAX_LENGTH, parse_predicate
-from registry.where import compile_predicate
+from registry.sql.where import compile_predicate
 
 NAMES = ("year", "month", "pass")
 TOP = 2**63 - 1

@@ -26,7 +26,7 @@ from registry import (
     Written,
     ZCollectionError,
 )
-from registry.engine import engine_of, parse_url
+from registry.sql.engine import engine_of, parse_url
 
 from .conftest import (
     Sql,

@@ -11,7 +11,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,10 +19,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from .errors import InvalidInputError, RegistryUnavailableError
+from ..errors import InvalidInputError, RegistryUnavailableError
+from . import postgres, sqlite
 from .tables import UTCDateTime
-
-_BUSY_TIMEOUT_MS = 60_000
 
 _WRITING = "registry_writing"
 
@@ -73,14 +71,13 @@ def parse_url(url: str) -> URL:
     if backend not in ("sqlite", "postgresql"):
         raise InvalidInputError(f"a registry lives in SQLite or Postgres, not in {backend!r}")
     if backend == "sqlite":
-        if parsed.database in (None, "", ":memory:"):
-            raise InvalidInputError(
-                "a registry in memory could not be shared between threads; write 'sqlite:///path/to/registry.db'"
-            )
-        if parsed.query.get("journal", "wal") not in ("wal", "delete"):
-            raise InvalidInputError(f"journal={parsed.query['journal']!r} is neither 'wal', the default, nor 'delete'")
-        parsed = parsed.set(database=str(Path(str(parsed.database)).expanduser().absolute()))
+        return sqlite.check_url(parsed)
     return parsed
+
+
+def is_sqlite(url: URL) -> bool:
+    """Whether the registry is a file of SQLite."""
+    return url.get_backend_name() == "sqlite"
 
 
 def hide_password(url: URL) -> str:
@@ -106,7 +103,8 @@ def engine_of(url: URL) -> sa.Engine:
     key = (url.render_as_string(hide_password=False), os.getpid())
     with _engines_lock:
         if key not in _engines:
-            _engines[key] = _create_sqlite_engine(url) if url.get_backend_name() == "sqlite" else sa.create_engine(url)
+            database = sqlite if is_sqlite(url) else postgres
+            _engines[key] = database.create_engine(url)
             sa.event.listen(_engines[key], "begin", _begin)
         return _engines[key]
 
@@ -126,100 +124,16 @@ def dispose(url: URL) -> None:
         engine.dispose()
 
 
-def create_sqlite_file(url: URL) -> None:
-    """Make the database file with write-ahead logging, where there is none."""
-    path = Path(str(url.database))
-    journal = url.query.get("journal", "wal")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RegistryUnavailableError(f"the registry at {path} cannot be created: {error}") from error
-    with _driver_errors(url):
-        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT_MS / 1000)
-        try:
-            mode = _set_journal(connection, str(journal))
-        finally:
-            connection.close()
-    if mode != journal:
-        raise RegistryUnavailableError(
-            f"the file system of {path} does not take SQLite's write-ahead log (a network file system?): "
-            "add '?journal=delete' to the URL for use from one machine, or keep the registry in Postgres"
-        )
+def may_exist(url: URL) -> bool:
+    """Whether there can be a database: False where its file is missing."""
+    return not is_sqlite(url) or sqlite.file_of(url).is_file()
 
 
-def _set_journal(connection: sqlite3.Connection, journal: str) -> str:
-    """Set the journal mode of a new file, and return the one it got."""
-    while True:
-        connection.execute("BEGIN IMMEDIATE")  # waits for whoever is at it, which the change of mode does not
-        connection.execute("COMMIT")
-        try:
-            (mode,) = connection.execute(f"PRAGMA journal_mode={journal}").fetchone()
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                continue  # another one came in between
-            raise
-        return str(mode)
-
-
-def _create_sqlite_engine(url: URL) -> sa.Engine:
-    path = Path(str(url.database))
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(_sqlite_uri(path), uri=True, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA foreign_keys=ON")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    # Who may only read opens the file anew each time: what it may assume of it changes with the writers.
-    pool = sa.QueuePool if os.access(path.parent, os.W_OK) else sa.NullPool
-    engine = sa.create_engine(url.set(query={}), creator=connect, poolclass=pool)
-    _forget_replaced_files(engine, path)
-    return engine
-
-
-def _forget_replaced_files(engine: sa.Engine, path: Path) -> None:
-    """Let no pooled connection outlive its file: somebody may delete a registry and make another in its place."""
-
-    @sa.event.listens_for(engine, "connect")
-    def remember(connection: Any, record: Any) -> None:
-        record.info["file"] = _identity(path)
-
-    @sa.event.listens_for(engine, "checkout")
-    def compare(connection: Any, record: Any, proxy: Any) -> None:
-        if record.info["file"] != _identity(path):
-            raise sa.exc.DisconnectionError
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _sqlite_uri(path: Path) -> str:
-    """Return the file's address for SQLite; a URL alone never creates a file."""
-    if os.access(path.parent, os.W_OK):
-        return f"{path.as_uri()}?mode=rw"
-    # In a directory that may not be written, a write-ahead log can be read, but not made. Where a file that has one
-    # is without, no writer has it open: then it may be read as it is.
-    log = path.with_name(f"{path.name}-wal")
-    logged = _header(path)[18:19] == b"\x02"  # https://www.sqlite.org/fileformat.html#1.3
-    return f"{path.as_uri()}?mode=ro{'&immutable=1' if logged and not log.exists() else ''}"
-
-
-def _header(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(20)
-    except OSError:  # SQLite will say what is wrong with it
-        return b""
+def create_database(url: URL) -> None:
+    """Make the file of an SQLite registry, where there is none; a server's database is its owner's affair."""
+    if is_sqlite(url) and not sqlite.is_made(url):
+        with _driver_errors(url):
+            sqlite.create_file(url)
 
 
 def _begin(connection: sa.Connection) -> None:
@@ -233,9 +147,7 @@ def _begin(connection: sa.Connection) -> None:
 @contextmanager
 def reading(url: URL) -> Iterator[sa.Connection]:
     """One read-only snapshot: every statement inside sees the same committed state."""
-    options: dict[str, Any] = {}
-    if url.get_backend_name() == "postgresql":
-        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    options = {} if is_sqlite(url) else postgres.SNAPSHOT
     with _driver_errors(url), engine_of(url).connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
@@ -246,6 +158,13 @@ def writing(url: URL) -> Iterator[sa.Connection]:
     options = {_WRITING: True}
     with _driver_errors(url), engine_of(url).connect().execution_options(**options) as connection, connection.begin():
         yield connection
+
+
+def inserted_id(result: sa.CursorResult[Any]) -> int:
+    """Return the id that the database gave to an inserted row."""
+    key = result.inserted_primary_key
+    assert key is not None  # it was an INSERT
+    return int(key[0])
 
 
 @contextmanager

@@ -2,17 +2,15 @@
 
 import itertools
 import operator
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
-from . import tables
-from .keys import MAX_KEYS, KeyValues, name_values, pad_key
-from .predicate import Predicate
-from .records import (
+from ..errors import NotFoundError, VersionExpiredError
+from ..keys import MAX_KEYS, KeyValues, name_values, pad_key
+from ..records import (
     CollectionRecord,
     FragmentRecord,
     KeyRange,
@@ -21,7 +19,10 @@ from .records import (
     Slot,
     VariableRecord,
     Version,
+    version_number,
 )
+from ..selection import Selection
+from . import tables
 from .where import compile_predicate
 
 AnySelect = sa.Select[*tuple[Any, ...]]
@@ -45,18 +46,6 @@ _FRAGMENT_FIELDS = (
     "schema_version",
     "path",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which partitions: those that meet every condition."""
-
-    predicate: Predicate | None = None
-    """On their keys."""
-    axis_range: tuple[int | None, int | None] = (None, None)
-    """On their axis bounds: the smallest and largest value asked for, both included; None is open."""
-    keys: Collection[KeyValues] | None = None
-    """Their very keys."""
 
 
 def key_columns(table: sa.Table) -> list[sa.Column[int]]:
@@ -172,6 +161,13 @@ def _variable_record(row: AnyRow, first_version: int) -> VariableRecord:
     return VariableRecord(**fields | {"begin_version": first_version})
 
 
+def variable_rows(variables: Iterable[VariableRecord], collection_id: int, version: int) -> list[dict[str, object]]:
+    """Return the rows of variables that begin at a version."""
+    begin = {"collection_id": collection_id, "begin_version": version}
+    fields = [name for name in VariableRecord.__dataclass_fields__ if name != "begin_version"]
+    return [begin | {name: getattr(variable, name) for name in fields} for variable in variables]
+
+
 def read_layers(connection: sa.Connection, collection_id: int) -> dict[int, frozenset[int]]:
     """Return the ids of the variables of each layer of a collection."""
     rows = connection.execute(layers_query(), {"of_collection": collection_id})
@@ -253,6 +249,41 @@ def partition_records(collection: CollectionRecord, rows: Iterable[Sequence[obje
     )
 
 
+def read_partitions(
+    connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
+) -> tuple[PartitionRecord, ...]:
+    """Return the partitions of a version, in the order of their keys."""
+    keys, keep = selection.keys, selection.keep
+    if keys is not None and not keys:
+        return ()
+    partitions = partition_records(collection, connection.execute(fragments_query(collection, version, selection)))
+    if keys is not None:
+        partitions = tuple(partition for partition in partitions if partition.fragments[0].key in keys)
+    if keep is not None:
+        partitions = tuple(partition for partition in partitions if keep(dict(partition.key)))
+    return partitions
+
+
+def check_version(connection: sa.Connection, collection: CollectionRecord, version: int | Version | None) -> int:
+    """Return the number of a version that can be read, None being the head."""
+    if version is None:
+        return collection.head_version
+    number = version_number(version)
+    if not 0 <= number <= collection.head_version:
+        raise NotFoundError(
+            f"collection {collection.name} has no version {number}: it has versions 0 to {collection.head_version}"
+        )
+    if number == collection.head_version:  # the head never expires
+        return number
+    table = tables.version
+    expired_at = connection.execute(
+        sa.select(table.c.expired_at).where(table.c.collection_id == collection.id, table.c.version == number)
+    ).scalar_one()
+    if expired_at is not None:
+        raise VersionExpiredError(f"version {number} of collection {collection.name} expired at {expired_at}")
+    return number
+
+
 def versions_query(collection_id: int) -> AnySelect:
     """Select the versions of a collection, oldest first."""
     table = tables.version
@@ -267,6 +298,19 @@ def version_record(row: AnyRow, collection: str) -> Version:
         number=fields["version"],
         **{name: fields[name] for name in ("operation", "message", "author", "committed_at", "summary")},
     )
+
+
+def versions_of(connection: sa.Connection, transaction_id: int) -> tuple[Version, ...]:
+    """Return the versions that a transaction made, by collection."""
+    table = tables.version
+    query = (
+        sa.select(table, FULL_NAME)
+        .join(tables.collection, tables.collection.c.id == table.c.collection_id)
+        .join(tables.namespace, tables.namespace.c.id == tables.collection.c.namespace_id)
+        .where(table.c.transaction_id == transaction_id)
+        .order_by(table.c.collection_id)
+    )
+    return tuple(version_record(row, row.full_name) for row in connection.execute(query))
 
 
 def read_seen_sources(connection: sa.Connection, collection_id: int, names: Iterable[str]) -> frozenset[str]:

@@ -3,19 +3,15 @@
 import datetime as dt
 import difflib
 import html
-import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Self
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from . import edits, queries, tables
-from .commit import inserted_id, variable_rows
-from .engine import create_sqlite_file, database_clock, dispose, hide_password, parse_url, reading, writing
-from .errors import AlreadyExistsError, InvalidInputError, NotFoundError, RegistryUnavailableError, VersionExpiredError
+from . import edits
+from .errors import AlreadyExistsError, InvalidInputError, NotFoundError, RegistryUnavailableError
 from .keys import KeyValues
 from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
 from .predicate import parse_predicate
@@ -29,12 +25,12 @@ from .records import (
     Snapshot,
     Version,
     parse_name,
-    version_number,
 )
+from .selection import Filters, Selection
+from .sql import queries
+from .sql.creating import record_collection
+from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, writing
 from .transaction import Transaction, default_author
-
-Filters = str | Callable[[dict[str, int]], bool]
-"""A filter on partition keys: text of the predicate language, or a function of the key as a dict."""
 
 Name = str | CollectionRecord
 """A collection's full name, or its record: that very collection, by whatever name."""
@@ -85,15 +81,13 @@ class Registry:
 
     def upgrade(self) -> None:
         """Make the tables where there are none, and bring older ones up to date."""
-        path = Path(str(self._url.database))
-        if self._url.get_backend_name() == "sqlite" and not (path.exists() and path.stat().st_size):
-            create_sqlite_file(self._url)
+        create_database(self._url)
         with writing(self._url) as connection:
             upgrade(connection)
 
     def check(self) -> None:
         """Raise unless the database can be reached and has this code's tables."""
-        if self._url.get_backend_name() == "sqlite" and not Path(str(self._url.database)).is_file():
+        if not may_exist(self._url):
             raise RegistryUnavailableError(
                 f"there is no registry at {self.url}; create it with connect(url, create=True)"
             )
@@ -171,8 +165,10 @@ class Registry:
         """
         with reading(self._url) as connection:
             collection = self._collection(connection, name)
-            number = _check_version(connection, collection, version)
-            partitions = _partitions(connection, collection, number, filters, axis_range, keys)
+            number = queries.check_version(connection, collection, version)
+            partitions = queries.read_partitions(
+                connection, collection, number, Selection.of(filters, collection.keys, axis_range=axis_range, keys=keys)
+            )
             schema = queries.read_schema(connection, collection.id, number)
             immutable = queries.read_immutable(connection, collection.id, number)
             layers = queries.read_layers(connection, collection.id)
@@ -196,8 +192,10 @@ class Registry:
         """Return the partitions of a version, in the order of their keys; everything as in :meth:`resolve`."""
         with reading(self._url) as connection:
             collection = self._collection(connection, name)
-            number = _check_version(connection, collection, version)
-            return _partitions(connection, collection, number, filters, (None, None), keys)
+            number = queries.check_version(connection, collection, version)
+            return queries.read_partitions(
+                connection, collection, number, Selection.of(filters, collection.keys, keys=keys)
+            )
 
     def versions(self, name: Name) -> tuple[Version, ...]:
         """Return the versions of a collection, oldest first; raises NotFoundError."""
@@ -224,7 +222,7 @@ class Registry:
         AlreadyExistsError
             The name is taken, or the location is, or lies inside another collection's, or around one.
         """
-        namespace, name = parse_name(definition.name)
+        parse_name(definition.name)
         secret = [option for option in definition.storage_options if option not in PUBLIC_OPTIONS]
         if secret:
             raise InvalidInputError(
@@ -234,9 +232,7 @@ class Registry:
         try:
             with writing(self._url) as connection:
                 check_revision(connection)
-                _check_free(connection, definition)
-                _insert_collection(connection, definition, namespace, name)
-                yield self._collection(connection, definition.name)
+                yield record_collection(connection, definition, default_author())
         except IntegrityError as error:
             raise AlreadyExistsError(
                 f"collection {definition.name} or its location {definition.location} was taken just now"
@@ -343,93 +339,3 @@ class Registry:
         )
         head = "<tr><th>collection</th><th>version</th><th>location</th><th>description</th></tr>"
         return f"<p>Registry <code>{html.escape(self.url)}</code></p><table>{head}{rows}</table>"
-
-
-def _partitions(
-    connection: sa.Connection,
-    collection: CollectionRecord,
-    version: int,
-    filters: Filters | None,
-    axis_range: tuple[int | None, int | None],
-    keys: Collection[KeyValues] | None,
-) -> tuple[PartitionRecord, ...]:
-    parsed = None if filters is None or callable(filters) else parse_predicate(filters, collection.keys)
-    if keys is not None and not keys:
-        return ()
-    selection = queries.Selection(parsed, axis_range, keys)
-    rows = connection.execute(queries.fragments_query(collection, version, selection))
-    partitions = queries.partition_records(collection, rows)
-    if keys is not None:
-        partitions = tuple(partition for partition in partitions if partition.fragments[0].key in keys)
-    if callable(filters):
-        partitions = tuple(partition for partition in partitions if filters(dict(partition.key)))
-    return partitions
-
-
-def _check_version(connection: sa.Connection, collection: CollectionRecord, version: int | Version | None) -> int:
-    if version is None:
-        return collection.head_version
-    number = version_number(version)
-    if not 0 <= number <= collection.head_version:
-        raise NotFoundError(
-            f"collection {collection.name} has no version {number}: it has versions 0 to {collection.head_version}"
-        )
-    if number == collection.head_version:  # the head never expires
-        return number
-    table = tables.version
-    expired_at = connection.execute(
-        sa.select(table.c.expired_at).where(table.c.collection_id == collection.id, table.c.version == number)
-    ).scalar_one()
-    if expired_at is not None:
-        raise VersionExpiredError(f"version {number} of collection {collection.name} expired at {expired_at}")
-    return number
-
-
-def _check_free(connection: sa.Connection, definition: CollectionDefinition) -> None:
-    if queries.read_collection(connection, *parse_name(definition.name)) is not None:
-        raise AlreadyExistsError(f"there is a collection {definition.name} already; open it, or choose another name")
-    rows = connection.execute(
-        queries.collections_query().with_only_columns(queries.FULL_NAME, tables.collection.c.location)
-    )
-    for name, location in rows:
-        if _overlap(definition.location, location):
-            raise AlreadyExistsError(
-                f"the location {definition.location} overlaps with {location}, which belongs to collection {name}"
-            )
-
-
-def _overlap(location: str, other: str) -> bool:
-    return f"{location}/".startswith(f"{other}/") or f"{other}/".startswith(f"{location}/")
-
-
-def _insert_collection(connection: sa.Connection, definition: CollectionDefinition, namespace: str, name: str) -> None:
-    now = connection.execute(sa.select(database_clock())).scalar_one()
-    known = connection.scalar(sa.select(tables.namespace.c.id).where(tables.namespace.c.name == namespace))
-    namespace_id = known or _insert(connection, tables.namespace, {"name": namespace})
-    fields = {
-        field: getattr(definition, field)
-        for field in definition.__dataclass_fields__
-        if field not in ("name", "keys", "schema")
-    }
-    collection_id = _insert(
-        connection,
-        tables.collection,
-        fields
-        | {"uid": uuid.uuid4().hex, "namespace_id": namespace_id, "name": name, "kind": "collection"}
-        | {"keys": list(definition.keys), "head_version": 0, "created_at": now},
-    )
-    _insert_schema(connection, collection_id, definition.schema)
-    version = {"collection_id": collection_id, "version": 0, "committed_at": now, "author": default_author()}
-    connection.execute(
-        sa.insert(tables.version).values(version | {"message": "", "operation": "create", "summary": {}})
-    )
-
-
-def _insert_schema(connection: sa.Connection, collection_id: int, schema: SchemaRecord) -> None:
-    begin = {"collection_id": collection_id, "begin_version": 0}
-    connection.execute(sa.insert(tables.dataset_attributes).values(begin | {"attributes": schema.attributes}))
-    connection.execute(sa.insert(tables.variable), variable_rows(schema.variables, collection_id, 0))
-
-
-def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> int:
-    return inserted_id(connection.execute(sa.insert(table).values(row)))

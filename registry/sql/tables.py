@@ -30,7 +30,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from .keys import MAX_KEYS
+from ..keys import MAX_KEYS
 
 
 class UTCDateTime(TypeDecorator[dt.datetime]):

@@ -19,9 +19,10 @@ from registry import (
     NotFoundError,
     Registry,
     SchemaRecord,
+    Selection,
     VersionExpiredError,
-    queries,
 )
+from registry.sql import queries
 
 from .conftest import (
     SCHEMA,
@@ -511,7 +512,7 @@ def test_of_few_keys_only_these_are_looked_at_however_many_there_are(
     registry: Registry, collection: CollectionRecord, sql: Sql
 ) -> None:
     write(registry, collection, fragment(2022, 1))
-    selection = queries.Selection(keys=[(2022, 1)])
+    selection = Selection(keys=[(2022, 1)])
     query = queries.fragments_query(registry.collection("made/a"), 1, selection)
     text = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True, "render_postcompile": True})
     plan = [row[-1] for row in sql(f"EXPLAIN QUERY PLAN {text}")]

@@ -1,7 +1,7 @@
 """Filters as SQL: a predicate becomes a WHERE clause that selects what its ``evaluate`` selects.
 
 >>> from sqlalchemy import BigInteger, column
->>> from .predicate import parse_predicate
+>>> from ..predicate import parse_predicate
 >>> key_columns = {"year": column("k0", BigInteger), "month": column("k1", BigInteger)}
 >>> clause = compile_predicate(parse_predicate("year == 2022 and month in (1, 2)", ("year", "month")), key_columns)
 >>> print(clause.compile(compile_kwargs={"literal_binds": True}))
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, false, literal, not_, or_
 
-from .predicate import (
+from ..predicate import (
     OPERATORS,
     And,
     Arithmetic,

@@ -1,0 +1,131 @@
+"""SQLite: the file, its journal, and connections to it."""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from ..errors import InvalidInputError, RegistryUnavailableError
+
+_BUSY_TIMEOUT_MS = 60_000
+
+
+def check_url(url: URL) -> URL:
+    """Return the URL with the file's path made absolute; raises InvalidInputError for a registry in memory."""
+    if url.database in (None, "", ":memory:"):
+        raise InvalidInputError(
+            "a registry in memory could not be shared between threads; write 'sqlite:///path/to/registry.db'"
+        )
+    if url.query.get("journal", "wal") not in ("wal", "delete"):
+        raise InvalidInputError(f"journal={url.query['journal']!r} is neither 'wal', the default, nor 'delete'")
+    return url.set(database=str(Path(str(url.database)).expanduser().absolute()))
+
+
+def file_of(url: URL) -> Path:
+    """Return the database's file."""
+    return Path(str(url.database))
+
+
+def is_made(url: URL) -> bool:
+    """Whether the file is there, and somebody has begun to fill it."""
+    path = file_of(url)
+    return path.exists() and path.stat().st_size > 0
+
+
+def create_file(url: URL) -> None:
+    """Make the database file with write-ahead logging, where there is none."""
+    path = file_of(url)
+    journal = url.query.get("journal", "wal")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RegistryUnavailableError(f"the registry at {path} cannot be created: {error}") from error
+    connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT_MS / 1000)
+    try:
+        mode = _set_journal(connection, str(journal))
+    finally:
+        connection.close()
+    if mode != journal:
+        raise RegistryUnavailableError(
+            f"the file system of {path} does not take SQLite's write-ahead log (a network file system?): "
+            "add '?journal=delete' to the URL for use from one machine, or keep the registry in Postgres"
+        )
+
+
+def _set_journal(connection: sqlite3.Connection, journal: str) -> str:
+    """Set the journal mode of a new file, and return the one it got."""
+    while True:
+        connection.execute("BEGIN IMMEDIATE")  # waits for whoever is at it, which the change of mode does not
+        connection.execute("COMMIT")
+        try:
+            (mode,) = connection.execute(f"PRAGMA journal_mode={journal}").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                continue  # another one came in between
+            raise
+        return str(mode)
+
+
+def create_engine(url: URL) -> sa.Engine:
+    """Return an engine whose connections never make a file, and never outlive it."""
+    path = file_of(url)
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(_address(path), uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    # Who may only read opens the file anew each time: what it may assume of it changes with the writers.
+    pool = sa.QueuePool if os.access(path.parent, os.W_OK) else sa.NullPool
+    engine = sa.create_engine(url.set(query={}), creator=connect, poolclass=pool)
+    _forget_replaced_files(engine, path)
+    return engine
+
+
+def _forget_replaced_files(engine: sa.Engine, path: Path) -> None:
+    """Let no pooled connection outlive its file: somebody may delete a registry and make another in its place."""
+
+    @sa.event.listens_for(engine, "connect")
+    def remember(connection: Any, record: Any) -> None:
+        record.info["file"] = _identity(path)
+
+    @sa.event.listens_for(engine, "checkout")
+    def compare(connection: Any, record: Any, proxy: Any) -> None:
+        if record.info["file"] != _identity(path):
+            raise sa.exc.DisconnectionError
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _address(path: Path) -> str:
+    """Return the file's address for SQLite; a URL alone never creates a file."""
+    if os.access(path.parent, os.W_OK):
+        return f"{path.as_uri()}?mode=rw"
+    # In a directory that may not be written, a write-ahead log can be read, but not made. Where a file that has one
+    # is without, no writer has it open: then it may be read as it is.
+    log = path.with_name(f"{path.name}-wal")
+    logged = _header(path)[18:19] == b"\x02"  # https://www.sqlite.org/fileformat.html#1.3
+    return f"{path.as_uri()}?mode=ro{'&immutable=1' if logged and not log.exists() else ''}"
+
+
+def _header(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(20)
+    except OSError:  # SQLite will say what is wrong with it
+        return b""

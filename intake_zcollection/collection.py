@@ -12,24 +12,25 @@ from dask.utils import format_bytes
 
 from registry import CollectionRecord, Filters, PartitionKey, Registry, Version, connect, format_key, version_number
 
-from .assembly.plan import Chunks, partition_piece
 from .errors import NotFoundError, ReadOnlyError
 from .execution import Execution
 from .merging import Merge
 from .operations.copy import copy
 from .operations.drop import Time, drop_partitions
 from .operations.immutable import set_immutables
-from .operations.inputs import Data, Missing, Unknown
 from .operations.insert import Seen, insert
 from .operations.load import Where, load, schema_of, select
 from .operations.map import map_partitions
 from .operations.update import update
 from .operations.validate import Report, validate
 from .operations.variables import add_variable, drop_variable, rename_variable, set_attributes
-from .operations.window import Call
 from .partitioning import Partitioning, partitioning_from_json
+from .reading.blocks import Chunks
+from .reading.table import partition_piece
+from .reading.window import Call
 from .schema import Schema, Variable
-from .storage.stores import Location, open_location
+from .storage.location import Location, open_location
+from .writing.inputs import Data, Missing, Unknown
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import xarray as xr
 
 from registry import CollectionRecord, Filters, Registry, Version
 
-from .assembly.plan import Chunks
 from .collection import Collection, as_registry
 from .operations import drop
 from .operations.create import create
 from .operations.load import Where
 from .partitioning import Partitioning
-from .storage.stores import open_location
+from .reading.blocks import Chunks
+from .storage.location import open_location
 
 
 def create_collection(

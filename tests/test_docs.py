@@ -19,7 +19,7 @@ from click import Group
 import intake_zcollection
 import registry
 from intake_zcollection.cli import main
-from intake_zcollection.source import ZCollectionSource
+from intake_zcollection.drivers.source import ZCollectionSource
 from tests.s3 import SECRET, S3Server
 
 ROOT = Path(__file__).parents[1]

@@ -19,18 +19,19 @@ from registry import (
 )
 
 from .. import execution
-from ..assembly.dataset import immutable_table
-from ..encoding import encode
 from ..execution import Execution
+from ..reading.dataset import immutable_table
+from ..reading.window import Window, plan_windows
 from ..schema import Schema
-from ..storage import layout, stores
-from ..storage.stores import Location, make_durable
+from ..schema.encoding import encode
+from ..storage import layout
+from ..storage import location as stores
+from ..storage.location import Location, make_durable
 from ..storage.write import write_fragment
+from ..writing.staging import Intent, check_reach, staged
 from .create import record_collection
 from .drop import drop_collection
 from .load import schema_of, select
-from .staging import Intent, check_reach, staged
-from .window import Window, plan_windows
 
 
 @dataclass(frozen=True)

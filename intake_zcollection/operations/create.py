@@ -10,9 +10,10 @@ from registry import CollectionDefinition, CollectionRecord, Registry
 from ..errors import InvalidInputError, StorageUnavailableError
 from ..merging import NAMES, strategy_of
 from ..partitioning import Partitioning
-from ..schema import Schema, attributes_to_json
-from ..storage import stores
-from ..template import schema_from_template
+from ..schema import Schema
+from ..schema.attributes import attributes_to_json
+from ..schema.template import schema_from_template
+from ..storage import location as stores
 
 
 def create(

@@ -9,7 +9,8 @@ import numpy as np
 from registry import IMMUTABLE_SLOT, CollectionRecord, Filters, Registry, Slot, Version, name_values
 
 from ..errors import InvalidInputError
-from ..storage import layout, stores
+from ..storage import layout
+from ..storage import location as stores
 
 Time = str | dt.date | np.datetime64
 """A time, in UTC if it does not say otherwise; a date is its first instant."""

@@ -8,19 +8,19 @@ import xarray as xr
 
 from registry import IMMUTABLE_SLOT, Change, CollectionRecord, Registry, Snapshot, Version, Written
 
-from ..assembly.dataset import immutable_table
-from ..assembly.lazy import read_pieces
-from ..encoding import decode, encode
 from ..errors import InvalidInputError
+from ..reading.dataset import immutable_table
+from ..reading.lazy import read_pieces
 from ..schema import Schema, SchemaVariable, Values
+from ..schema.encoding import decode, encode
+from ..schema.template import new_variable
 from ..storage import layout
-from ..storage.stores import Location, make_durable
-from ..template import new_variable
-from .check import check_variable
-from .inputs import Input
+from ..storage.location import Location, make_durable
+from ..writing.check import check_variable
+from ..writing.inputs import Input
+from ..writing.partition import Arrays, FragmentJob, write_partition
+from ..writing.staging import Intent, staged
 from .load import schema_of
-from .partition import Arrays, FragmentJob, write_partition
-from .staging import Intent, staged
 
 
 def set_immutables(

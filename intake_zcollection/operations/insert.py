@@ -20,19 +20,19 @@ from registry import (
 )
 
 from .. import execution
-from ..assembly.plan import Piece, partition_piece
 from ..errors import AlreadyExistsError, InvalidInputError
 from ..execution import Execution
 from ..merging import Merge, MergeFunction, replace, strategy_of
 from ..partitioning import Partitioning, PartitionRows, partitioning_from_json, split_rows
+from ..reading.table import Piece, partition_piece
 from ..schema import Schema
 from ..storage import layout
-from ..storage.stores import Location, make_durable
+from ..storage.location import Location, make_durable
+from ..writing.inputs import Data, Dataset, Input, Missing, Unknown, adapt_schema, as_list, open_dataset, plan_input
+from ..writing.partition import Arrays, FragmentJob, FragmentResult, MergeJob, write_partition
+from ..writing.staging import Intent, check_reach, staged
 from .immutable import inserted_immutables
-from .inputs import Data, Dataset, Input, Missing, Unknown, adapt_schema, as_list, open_dataset, plan_input
 from .load import schema_of
-from .partition import Arrays, FragmentJob, FragmentResult, MergeJob, write_partition
-from .staging import Intent, check_reach, staged
 
 Seen = Literal["insert", "skip"]
 

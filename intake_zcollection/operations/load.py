@@ -1,7 +1,6 @@
 """Loading: registry → partition table → lazy dataset. Only an exact row crop reads, and only the axis."""
 
 import datetime as dt
-import difflib
 import itertools
 import re
 from collections.abc import Iterable, Mapping
@@ -13,12 +12,14 @@ import xarray as xr
 
 from registry import KEY_LIMITS, CollectionRecord, Filters, Registry, SchemaRecord, Snapshot
 
-from ..assembly.dataset import build_dataset, immutable_table
-from ..assembly.lazy import read_pieces
-from ..assembly.plan import Chunks, PartitionTable, Piece, partition_table
 from ..errors import InvalidInputError, NotFoundError
+from ..reading.blocks import Chunks
+from ..reading.dataset import build_dataset, immutable_table
+from ..reading.lazy import read_pieces
+from ..reading.table import PartitionTable, Piece, partition_table
 from ..schema import Schema, SchemaVariable
-from ..storage.stores import Location
+from ..schema.names import near
+from ..storage.location import Location
 
 Bound = str | dt.date | np.datetime64 | int | None
 """A bound on the axis: a date, perhaps a partial one (``"2022-03"``), or an integer; None is open."""
@@ -161,10 +162,9 @@ def _select_variables(schema: Schema, snapshot: Snapshot, variables: Iterable[st
     wanted = list(schema.variables) if variables is None else list(variables)
     for name in wanted:
         if name not in schema.variables:
-            near = difflib.get_close_matches(str(name), schema.variables, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(schema.variables)}"
             raise NotFoundError(
-                f"collection {snapshot.collection.name} has no variable {name} at version {snapshot.version}; {hint}"
+                f"collection {snapshot.collection.name} has no variable {name} at version {snapshot.version}; "
+                f"{near(name, schema.variables)}"
             )
     labels = {dim for name in wanted for dim in schema.variables[name].dims} | {schema.axis}
     return [

@@ -10,11 +10,11 @@ from registry import CollectionRecord, Filters, PartitionKey, Registry
 from .. import execution
 from ..errors import InvalidInputError
 from ..execution import Execution
+from ..reading.window import Call, Window, plan_windows, trim
 from ..schema import Schema
-from ..storage.stores import Location
+from ..schema.names import find_variable
+from ..storage.location import Location
 from .load import Where, select
-from .variables import find_variable
-from .window import Call, Window, plan_windows, trim
 
 
 @dataclass(frozen=True)

@@ -22,20 +22,20 @@ from registry import (
 )
 
 from .. import execution
-from ..encoding import encode
 from ..errors import InvalidInputError
 from ..execution import Execution
+from ..reading.window import Call, Window, plan_windows, read_set
 from ..schema import Schema, SchemaVariable, Values, Variable
+from ..schema.encoding import encode
+from ..schema.names import find_variable, near
+from ..schema.template import new_variable
 from ..storage import layout
-from ..storage.stores import Location, make_durable
+from ..storage.location import Location, make_durable
 from ..storage.write import write_fragment
-from ..template import new_variable
-from .check import check_dtype
+from ..writing.check import check_dtype, protected_names
+from ..writing.staging import Intent, check_reach, staged
 from .load import Where, select
 from .map import input_names
-from .staging import Intent, check_reach, staged
-from .variables import find_variable, near, protected_names
-from .window import Call, Window, plan_windows, read_set
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ import numpy as np
 from registry import CollectionRecord, Filters, Registry, Snapshot, format_key
 
 from .. import execution
-from ..assembly.dataset import immutable_table
-from ..assembly.plan import Piece
 from ..errors import ZCollectionError
 from ..execution import Execution
+from ..reading.dataset import immutable_table
+from ..reading.table import Piece
+from ..reading.window import plan_windows
 from ..schema import Schema, SchemaVariable
-from ..storage import stores
+from ..storage import location as stores
+from ..storage.location import Location
 from ..storage.read import chunk_regions, read_region
-from ..storage.stores import Location
 from ..storage.write import DECODING_KEYS, array_documents, consolidated, group_documents
 from .load import select
-from .window import plan_windows
 
 
 @dataclass(frozen=True)

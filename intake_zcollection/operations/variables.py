@@ -4,8 +4,7 @@ A fragment knows the version of the schema it was written with, so nothing store
 reads as its fill value where a fragment is older, a dropped one is not read, and a renamed one keeps its stored name.
 """
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +12,12 @@ import xarray as xr
 
 from registry import CollectionRecord, Registry, SchemaRecord, Version
 
-from ..errors import AlreadyExistsError, InvalidInputError, NotFoundError
-from ..partitioning import partitioning_from_json
-from ..schema import Schema, SchemaVariable, Variable, attributes_to_json
-from ..template import check_attributes, check_name, new_variable
+from ..errors import AlreadyExistsError, InvalidInputError
+from ..schema import Schema, Variable
+from ..schema.attributes import attributes_to_json, check_attributes
+from ..schema.names import check_name, find_variable
+from ..schema.template import new_variable
+from ..writing.check import protected_names
 from .load import schema_of
 
 
@@ -88,24 +89,6 @@ def set_attributes(
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in {**old, **new}.items() if value is not None}
-
-
-def find_variable(schema: Schema, name: str, collection: str) -> SchemaVariable:
-    """Return a variable of the schema; raises NotFoundError with the near names."""
-    if name not in schema.variables:
-        raise NotFoundError(f"collection {collection} has no variable {name}; {near(name, schema.variables)}")
-    return schema.variables[name]
-
-
-def near(name: str, names: Iterable[str]) -> str:
-    """Return the names like a wrong one, or all, for a message."""
-    close = difflib.get_close_matches(str(name), list(names), n=2)
-    return f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
-
-
-def protected_names(schema: Schema, collection: CollectionRecord) -> set[str]:
-    """Return the variables by which rows have their place: the axis, and those that partition."""
-    return {schema.axis, *partitioning_from_json(collection.partitioning).variables}
 
 
 def _check_unprotected(schema: Schema, collection: CollectionRecord, name: str, verb: str) -> None:

@@ -18,7 +18,8 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray
 from zarr.buffer import cpu
 
-from ..schema import SchemaVariable, Values, dtype_of
+from ..schema import SchemaVariable, Values
+from ..schema.schema import dtype_of
 from . import layout
 
 _BLOSC_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import encoding
 from ..errors import CorruptedDataError
-from ..schema import SchemaVariable, Values
+from ..schema import SchemaVariable, Values, encoding
 from . import layout
 from .arrays import ArrayLayout, array_layout, chunk_codec
-from .stores import Location, get
+from .location import Location, get
 
 Region = tuple[slice, ...]
 """One slice per dimension, with start and stop, step 1."""

@@ -10,7 +10,7 @@ import numpy as np
 from ..schema import Schema, SchemaVariable, Values
 from . import layout
 from .arrays import array_document, array_layout, chunk_codec
-from .stores import Location, put
+from .location import Location, put
 
 
 def write_fragment(location: Location, path: str, schema: Schema, stored: Mapping[str, Values], rows: int) -> int:

@@ -28,9 +28,9 @@ from sqlalchemy.engine import make_url
 import intake_zcollection as izc
 import intake_zcollection.operations.create
 import intake_zcollection.operations.insert
-import intake_zcollection.operations.partition
-import intake_zcollection.operations.staging
-import intake_zcollection.storage.stores
+import intake_zcollection.storage.location
+import intake_zcollection.writing.partition
+import intake_zcollection.writing.staging
 import registry.transaction
 from registry.transaction import Transaction
 
@@ -119,9 +119,9 @@ class Step:
 
 
 _insert = intake_zcollection.operations.insert
-_partition = intake_zcollection.operations.partition
+_partition = intake_zcollection.writing.partition
 _create = intake_zcollection.operations.create.stores
-_stores = intake_zcollection.storage.stores
+_stores = intake_zcollection.storage.location
 
 BEFORE_COMMIT = {
     "before_the_intents": Step(Transaction, "_stage", "entering", intents=False, objects="none"),
@@ -478,7 +478,7 @@ def test_what_one_thread_still_writes_when_another_has_failed_is_deleted(
     files, data = files_below(days.location), WRITES[write].data()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(_partition, "write_fragment", write_one_and_fail_for_another)
-        act_at(Step(intake_zcollection.operations.staging, "remove", "leaving"), deleted.set, patched.setattr)
+        act_at(Step(intake_zcollection.writing.staging, "remove", "leaving"), deleted.set, patched.setattr)
         with pytest.raises(UnforeseenError, match="in the middle"):
             days.insert(data if chunks is None else data.chunk(chunks), scheduler=scheduler)
     assert written.wait(60)

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import intake_zcollection as izc
-from intake_zcollection.source import ZCollectionSource
+from intake_zcollection.drivers.source import ZCollectionSource
 from tests.conftest import make_grid
 
 DEMO_CATALOG = Path(__file__).parents[2] / "catalogs" / "demo.yaml"
@@ -513,7 +513,7 @@ def test_making_showing_and_pickling_a_source_reaches_for_nothing(
     def unexpected(*arguments: object, **options: object) -> None:
         raise AssertionError("a source reached for its registry before it was used")
 
-    monkeypatch.setattr("intake_zcollection.source.open_collection", unexpected)
+    monkeypatch.setattr("intake_zcollection.drivers.source.open_collection", unexpected)
     monkeypatch.setattr("sqlite3.connect", unexpected)
     source = open_entry("filters: not understood", "where: {nothing: 1}", "chunks: neither", registry=ABSENT)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import intake_zcollection as izc
-from intake_zcollection.source import ZCollectionSource
+from intake_zcollection.drivers.source import ZCollectionSource
 from tests.conftest import make_grid
 from tests.s3 import BUCKET, S3Server
 

@@ -49,7 +49,7 @@ MUTATIONS = (
         "the rows that a user's function merged are not sorted",
         (
             Edit(
-                "intake_zcollection/operations/partition.py",
+                "intake_zcollection/writing/partition.py",
                 'order = np.argsort(merged.variables[schema.axis].values, kind="stable")',
                 "order = np.arange(merged.sizes[schema.dimension])",
             ),
@@ -60,7 +60,7 @@ MUTATIONS = (
         "a layer wins over a newer one because its number is higher",
         (
             Edit(
-                "intake_zcollection/assembly/plan.py",
+                "intake_zcollection/reading/table.py",
                 "key=lambda fragment: (-fragment.written_version, -fragment.layer_id)",
                 "key=lambda fragment: -fragment.layer_id",
             ),
@@ -71,11 +71,11 @@ MUTATIONS = (
         "the values of a dropped variable come back with its name",
         (
             Edit(
-                "intake_zcollection/assembly/plan.py",
+                "intake_zcollection/reading/table.py",
                 "variable.begin_version <= self.schema_version if self.variables is None",
                 "True if self.variables is None",
             ),
-            Edit("intake_zcollection/schema.py", "if name not in self.stored_names)", "if name)"),
+            Edit("intake_zcollection/schema/schema.py", "if name not in self.stored_names)", "if name)"),
         ),
         ("tests/behaviour/test_variables.py",),
     ),
@@ -83,7 +83,7 @@ MUTATIONS = (
         "the rows of the neighbours before are trimmed one short",
         (
             Edit(
-                "intake_zcollection/operations/window.py",
+                "intake_zcollection/reading/window.py",
                 "start = sum(map(len, self.pieces[: self.own]))",
                 "start = max(0, sum(map(len, self.pieces[: self.own])) - 1)",
             ),

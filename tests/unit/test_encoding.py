@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from intake_zcollection.encoding import decode, encode
 from intake_zcollection.errors import InvalidInputError
 from intake_zcollection.schema import SchemaVariable, Values
-from intake_zcollection.template import schema_from_template
+from intake_zcollection.schema.encoding import decode, encode
+from intake_zcollection.schema.template import schema_from_template
 
 PLAIN_DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from xarray.indexes import PandasIndex
 
 import intake_zcollection as izc
-from intake_zcollection.assembly.index import LazyIndex, Segment
+from intake_zcollection.reading.index import LazyIndex, Segment
 from tests.conftest import make_grid
 from tests.counting import counted_location, requests_to, stored_below
 

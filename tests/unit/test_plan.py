@@ -14,18 +14,18 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intake_zcollection.assembly.plan import (
+from intake_zcollection.errors import InvalidInputError
+from intake_zcollection.reading.blocks import plan_blocks
+from intake_zcollection.reading.table import (
     Fragment,
     PartitionTable,
     Piece,
     partition_piece,
     partition_table,
-    plan_blocks,
     split_table,
 )
-from intake_zcollection.errors import InvalidInputError
 from intake_zcollection.schema import Schema
-from intake_zcollection.template import schema_from_template
+from intake_zcollection.schema.template import schema_from_template
 from registry import FragmentRecord, PartitionRecord
 
 

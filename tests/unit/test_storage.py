@@ -22,20 +22,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.buffer import cpu
 
-from intake_zcollection import encoding
 from intake_zcollection.errors import (
     AlreadyExistsError,
     CorruptedDataError,
     InvalidInputError,
     StorageUnavailableError,
 )
-from intake_zcollection.schema import Schema, Values
-from intake_zcollection.storage import layout, stores
+from intake_zcollection.schema import Schema, Values, encoding
+from intake_zcollection.schema.template import schema_from_template
+from intake_zcollection.storage import layout
+from intake_zcollection.storage import location as stores
 from intake_zcollection.storage.arrays import array_layout, chunk_codec
+from intake_zcollection.storage.location import Location
 from intake_zcollection.storage.read import Region, read_region
-from intake_zcollection.storage.stores import Location
 from intake_zcollection.storage.write import fragment_objects, write_fragment
-from intake_zcollection.template import schema_from_template
 
 DIMS = ("time", "y", "x", "z")
 

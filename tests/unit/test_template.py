@@ -17,8 +17,9 @@ import xarray as xr
 import zarr.codecs
 
 from intake_zcollection.errors import InvalidInputError
-from intake_zcollection.schema import Schema, SchemaVariable, attributes_to_json
-from intake_zcollection.template import schema_from_template
+from intake_zcollection.schema import Schema, SchemaVariable
+from intake_zcollection.schema.attributes import attributes_to_json
+from intake_zcollection.schema.template import schema_from_template
 from registry import SchemaRecord, VariableRecord
 
 MEBI = 2**20

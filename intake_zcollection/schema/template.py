@@ -7,7 +7,6 @@ write, and nothing is left to a default that a later release may change.
 
 import json
 import math
-import re
 import warnings
 from collections.abc import Container, Hashable, Mapping
 from dataclasses import replace
@@ -21,9 +20,11 @@ import zarr.codecs
 import zarr.errors
 import zarr.storage
 
-from .encoding import DURATION_UNITS, decode_cf, encode, is_unicode, missing_value
-from .errors import InvalidInputError
-from .schema import Schema, SchemaVariable, Variable, attributes_to_json, dtype_of
+from ..errors import InvalidInputError
+from .attributes import NUMBER_KEYS, attributes_to_json, check_attributes
+from .encoding import DURATION_UNITS, decode_cf, encode, missing_value
+from .names import check_name
+from .schema import Schema, SchemaVariable, Variable, dtype_of
 
 _CHUNK_NBYTES = 16 * 2**20
 """The size that default chunks stay below, in memory: some tenths of a second from an object store."""
@@ -33,11 +34,8 @@ _CHUNK_RATIO = 8
 default block of 128 MiB, and so no chunk of a narrow variable is read for more than one block."""
 
 _CF_KEYS = ("_FillValue", "missing_value", "scale_factor", "add_offset", "dtype", "units", "calendar")
-_NAME = re.compile(r"(?!\.|__|zarr\.json$)[^/\\\0]+", re.DOTALL)
 _STORAGE_KEYS = ("chunks", "shards", "compressors", "filters", "serializer")
-_NUMBER_KEYS = ("_FillValue", "missing_value", "scale_factor", "add_offset")
 _UNSUPPORTED_KEYS = ("_Unsigned",)
-_DECODING_KEYS = (*_NUMBER_KEYS, "_Unsigned", "_Encoding", "dtype")
 _RELATION_KEYS = ("grid_mapping", "bounds", "cell_measures", "ancillary_variables", "formula_terms")
 
 _TIME_ENCODING = {
@@ -160,15 +158,6 @@ def _checked(schema: Schema, name: str, fill_value: Any) -> Any:
     return value.item()
 
 
-def check_name(name: Hashable) -> str:
-    """Return the name of a variable; raises InvalidInputError if no array can have it."""
-    if isinstance(name, str) and is_unicode(name) and _NAME.fullmatch(name) and len(name.encode()) <= 255:
-        return name
-    raise InvalidInputError(
-        f"the variable name {name!r} cannot be a Zarr array's: use text without '/', of at most 255 bytes, not hidden"
-    )
-
-
 def _attributes(variable: xr.Variable) -> dict[Hashable, Any]:
     # With decode_coords="all", xarray moves the relations between variables into the encoding.
     relations = {key: variable.encoding[key] for key in _RELATION_KEYS if key in variable.encoding}
@@ -193,7 +182,7 @@ def _resolve_encoding(name: str, variable: xr.Variable, zarr_format: int) -> dic
     encoding.setdefault("_FillValue", None)  # xarray would give floats one, and a float16 would come back as float32
     if "dtype" in encoding:
         encoding["dtype"] = np.dtype(encoding["dtype"]).newbyteorder("=")
-    for key in _NUMBER_KEYS:
+    for key in NUMBER_KEYS:
         if encoding.get(key) is not None:
             encoding[key] = np.asarray(encoding[key]).reshape(())[()]  # a NetCDF attribute may be an array of one
     if variable.dtype.kind == "M":
@@ -233,22 +222,9 @@ def _check_encoding(name: str, variable: xr.Variable, encoding: Mapping[str, Any
         if key in encoding:
             raise _unstorable(name, f"{key!r} is not supported; use an unsigned dtype")
     check_attributes(name, variable.dtype, variable.attrs)
-    for key in _NUMBER_KEYS:
+    for key in NUMBER_KEYS:
         if key in encoding and np.size(encoding[key]) != 1:
             raise _unstorable(name, f"{key} is {encoding[key]!r}, and has to be one number")
-
-
-def check_attributes(name: str, dtype: np.dtype[Any], attrs: Mapping[Any, Any]) -> None:
-    """Raise InvalidInputError for attributes by which readers would decode a variable."""
-    decoding = [key for key in _DECODING_KEYS if key in attrs]
-    decoding += [key for key in ("units", "calendar") if key in attrs and dtype.kind in "Mm"]
-    if dtype.kind not in "Mm" and " since " in str(attrs.get("units")):
-        decoding.append("units")
-    for key in decoding:
-        raise InvalidInputError(
-            f"variable {name} has {key} among its attributes, by which readers would decode it: open its file with "
-            f"xarray's decoding, or move {key} into the variable's encoding"
-        )
 
 
 def _check_fill(name: str, encoding: Mapping[str, Any], dtype: np.dtype[Any]) -> None:

@@ -11,11 +11,11 @@ from dask.highlevelgraph import HighLevelGraph
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from ..encoding import missing_value
 from ..schema import SchemaVariable, Values
+from ..schema.encoding import missing_value
+from ..storage.location import Location
 from ..storage.read import Region, Stored, read_region, read_regions
-from ..storage.stores import Location
-from .plan import PartitionTable, Piece
+from .table import PartitionTable, Piece
 
 
 @dataclass(frozen=True, eq=False)

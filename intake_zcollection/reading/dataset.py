@@ -12,10 +12,11 @@ from registry import FragmentRecord
 
 from ..schema import Schema, SchemaVariable
 from ..storage import layout
-from ..storage.stores import Location
+from ..storage.location import Location
+from .blocks import Chunks, plan_blocks
 from .index import LazyIndex, Segment
 from .lazy import PartitionedArray, dask_array
-from .plan import Chunks, Fragment, PartitionTable, Piece, plan_blocks, split_table
+from .table import Fragment, PartitionTable, Piece, split_table
 
 
 def immutable_table(fragment: FragmentRecord | None) -> PartitionTable:

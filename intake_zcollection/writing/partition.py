@@ -10,17 +10,17 @@ import xarray as xr
 
 from registry import KeyValues
 
-from ..assembly.plan import Piece
-from ..encoding import decode, encode
 from ..errors import InvalidInputError
 from ..merging import MergeFunction
 from ..partitioning import Partitioning
+from ..reading.table import Piece
+from ..reading.window import Window, in_memory
 from ..schema import Schema, SchemaVariable, Values
-from ..storage.stores import Location
+from ..schema.encoding import decode, encode
+from ..storage.location import Location
 from ..storage.write import write_fragment
 from .check import check_dataset
 from .staging import Intent
-from .window import Window, in_memory
 
 Arrays = Mapping[str, Sequence[Any]]
 """The pieces of each variable, encoded, one per input."""

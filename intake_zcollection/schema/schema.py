@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from registry import SchemaRecord, VariableRecord
 
-from .errors import InvalidInputError
-
 TEXT = np.dtype(object, metadata={"element_type": str})
 """The dtype of text of any length; the metadata tells xarray's writers so, which need not look at all values then."""
 
@@ -212,47 +210,6 @@ def dtype_of(document: Mapping[str, Any]) -> np.dtype[Any]:
             return np.dtype(f"S{nbytes}")
         case name:
             return np.dtype(str(name))
-
-
-def attributes_to_json(attrs: Mapping[Any, Any], owner: str) -> dict[str, Any]:
-    """Return attributes as JSON values: numpy scalars as numbers, arrays as lists.
-
-    Raises
-    ------
-    InvalidInputError
-        A name is not text, or a value has no form in JSON; ``owner`` says whose it is.
-    """
-    return {
-        _attribute_name(name, owner): _to_json(value, f"attribute {name!r} of {owner}") for name, value in attrs.items()
-    }
-
-
-def _attribute_name(name: Any, owner: str) -> str:
-    if not isinstance(name, str):
-        raise InvalidInputError(f"the attribute name {name!r} of {owner} is not text")
-    return name
-
-
-def _to_json(value: Any, what: str) -> Any:
-    match value:
-        case None | bool() | int() | float() | str():
-            # Subclasses (numpy.float64, an IntEnum) are reduced to what JSON gives back.
-            return (
-                next(kind(value) for kind in (bool, int, float, str) if isinstance(value, kind))
-                if value is not None
-                else None
-            )
-        case np.generic() if value.dtype.kind in "biufU":
-            return value.item()
-        case np.ndarray() if value.dtype.kind in "biufU":
-            return value.tolist()
-        case list() | tuple():
-            return [_to_json(item, what) for item in value]
-        case dict():
-            return {str(name): _to_json(item, what) for name, item in value.items()}
-    raise InvalidInputError(
-        f"{what} is of type {type(value).__name__}, which Zarr's JSON cannot hold: use numbers, text, or lists of them"
-    )
 
 
 Values = npt.NDArray[Any]

@@ -8,7 +8,7 @@ from registry import COMMITTED_AFTER_ALL, CollectionRecord, Registry, Slot, Tran
 
 from ..errors import InvalidInputError, ZCollectionError
 from ..execution import Execution
-from ..storage.stores import Location, is_in_memory, remove
+from ..storage.location import Location, is_in_memory, remove
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import xarray as xr
 
 from registry import KeyRange, PartitionKey, PartitionRecord, Slot, Snapshot, format_key, pad_key
 
-from ..assembly.dataset import immutable_table
-from ..assembly.lazy import read_pieces
-from ..assembly.plan import Piece, partition_piece
 from ..errors import InvalidInputError
 from ..schema import Schema, Values
-from ..storage.stores import Location
+from ..storage.location import Location
+from .dataset import immutable_table
+from .lazy import read_pieces
+from .table import Piece, partition_piece
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from intake.source.base import DataSource, Schema
 
 from registry import PartitionKey, show_url
 
-from .collection import Collection
-from .opening import open_collection
-from .storage.stores import hide_secrets
+from ..collection import Collection
+from ..opening import open_collection
+from ..storage.location import hide_secrets
 
 
 class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no types

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from .errors import InvalidInputError
+from ..errors import InvalidInputError
+from .names import is_unicode
 from .schema import SchemaVariable, Values
 
 DURATION_UNITS = {
@@ -287,11 +288,3 @@ def _encode_text(variable: SchemaVariable, values: Values) -> Values:
     remedy = "cut them, or create the collection from a template with text of any length (dtype object)"
     _refuse(variable, stored.astype(object) != given, given, why, remedy)
     return stored
-
-
-def is_unicode(value: Any) -> bool:
-    """Whether a value is text that has an UTF-8 form."""
-    try:
-        return isinstance(value, str) and bool(value.encode() or True)
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return False

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import xarray as xr
 from dask.delayed import delayed
 
-from ..encoding import encode, missing_value, to_nanoseconds
 from ..errors import InvalidInputError
 from ..partitioning import Partitioning
 from ..schema import Schema, SchemaVariable, Values
-from ..template import new_variable
+from ..schema.encoding import encode, missing_value, to_nanoseconds
+from ..schema.template import new_variable
 from .check import check_dataset, unknown_names
 
 Dataset = xr.Dataset | Callable[[], xr.Dataset]

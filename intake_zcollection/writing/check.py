@@ -1,15 +1,18 @@
 """Whether a dataset fits a schema; asked before anything is written."""
 
-import difflib
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ..encoding import is_plain
+from registry import CollectionRecord
+
 from ..errors import InvalidInputError
+from ..partitioning import partitioning_from_json
 from ..schema import Schema, SchemaVariable
+from ..schema.encoding import is_plain
+from ..schema.names import near
 
 
 def unknown_names(schema: Schema, data: xr.Dataset) -> list[str]:
@@ -25,7 +28,7 @@ def check_dataset(schema: Schema, data: xr.Dataset, collection: str, *, may_lack
     unknown = unknown_names(schema, data)
     if unknown:
         raise InvalidInputError(
-            f"collection {collection} has no variable {', '.join(unknown)}{_near(unknown[0], schema.variables)}; "
+            f"collection {collection} has no variable {', '.join(unknown)} ({near(unknown[0], schema.variables)}); "
             "leave it out with data.drop_vars(…) or unknown='drop', or add it with unknown='add'"
         )
     missing = [name for name in schema.partitioned if name not in data.variables and name not in may_lack]
@@ -40,11 +43,6 @@ def check_dataset(schema: Schema, data: xr.Dataset, collection: str, *, may_lack
         raise InvalidInputError(
             f"the dataset is empty: it has no rows along {schema.dimension!r}, and would change nothing in {collection}"
         )
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=2)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def check_variable(schema: Schema, variable: SchemaVariable, data: xr.Variable, collection: str) -> None:
@@ -85,3 +83,8 @@ def check_dtype(variable: SchemaVariable, dtype: np.dtype[Any], what: str) -> No
             f"{what} is {variable.dtype}, and the dataset's {dtype} would lose values in it; convert it yourself, "
             f"data[{variable.name!r}].astype({str(variable.dtype)!r}), if that is meant"
         )
+
+
+def protected_names(schema: Schema, collection: CollectionRecord) -> set[str]:
+    """Return the variables by which rows have their place: the axis, and those that partition."""
+    return {schema.axis, *partitioning_from_json(collection.partitioning).variables}

@@ -1,0 +1,1 @@
+"""From what the registry answers to a lazy dataset, or to rows in memory."""

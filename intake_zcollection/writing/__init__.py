@@ -1,0 +1,1 @@
+"""What all writes share: inputs, checks, merging, and the frame from intents to commit."""

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import intake_zcollection as izc
+from tests.examples import scaled
 
 Key = tuple[int, ...]
 Row = tuple[int, int]
@@ -34,7 +35,7 @@ ALL_KEY_NAMES = ("year", "month", "day", "hour", "minute", "second")
 
 def examples(number: int) -> settings:
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(max_examples=number, deadline=None, suppress_health_check=slow, print_blob=True)
+    return settings(max_examples=scaled(number), deadline=None, suppress_health_check=slow, print_blob=True)
 
 
 # Random datasets

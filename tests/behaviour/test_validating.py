@@ -140,7 +140,7 @@ def test_a_damaged_chunk_is_found(
 
 
 @pytest.mark.parametrize("compressor", ["zlib", "zstd", "none"])
-@pytest.mark.parametrize("damage", CHUNK_DAMAGE.keys() - {"longer", "a directory"})
+@pytest.mark.parametrize("damage", [damage for damage in CHUNK_DAMAGE if damage not in ("longer", "a directory")])
 def test_it_is_found_with_other_codecs(make_collection: Make, compressor: str, damage: str) -> None:
     import numcodecs
 

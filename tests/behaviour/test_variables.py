@@ -453,7 +453,19 @@ def test_immutable_variables_can_be_dropped_renamed_and_set_again(maps: izc.Coll
         {"crs": 1},
         xr.DataArray(1, name="crs"),
     ],
-    ids=str,
+    ids=[
+        "along time",
+        "new along time",
+        "another size",
+        "other dimensions",
+        "another dtype",
+        "more dimensions",
+        "a dimension of another size",
+        "objects",
+        "nothing",
+        "a dict",
+        "a data array",
+    ],
 )
 def test_immutable_variables_that_do_not_fit_are_refused(maps: izc.Collection, data: Any) -> None:
     files = sorted(Path(maps.location).rglob("*"))

@@ -6,7 +6,6 @@ step the invariants hold. ``ZC_EXAMPLES=5 pytest tests/stateful`` runs five time
 
 import functools
 import itertools
-import os
 import re
 import sqlite3
 import uuid
@@ -34,6 +33,7 @@ from hypothesis.stateful import (
 import intake_zcollection as izc
 from tests.conftest import Store
 from tests.counting import requests_to
+from tests.examples import scaled
 from tests.s3 import S3Server
 
 from .model import KINDS, WIDTH, Case, Key, Rows, State, Variable, join, take, to_numbers, weighted_neighbours
@@ -845,13 +845,11 @@ def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
 
 def run(place: Place, examples: int, steps: int) -> None:
-    factor = float(os.environ.get("ZC_EXAMPLES", "1"))
-    how = settings(
-        max_examples=max(1, int(examples * factor)),
+    how = settings(  # what is not said here is the profile's: whether each run tries other examples
+        max_examples=scaled(examples),
         stateful_step_count=steps,
         deadline=None,
         print_blob=True,
-        derandomize="CI" in os.environ,  # what is red there is the change; here, each run tries others
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
     run_state_machine_as_test(lambda: CollectionMachine(place), settings=how)  # type: ignore[no-untyped-call]
@@ -861,16 +859,16 @@ def test_whatever_is_done_in_memory_the_collection_holds_what_the_model_says(
     shared_registry: tuple[Path, izc.Registry],
 ) -> None:
     stores = tuple(Store(f"{protocol}://{uuid.uuid4().hex}") for protocol in ("memory", "counting"))
-    run(Place(*shared_registry, stores), examples=200, steps=50)
+    run(Place(*shared_registry, stores), examples=60, steps=50)
 
 
 def test_whatever_is_done_on_a_disk_the_collection_holds_what_the_model_says(
     shared_registry: tuple[Path, izc.Registry], tmp_path: Path
 ) -> None:
-    run(Place(*shared_registry, (Store(f"{tmp_path}/store"),)), examples=20, steps=30)
+    run(Place(*shared_registry, (Store(f"{tmp_path}/store"),)), examples=6, steps=30)
 
 
 def test_whatever_is_done_in_s3_the_collection_holds_what_the_model_says(
     shared_registry: tuple[Path, izc.Registry], s3: S3Server
 ) -> None:
-    run(Place(*shared_registry, (Store(s3.fresh_url(), s3.storage_options),)), examples=20, steps=30)
+    run(Place(*shared_registry, (Store(s3.fresh_url(), s3.storage_options),)), examples=6, steps=30)

@@ -672,7 +672,7 @@ def test_schemas_of_one_template_are_equal_and_share_nothing(grid: xr.Dataset, z
         ({"chunks": (2, 2)}, {"chunks": (2, 2), "shards": (4, 4)}),
         ({"serializer": zarr.codecs.BytesCodec(endian="big")}, {}),
     ],
-    ids=str,
+    ids=["fill value", "dtype of a scale", "dtype", "blosc", "gzip", "compressors", "chunks", "shards", "serializer"],
 )
 def test_templates_that_differ_in_one_thing_have_schemas_that_do(one: dict[str, Any], other: dict[str, Any]) -> None:
     made = [variable_of(np.zeros(4), **encoding) for encoding in (one, other, one)]

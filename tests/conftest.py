@@ -78,8 +78,8 @@ def make_collection(registry: izc.Registry, tmp_path: Path) -> Callable[..., izc
 
     def make(template: xr.Dataset, **options: Any) -> izc.Collection:
         name = f"made/c{next(numbers)}"
-        defaults = {"axis": "time", "partitioning": izc.Date("time", "M"), "location": f"{tmp_path}/{name}"}
-        return izc.create_collection(registry, name, template, **(defaults | options))
+        options = {"axis": "time", "partitioning": izc.Date("time", "M"), "location": f"{tmp_path}/{name}", **options}
+        return izc.create_collection(registry, name, template, **options)
 
     return make
 

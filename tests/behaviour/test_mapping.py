@@ -142,7 +142,12 @@ def cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
-@pytest.fixture(params=[None, "threads", "synchronous", "processes", "cluster"])
+@pytest.fixture(
+    params=[
+        *(None, "threads", "synchronous", "processes"),
+        pytest.param("cluster", marks=pytest.mark.xdist_group("mapping")),  # one cluster, for one process
+    ]
+)
 def scheduler(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param != "cluster":
         yield request.param

@@ -1,7 +1,7 @@
 """Whatever is done to a collection, in whatever order, it holds what the model says; so does each older version.
 
 A machine of hypothesis calls the operations at random, on a collection and on the model (``model.py``). After each
-step the invariants hold. ``ZC_EXAMPLES=5 pytest tests/stateful`` runs five times as many examples.
+step the invariants hold. ``ZC_EXAMPLES=5 python -m pytest tests/stateful`` tries five times as many examples.
 """
 
 import functools
@@ -37,6 +37,8 @@ from tests.examples import scaled
 from tests.s3 import S3Server
 
 from .model import KINDS, WIDTH, Case, Key, Rows, State, Variable, join, take, to_numbers, weighted_neighbours
+
+pytestmark = pytest.mark.hypothesis  # it marks its own tests alone
 
 NAMES = ("a", "b", "c", "d", "e")
 """The names of variables: few, so that those that were dropped come back."""

@@ -13,9 +13,20 @@ import numpy as np
 import pytest
 import xarray as xr
 from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import settings
 
 import intake_zcollection as izc
 from tests.s3 import S3Server, running_server
+
+# Of hypothesis' profiles, "ci" tries the same examples in each run and is the default where CI is in the environment.
+# This one is "ci" but for that: .ci/run uses it with a seed, which it prints.
+settings.register_profile("random", settings.get_profile("ci"), derandomize=False)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the longest tests where several processes share them, or one would end long after the others."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith("tests/stateful/"))
 
 
 @pytest.fixture(scope="session")
@@ -78,8 +89,8 @@ def make_collection(registry: izc.Registry, tmp_path: Path) -> Callable[..., izc
 
     def make(template: xr.Dataset, **options: Any) -> izc.Collection:
         name = f"made/c{next(numbers)}"
-        defaults = {"axis": "time", "partitioning": izc.Date("time", "M"), "location": f"{tmp_path}/{name}"}
-        return izc.create_collection(registry, name, template, **(defaults | options))
+        options = {"axis": "time", "partitioning": izc.Date("time", "M"), "location": f"{tmp_path}/{name}", **options}
+        return izc.create_collection(registry, name, template, **options)
 
     return make
 

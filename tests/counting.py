@@ -88,7 +88,7 @@ def _noted(operation: str) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def method(self: CountingFileSystem, path: Any, *arguments: Any, **options: Any) -> Any:
-        paths = [path] if isinstance(path, str | PurePath) else list(path)
+        paths: list[Any] = [path] if isinstance(path, str | PurePath) else list(path)
         with self._noting(operation, paths):
             return original(self, path, *arguments, **options)
 

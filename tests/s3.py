@@ -87,8 +87,9 @@ class S3Server:
 @contextmanager
 def running_server() -> Iterator[S3Server]:
     """Start a server with an empty bucket; it is gone at the end, and if this process dies."""
-    command = [sys.executable, Path(__file__).with_name("s3_server.py")]
+    command = [sys.executable, str(Path(__file__).with_name("s3_server.py"))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         server = S3Server(process.stdout.readline().strip())
         server.client.create_bucket(Bucket=BUCKET)
         yield server

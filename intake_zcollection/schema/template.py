@@ -9,13 +9,16 @@ import json
 import math
 import warnings
 from collections.abc import Container, Hashable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numcodecs
+import numcodecs.abc
 import numpy as np
 import xarray as xr
 import zarr
+import zarr.abc.codec
 import zarr.codecs
 import zarr.errors
 import zarr.storage
@@ -310,10 +313,44 @@ def _sample_documents(
         sample = xr.Variable(variable.dims, _sample_values(name, variable, encoding), {}, dict(encoding))
         dataset = xr.Dataset({name: sample.to_base_variable()}).reset_coords()
         try:
-            documents[name] = _write_sample(dataset, name, zarr_format)
+            documents[name] = _written(_Sample(name, zarr_format, _recipe(name, sample, zarr_format), dataset))
         except (TypeError, ValueError, OverflowError, KeyError) as error:
             raise _unstorable(name, str(error)) from error
     return documents
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A variable of one element; two with one recipe are written alike."""
+
+    name: str
+    zarr_format: Literal[2, 3]
+    recipe: str | None
+    """All that decides how it is written, as a text; None where that has no exact text."""
+    dataset: xr.Dataset = field(compare=False)
+
+
+def _recipe(name: str, sample: xr.Variable, zarr_format: int) -> str | None:
+    """Return the text of all that decides how a sample is written; its value follows from these."""
+    try:
+        encoding = {str(key): _exact_text(value) for key, value in sample.encoding.items()}
+    except TypeError:
+        return None
+    return repr((name, sample.dims, sample.dtype, encoding, zarr_format, zarr.config.config))
+
+
+def _exact_text(value: Any) -> str:
+    """Return a text that equal values have alone; raises TypeError for what is not known to have one."""
+    kind = type(value)
+    if kind in (tuple, list):
+        return f"{kind.__name__}({', '.join(map(_exact_text, value))})"
+    if kind in (type(None), bool, int, float, str) or isinstance(value, np.generic | np.dtype):
+        return repr(value)
+    if isinstance(value, zarr.abc.codec.Codec) and kind.__module__.startswith("zarr."):
+        return f"{kind} {value!r}"
+    if isinstance(value, numcodecs.abc.Codec) and kind.__module__.startswith("numcodecs."):
+        return f"{kind} {value.get_config()!r}"  # their own texts leave out what they find too long
+    raise TypeError(kind)
 
 
 def _sample_values(name: str, variable: xr.Variable, encoding: Mapping[str, Any]) -> Any:
@@ -340,22 +377,34 @@ def _sample_values(name: str, variable: xr.Variable, encoding: Mapping[str, Any]
     return origin
 
 
-def _write_sample(dataset: xr.Dataset, name: str, zarr_format: Literal[2, 3]) -> tuple[dict[str, Any], dict[str, Any]]:
-    store = zarr.storage.MemoryStore()
+def _written(sample: _Sample) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the Zarr document and the CF attributes of a sample; they are the caller's own."""
+    text = _write_sample(sample) if sample.recipe is not None else _write_sample.__wrapped__(sample)
+    document, cf = json.loads(text)
+    return document, cf
+
+
+@lru_cache(maxsize=1024)
+def _write_sample(sample: _Sample) -> str:
+    """Write a sample into memory and return what xarray made of it, as JSON.
+
+    That takes some milliseconds, the greatest part of creating a collection: a product's collections have most of
+    their variables in common.
+    """
+    store, name = zarr.storage.MemoryStore(), sample.name
     with warnings.catch_warnings():
         # A missing _FillValue concerns values, and those are checked when they come.
         warnings.simplefilter("ignore", xr.SerializationWarning)
         # Zarr's specification of text of a fixed width is a draft; zarr-python and others read it all the same.
         warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
-        dataset.to_zarr(store, zarr_format=zarr_format, consolidated=False)
+        sample.dataset.to_zarr(store, zarr_format=sample.zarr_format, consolidated=False)
         raw = xr.open_zarr(store, consolidated=False, decode_cf=False, chunks=None)
-        metadata = zarr.open_array(store, path=name, mode="r").metadata
-        document: dict[str, Any] = json.loads(json.dumps(metadata.to_dict()))
+        document: dict[str, Any] = dict(zarr.open_array(store, path=name, mode="r").metadata.to_dict())
     cf = attributes_to_json({key: raw[name].attrs[key] for key in _CF_KEYS if key in raw[name].attrs}, name)
     attributes = document.pop("attributes", {})
     document["attributes"] = {key: attributes[key] for key in _CF_KEYS if key in attributes}
     del document["shape"]
-    return document, cf
+    return json.dumps([document, cf])
 
 
 def _with_default_chunks(

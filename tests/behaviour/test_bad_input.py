@@ -426,7 +426,7 @@ def assert_creation_refused(
     **options: Any,
 ) -> None:
     """Create a collection below a folder, and see that it is refused."""
-    defaults = {"axis": "time", "partitioning": izc.Date("time", "M"), "location": f"{folder}/new"}
+    defaults: dict[str, Any] = {"axis": "time", "partitioning": izc.Date("time", "M"), "location": f"{folder}/new"}
     template = make_grid(days=5) if template is None else template
     with refused(registry, folder, error, *parts):
         izc.create_collection(registry, name, template, **(defaults | options))

@@ -120,7 +120,7 @@ class Step:
 
 _insert = intake_zcollection.operations.insert
 _partition = intake_zcollection.writing.partition
-_create = intake_zcollection.operations.create.stores
+_create = intake_zcollection.operations.create.stores  # type: ignore[attr-defined]  # a test looks inside
 _stores = intake_zcollection.storage.location
 
 BEFORE_COMMIT = {
@@ -191,7 +191,7 @@ def insert_and_die_in_an_object(url: str, write: str) -> None:
         if half:
             die()
 
-    _stores._write_file = write_file
+    _stores._write_file = write_file  # type: ignore[assignment]  # its argument has another name
     collection.insert(WRITES[write].data(), merge=WRITES[write].merge, scheduler="synchronous")
 
 
@@ -464,7 +464,7 @@ def test_what_one_thread_still_writes_when_another_has_failed_is_deleted(
     registry: izc.Registry, days: izc.Collection, scheduler: str | None, chunks: dict[str, int] | None, write: str
 ) -> None:
     deleted, written, calls = threading.Event(), threading.Event(), itertools.count(1)
-    write_fragment = _partition.write_fragment
+    write_fragment = _partition.write_fragment  # type: ignore[attr-defined]  # a test looks inside
 
     def write_one_and_fail_for_another(*args: Any) -> int:
         if next(calls) == 2:

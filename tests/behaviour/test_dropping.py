@@ -106,7 +106,11 @@ def test_dropping_without_saying_what_is_refused(maps: izc.Collection) -> None:
     assert maps.version.number == 1
 
 
-@pytest.mark.parametrize("wrong", ["soon", "2022-13-01", "", np.datetime64("NaT", "ns"), 2022, object()], ids=repr)
+@pytest.mark.parametrize(
+    "wrong",
+    ["soon", "2022-13-01", "", np.datetime64("NaT", "ns"), 2022, object()],
+    ids=["soon", "2022-13-01", "empty", "NaT", "2022", "object"],
+)
 def test_what_is_no_time_is_refused(maps: izc.Collection, wrong: Any) -> None:
     with pytest.raises(izc.InvalidInputError, match="is not a time"):
         maps.drop_partitions(written_before=wrong)
@@ -183,12 +187,18 @@ def add_history(collection: izc.Collection) -> None:
     collection.drop_partitions(filters="month == 3")
 
 
+@pytest.mark.parametrize(
+    ("store", "zarr_format"),  # the names of a format's objects are the same in S3
+    [("local", 3), ("local", 2), ("memory", 3), ("memory", 2), ("s3", 3)],
+    indirect=True,
+)
 def test_a_dropped_collection_takes_its_objects_along_and_no_others(
     registry: izc.Registry, store: Store, zarr_format: int
 ) -> None:
-    options = {"axis": "time", "partitioning": izc.Date("time", "M"), "storage_options": dict(store.storage_options)}
+    options: dict[str, Any] = {"axis": "time", "partitioning": izc.Date("time", "M"), "zarr_format": zarr_format}
+    options["storage_options"] = dict(store.storage_options)
     make = lambda name: izc.create_collection(  # noqa: E731 - a function of one line
-        registry, f"made/{name}", make_grid(), location=store.location(name), zarr_format=zarr_format, **options
+        registry, f"made/{name}", make_grid(), location=store.location(name), **options
     )
     dropped, kept = make("dropped"), make("dropped2")
     add_history(dropped)
@@ -297,14 +307,21 @@ READS: dict[str, Callable[[izc.Collection], Any]] = {
 
 
 def create_another(registry: izc.Registry, name: str, location: Path, template: xr.Dataset) -> izc.Collection:
-    options = {"axis": "time", "partitioning": izc.Date("time", "M"), "location": str(location)}
+    options: dict[str, Any] = {"axis": "time", "partitioning": izc.Date("time", "M"), "location": str(location)}
     other = izc.create_collection(registry, name, template, **options)
     other.insert(template)
     return other
 
 
-@pytest.mark.parametrize("taken", [False, True], ids=["free", "taken by another"])
-@pytest.mark.parametrize("use", [*WRITES, *READS])
+# A name is looked up in one way by all that reads, and in one by all that writes.
+ONE_OF_EACH = ["load", "map", "insert", "drop_partitions"]
+
+
+@pytest.mark.parametrize(
+    ("use", "taken"),
+    [*((use, False) for use in [*WRITES, *READS]), *((use, True) for use in ONE_OF_EACH)],
+    ids=lambda value: {False: "free", True: "taken by another"}.get(value, value),
+)
 def test_open_objects_follow_a_renamed_collection(
     registry: izc.Registry, make_collection: Make, tmp_path: Path, use: str, taken: bool
 ) -> None:
@@ -337,8 +354,11 @@ def test_open_objects_know_the_new_name(registry: izc.Registry, maps: izc.Collec
     assert "fresh/name" in repr(maps)
 
 
-@pytest.mark.parametrize("same", [False, True], ids=["of another schema", "of the same schema"])
-@pytest.mark.parametrize("use", [*WRITES, *READS])
+@pytest.mark.parametrize(
+    ("use", "same"),
+    [*((use, False) for use in [*WRITES, *READS]), *((use, True) for use in ONE_OF_EACH)],
+    ids=lambda value: {False: "of another schema", True: "of the same schema"}.get(value, value),
+)
 def test_objects_of_a_dropped_collection_are_void_though_another_has_its_name(
     registry: izc.Registry, make_collection: Make, tmp_path: Path, use: str, same: bool
 ) -> None:

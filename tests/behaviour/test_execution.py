@@ -17,6 +17,8 @@ from distributed import Client, KilledWorker, LocalCluster
 import intake_zcollection as izc
 from tests.conftest import make_grid
 
+pytestmark = pytest.mark.xdist_group("execution")  # one cluster, for one process
+
 Make = Callable[..., izc.Collection]
 
 
@@ -69,7 +71,7 @@ def _forbid_the_registry() -> None:
     def refuse(*args: Any) -> Any:
         raise AssertionError("a worker asked the registry")
 
-    registry.sql.engine.engine_of = refuse
+    registry.sql.engine.engine_of = refuse  # type: ignore[assignment]  # whatever it is asked for
 
 
 def test_a_client_may_be_given(make_collection: Make, grid: xr.Dataset, cluster: LocalCluster) -> None:

@@ -132,7 +132,7 @@ def test_what_is_no_dataset_is_refused(make_collection: Make, grid: xr.Dataset, 
 
 def test_a_function_that_returns_no_dataset_is_refused(make_collection: Make, grid: xr.Dataset) -> None:
     with pytest.raises(izc.InvalidInputError, match="the function to insert from returned is of type list"):
-        make_collection(grid).insert(lambda: [1])
+        make_collection(grid).insert(lambda: [1])  # type: ignore[arg-type]  # the mistake
 
 
 def test_immutable_variables_that_differ_between_datasets_are_refused(make_collection: Make, grid: xr.Dataset) -> None:

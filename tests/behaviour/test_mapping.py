@@ -142,7 +142,12 @@ def cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
-@pytest.fixture(params=[None, "threads", "synchronous", "processes", "cluster"])
+@pytest.fixture(
+    params=[
+        *(None, "threads", "synchronous", "processes"),
+        pytest.param("cluster", marks=pytest.mark.xdist_group("mapping")),  # one cluster, for one process
+    ]
+)
 def scheduler(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param != "cluster":
         yield request.param
@@ -325,7 +330,7 @@ def test_what_it_does_not_depend_on_may_change_meanwhile(
     xr.testing.assert_equal(stored.load().compute(), expected)
 
 
-CONFLICTS = {
+CONFLICTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "the same variable": (add_one("a", 2), ALONE),
     "a layer that has it among others": (lambda c: c.update(lambda d: {"a": d.a, "b": d.b}), ALONE),
     "a variable that it reads": (add_one("b", 2), {"inputs": ["a", "b"]}),
@@ -412,7 +417,7 @@ def test_threads_that_update_different_variables_all_succeed(registry: izc.Regis
 def test_neighbours_are_known_by_keys_below_zero_too(
     registry: izc.Registry, make_collection: Make, updated: int, come: int, conflicts: bool
 ) -> None:
-    key = np.repeat(np.arange(-5, 6, 2, "i4"), 10)
+    key = np.repeat(np.arange(-5, 6, 2, dtype="i4"), 10)
     data = xr.Dataset({"a": ("row", np.arange(60.0)), "k": ("row", key)}, {"t": ("row", np.arange(60))})
     collection = make_collection(data, axis="t", partitioning=izc.Sequence(("k",)))
     collection.insert(data)

@@ -26,7 +26,7 @@ CHUNKS = {
 
 
 def create(registry: izc.Registry, location: str, **options: Any) -> izc.Collection:
-    defaults = {"axis": "time", "partitioning": izc.Date("time", "h")}
+    defaults: dict[str, Any] = {"axis": "time", "partitioning": izc.Date("time", "h")}
     return izc.create_collection(registry, "made/hourly", DATA, location=location, **(defaults | options))
 
 

@@ -38,7 +38,7 @@ def values_of(collection: izc.Collection, name: str) -> Any:
     return collection.load()[name].values
 
 
-def new(name: str = "new", **options: Any) -> izc.Variable:
+def new(name: Any = "new", **options: Any) -> izc.Variable:
     return izc.Variable(name, **({"dtype": "f8", "dims": ("time",)} | options))
 
 
@@ -317,7 +317,7 @@ def assert_both(collection: izc.Collection, oracle: dict[int, dict[str, Any]]) -
 
 @pytest.mark.parametrize("suffix", range(6))
 def test_stored_names_never_clash_even_with_names_like_ours(make_collection: Make, suffix: int) -> None:
-    data = make_days(**{f"a.{suffix}": 7.0})
+    data = make_days(**{f"a.{suffix}": 7.0})  # type: ignore[arg-type]  # no argument has this name
     collection = make_collection(data)
     collection.drop_variable("a")
     collection.add_variable(new("a"))
@@ -328,10 +328,10 @@ def test_stored_names_never_clash_even_with_names_like_ours(make_collection: Mak
 
 def test_a_name_of_the_longest_length_can_be_dropped_and_added(make_collection: Make) -> None:
     name = "n" * 255
-    collection = make_collection(make_days(**{name: 1.0}))
+    collection = make_collection(make_days(**{name: 1.0}))  # type: ignore[arg-type]  # no argument has this name
     collection.drop_variable(name)
     collection.add_variable(new(name))
-    collection.insert(make_days(**{name: 2.0}))
+    collection.insert(make_days(**{name: 2.0}))  # type: ignore[arg-type]  # no argument has this name
     np.testing.assert_array_equal(values_of(collection, name), np.full(59, 2.0))
 
 
@@ -425,7 +425,7 @@ def test_immutable_variables_are_replaced_in_part_and_older_versions_have_theirs
 def test_immutable_variables_can_be_dropped_renamed_and_set_again(maps: izc.Collection) -> None:
     maps.drop_variable("crs")
     maps.rename_variable("lat", "latitude")
-    maps.set_immutables(xr.Dataset({"crs": ((), np.float64(2.5)), "latitude": ("lat", np.float32([4, 5, 6]))}))
+    maps.set_immutables(xr.Dataset({"crs": ((), np.float64(2.5)), "latitude": ("lat", np.array([4, 5, 6], "f4"))}))
     loaded = maps.load()
     assert (float(loaded.crs), list(loaded.latitude.values)) == (2.5, [4, 5, 6])
     assert "lat" not in loaded.variables
@@ -434,7 +434,7 @@ def test_immutable_variables_can_be_dropped_renamed_and_set_again(maps: izc.Coll
     assert not {"crs", "latitude", "lon"} & set(maps.load().variables)
     maps.insert(make_grid("2022-04-01", 30).drop_vars(["crs", "lat", "lon"]))
     assert maps.validate().ok
-    maps.set_immutables(xr.Dataset({"lon": ("lon", np.float64([0, 1, 2, 3]))}))
+    maps.set_immutables(xr.Dataset({"lon": ("lon", np.array([0.0, 1, 2, 3]))}))
     np.testing.assert_array_equal(maps.load().lon, [0, 1, 2, 3])
 
 
@@ -453,7 +453,19 @@ def test_immutable_variables_can_be_dropped_renamed_and_set_again(maps: izc.Coll
         {"crs": 1},
         xr.DataArray(1, name="crs"),
     ],
-    ids=str,
+    ids=[
+        "along time",
+        "new along time",
+        "another size",
+        "other dimensions",
+        "another dtype",
+        "more dimensions",
+        "a dimension of another size",
+        "objects",
+        "nothing",
+        "a dict",
+        "a data array",
+    ],
 )
 def test_immutable_variables_that_do_not_fit_are_refused(maps: izc.Collection, data: Any) -> None:
     files = sorted(Path(maps.location).rglob("*"))

@@ -33,7 +33,8 @@ def outcome(mutation: Mutation, arguments: Sequence[str]) -> str:
             if source.count(edit.old) != 1:
                 return f"NOT APPLIED: {edit.file} has its text {source.count(edit.old)} times"
             (copy / edit.file).write_text(source.replace(edit.old, edit.new))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *(arguments or mutation.tests)]
+        options = ("-x", "-q", "-n0", "-p", "no:cacheprovider")  # the first failure ends it, so one process will do
+        command = [sys.executable, "-m", "pytest", *options, *(arguments or mutation.tests)]
         # The copies come before what is installed.
         environment = {**os.environ, "PYTHONPATH": folder}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -43,8 +43,8 @@ _processes.set_forkserver_preload(["registry", "alembic.command", "pytest", "sql
 
 def make_variable(id_: int, name: str, **fields: Any) -> VariableRecord:
     """A variable along the axis."""
-    defaults = {"dtype": "<f8", "dimensions": ("time",), "sizes": (None,), "role": "data"}
-    made = {"stored_name": name, "encoding": {}, "fill_value": None, "attributes": {}}
+    defaults: dict[str, Any] = {"dtype": "<f8", "dimensions": ("time",), "sizes": (None,), "role": "data"}
+    made: dict[str, Any] = {"stored_name": name, "encoding": {}, "fill_value": None, "attributes": {}}
     return VariableRecord(id=id_, name=name, **(defaults | made | fields))
 
 
@@ -82,7 +82,7 @@ def slot(*key: int, layer: int = 0) -> Slot:
 
 def fragment(*key: int, layer: int = 0, **fields: Any) -> Written:
     """A fragment that was never written."""
-    defaults = {"uid": uuid.uuid4().hex, "rows": 10, "nbytes": 80, "axis_min": 0, "axis_max": 9}
+    defaults: dict[str, Any] = {"uid": uuid.uuid4().hex, "rows": 10, "nbytes": 80, "axis_min": 0, "axis_max": 9}
     return Written(slot(*key, layer=layer), **(defaults | fields))
 
 

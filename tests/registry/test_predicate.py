@@ -342,4 +342,4 @@ def test_a_comparison_is_false_where_a_key_is_too_large_to_compute_with(connecti
 
 
 def test_numpy_integers_do_not_wrap_around():
-    assert parse_predicate("pass * 100 == 10_000", NAMES).evaluate({"pass": np.int8(100)})
+    assert parse_predicate("pass * 100 == 10_000", NAMES).evaluate({"pass": np.int8(100)})  # type: ignore[dict-item]  # numbers of numpy do too

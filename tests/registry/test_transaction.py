@@ -607,7 +607,7 @@ def test_the_lease_is_renewed_while_the_transaction_is_open(
         for _ in range(2):
             before = leases()
             assert len(before) == 2
-            assert eventually(lambda before=before: all(new > old for new, old in zip(leases(), before, strict=True)))
+            assert eventually(lambda before=before: all(new > old for new, old in zip(leases(), before, strict=True)))  # type: ignore[misc]  # mypy infers no defaults of lambdas
         transaction.commit([change(collection, fragment(2022, 1))])
 
 
@@ -621,7 +621,7 @@ def test_the_lease_of_an_expired_transaction_is_not_renewed(registry: Registry, 
         last = lease(fenced.uid)
         for _ in range(3):  # the other one's thread tells the time
             before = lease(open_.uid)
-            assert eventually(lambda before=before: lease(open_.uid) > before)
+            assert eventually(lambda before=before: lease(open_.uid) > before)  # type: ignore[misc]  # mypy infers no defaults of lambdas
         assert lease(fenced.uid) == last
 
 

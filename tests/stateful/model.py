@@ -245,7 +245,7 @@ def survivors(merge: str, tolerance: Any, old: Sequence[Any], new: Sequence[Any]
 class Case:
     """How a collection is partitioned, and what its rows may be."""
 
-    by: str
+    by: Any
     """``"D"`` or ``"M"``, the resolution of dates; or ``"orbit"``, an integer."""
     dimension: str
     zarr_format: int

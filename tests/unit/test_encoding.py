@@ -2,7 +2,7 @@
 
 import re
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ MASKINGS: dict[str, dict[str, Any]] = {
 
 
 @cache
-def variable(dtype: str, zarr_format: int = 3, /, **encoding: Any) -> SchemaVariable:
+def variable(dtype: str, zarr_format: Literal[2, 3] = 3, /, **encoding: Any) -> SchemaVariable:
     """The schema's variable of a template with this dtype and encoding."""
     template = xr.Dataset({"ssh": ("time", np.zeros(1, dtype), {}, encoding)})
     schema = schema_from_template(template, axis="time", dimension="time", zarr_format=zarr_format)
@@ -132,7 +132,7 @@ def test_special_numbers_come_back_bit_for_bit(dtype: str) -> None:
 @settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_floats_with_a_fill_value_come_back_equal(dtype: str, fill: float, data: st.DataObject) -> None:
-    width = 8 * np.dtype(dtype).itemsize
+    width: Any = 8 * np.dtype(dtype).itemsize
     numbers = st.floats(width=width).filter(lambda x: x != np.dtype(dtype).type(fill))
     assert_comes_back(
         variable(dtype, _FillValue=fill), data.draw(hnp.arrays(dtype, st.integers(0, 6), elements=numbers))
@@ -271,7 +271,8 @@ def test_packed_numbers_come_back_within_half_a_step(encoding: dict[str, Any], d
     fill = encoding.get("_FillValue", encoding.get("missing_value"))
     limits = np.iinfo(encoding["dtype"])
     # Away from the ends and from the fill value: those have tests of their own.
-    steps = st.floats(0.99 * limits.min, 0.99 * limits.max).filter(lambda step: abs(step - fill) > 1)
+    steps: Any = st.floats(0.99 * limits.min, 0.99 * limits.max)
+    steps = steps.filter(lambda step: abs(step - fill) > 1)
     numbers = st.just(np.nan) | steps.map(lambda step: step * scale + offset)
     values = np.array(data.draw(st.lists(numbers, max_size=6)), dtype)
     stored = encode(packed, values)
@@ -421,7 +422,8 @@ def _stored_numbers(variable: SchemaVariable, most: int, data: st.DataObject) ->
     fill = variable.cf.get("_FillValue", variable.cf.get("missing_value"))
     numbers: st.SearchStrategy[Any] = st.integers(-most, most)
     if dtype.kind == "f":
-        floats = st.floats(-most, most, width=8 * dtype.itemsize)
+        width: Any = 8 * dtype.itemsize
+        floats = st.floats(-most, most, width=width)
         numbers = numbers | floats | st.just(np.nan if fill is None else fill)
     elif fill is not None:
         numbers = numbers | st.just(fill)

@@ -9,7 +9,7 @@ import itertools
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -244,7 +244,7 @@ def test_a_sample_of_the_labels_finds_what_all_of_them_find(
     bound = st.integers(-2, 42).map(lambda number: np.array(number).astype(dtype)[()])
     kind = data.draw(st.sampled_from(["slice", "scalar", "array", "nearest", "pad", "backfill"]))
     start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(labels))] * 2)))
-    lazy, eager = lazy_index(labels, edges), PandasIndex(labels, "x")
+    lazy, eager = cast("tuple[Any, Any]", (lazy_index(labels, edges), PandasIndex(labels, "x")))
     if data.draw(st.booleans()) and start < stop:
         lazy, eager = (index.isel({"x": slice(start, stop)}) for index in (lazy, eager))
 
@@ -330,7 +330,7 @@ def test_selecting_the_nearest_label(dataset: xr.Dataset, method: Any) -> None:
 
 def test_the_nearest_label_may_not_be_farther_than_the_tolerance(dataset: xr.Dataset) -> None:
     with pytest.raises(KeyError, match="not all values found in index 'time'"):
-        dataset.sel(time="2022-06-01", method="nearest", tolerance=np.timedelta64(1, "D"))
+        dataset.sel(time="2022-06-01", method="nearest", tolerance=np.timedelta64(1, "D"))  # type: ignore[arg-type]  # xarray takes it
 
 
 def test_a_label_that_is_not_there_is_a_key_error(dataset: xr.Dataset) -> None:

@@ -51,7 +51,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_table_of_the_strategies_holds(case: str, strategy: str) -> None:
     inserted, survivors = CASES[case]
-    expected = sorted(
+    expected: list[tuple[int, str]] = sorted(
         [(time, "old") for time in survivors[strategy]] + [(time, "new") for time in inserted],
         key=lambda row: (row[0], row[1] == "new"),
     )

@@ -186,7 +186,7 @@ def test_rows_in_any_order_go_to_their_keys_stably_sorted(data: st.DataObject) -
 @given(data=st.data())
 def test_rows_of_any_keys_and_axis_values_go_to_their_keys(data: st.DataObject) -> None:
     extremes = st.sampled_from([-(2**63), 2**63 - 1, 0, -1])
-    keys = data.draw(st.lists(st.tuples(extremes, extremes), min_size=1, max_size=8))
+    keys: list[tuple[int, ...]] = data.draw(st.lists(st.tuples(extremes, extremes), min_size=1, max_size=8))
     axis = data.draw(hnp.arrays(np.int64, len(keys)))
     assert_split_as_by_loop(keys, axis)
 

@@ -119,8 +119,8 @@ def test_a_table_prints_what_is_read_of_each_partition() -> None:
     table = PartitionTable(
         ((("year", 2022),), (("year", 2023),)),
         tuple(
-            Piece((Fragment(path, 0, 0),), *rows, (0, 9))
-            for path, *rows in [("year=2022/a", 10, 4, 10), ("year=2023/b", 3, 0, 3)]
+            Piece((Fragment(path, 0, 0),), rows, start, stop, (0, 9))
+            for path, rows, start, stop in [("year=2022/a", 10, 4, 10), ("year=2023/b", 3, 0, 3)]
         ),
     )
     assert str(table).splitlines() == [
@@ -336,5 +336,6 @@ def test_immutable_variables_share_the_blocks_of_the_others(schema: Schema) -> N
 def test_a_dimension_of_size_0_has_one_block_of_none() -> None:
     template = xr.Dataset({"ssh": (("time", "x"), np.zeros((1, 0)))})
     schema = schema_from_template(template, axis="time", dimension="time", zarr_format=3)
+    chunks: Any
     for chunks in ("auto", "partition", {}, 5, -1):
         assert blocks_of(schema, make_table(3), chunks)["x"] == (0,)

@@ -190,7 +190,7 @@ def test_zarr_and_xarray_read_what_is_written(codec: str, data: st.DataObject) -
     store = as_zarr_store(dict(fragment_objects(schema, {"ssh": values}, rows_of(schema, values), "f")))
     group = zarr.open_group(store, mode="r")
     assert group.metadata.zarr_format == schema.zarr_format
-    np.testing.assert_array_equal(group["ssh"][...], values, strict=True)
+    np.testing.assert_array_equal(zarr.open_array(store, path="ssh", mode="r")[...], values, strict=True)
     for consolidated in (False, True):
         with xr.open_zarr(store, consolidated=consolidated, chunks=None) as dataset:
             assert dataset.ssh.dims == schema.variables["ssh"].dims
@@ -207,7 +207,7 @@ def test_what_zarr_writes_with_the_same_metadata_is_read(codec: str, data: st.Da
     documents = {name: data for name, data in written.items() if name.rpartition("/")[2].startswith((".", "zarr.json"))}
     store = as_zarr_store(documents)
     with zarr.config.set({"array.write_empty_chunks": True}):
-        zarr.open_group(store, mode="r+")["ssh"][...] = values
+        zarr.open_array(store, path="ssh", mode="r+")[...] = values
     objects = {f"f/{name}": buffer.to_bytes() for name, buffer in store._store_dict.items()}
     assert objects.keys() == written.keys()
     location = fresh_memory()
@@ -226,7 +226,7 @@ def test_chunks_are_the_bytes_that_zarr_writes(codec: str) -> None:
     schema = schema_like(values, zarr_format, **{"chunks": (4, 3)} | make_encoding(2, (4, 3)))
     written = dict(fragment_objects(schema, {"ssh": values}, 8, "f"))
     store = as_zarr_store({name: data for name, data in written.items() if "/ssh/c." not in name})
-    zarr.open_group(store, mode="r+")["ssh"][...] = values
+    zarr.open_array(store, path="ssh", mode="r+")[...] = values
     assert {f"f/{name}": buffer.to_bytes() for name, buffer in store._store_dict.items()} == written
 
 
@@ -245,6 +245,7 @@ def test_chunks_are_coded_without_changing_the_configuration_of_zarr(
     codec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It is the process's: of two threads that set it for a while, the later one restores what the earlier one set.
+    monkeypatch.setattr("gzip.time.time", lambda: 1.6e9)  # gzip writes the second in which it compresses
     location, schema = _written(codec)
     (data,) = stores.get(location, ["f/ssh/c.0.0"])
     codec_ = chunk_codec(schema.variables["ssh"])
@@ -265,7 +266,7 @@ def test_column_major_chunks_of_format_2_are_written_and_read() -> None:
     schema = dataclasses.replace(schema, variables={"ssh": variable})
     objects = dict(fragment_objects(schema, {"ssh": values}, 10, "f"))
     assert np.frombuffer(objects["f/ssh/0.0"], "<i4").tolist() == [0, 3, 6, 9, 1, 4, 7, 10]
-    np.testing.assert_array_equal(zarr.open_group(as_zarr_store(objects), mode="r")["ssh"][...], values)
+    np.testing.assert_array_equal(zarr.open_array(as_zarr_store(objects), path="ssh", mode="r")[...], values)
     location = fresh_memory()
     stores.put(location, objects.items())
     np.testing.assert_array_equal(read_region(location, "f", variable, 10, whole(values)), values)
@@ -280,6 +281,7 @@ def test_a_fragment_on_disk_opens_in_plain_xarray_as_the_dataset_it_was(
     schema = schema_of(grid, zarr_format)
     stored = {name: encoding.encode(variable, grid[name].values) for name, variable in schema.variables.items()}
     write_fragment(location, "f", schema, stored, grid.sizes["time"])
+    options: Any
     for options in ({}, {"consolidated": False}):
         with xr.open_zarr(location.path("f"), **options) as dataset:
             xr.testing.assert_allclose(dataset, grid)
@@ -301,12 +303,12 @@ def test_data_variables_name_their_coordinates_and_the_group_those_left_over(zar
             "height": (("y", "z"), np.zeros((1, 1))),
         },
     )
-    values = {name: np.zeros(variable.shape) for name, variable in template.variables.items()}
+    values: dict[Any, Any] = {name: np.zeros(variable.shape) for name, variable in template.variables.items()}
     values["time"] = np.zeros(2, "i8")
     store = as_zarr_store(dict(fragment_objects(schema_of(template, zarr_format), values, 2, "f")))
     group = zarr.open_group(store, mode="r")
     named = {name: array.attrs.get("coordinates") for name, array in group.arrays()}
-    assert {name: set(text.split()) for name, text in named.items() if text} == {
+    assert {name: set(str(text).split()) for name, text in named.items() if text} == {
         "ssh": {"orbit", "lat"},
         "flag": {"orbit"},
     }
@@ -327,7 +329,7 @@ def test_a_variable_lies_under_its_stored_name(location: Location) -> None:
     renamed = dataclasses.replace(schema.variables["ssh"], name="sla")
     schema = dataclasses.replace(schema, variables={"sla": renamed})
     write_fragment(location, "f", schema, {"sla": np.arange(3.0)}, 3)
-    assert zarr.open_group(location.path("f"), mode="r")["ssh"][:].tolist() == [0, 1, 2]
+    assert np.asarray(zarr.open_array(location.path("f/ssh"), mode="r")[:]).tolist() == [0, 1, 2]
     assert read_region(location, "f", renamed, 3, (slice(1, 3),)).tolist() == [1, 2]
 
 

@@ -637,7 +637,7 @@ def test_nan_comes_back_from_the_record_of_a_schema(zarr_format: Literal[2, 3]) 
     assert math.isnan(variable.cf["_FillValue"])
 
 
-def test_a_loaded_dataset_makes_the_same_schema_again(make_collection: Any, grid: xr.Dataset, zarr_format: int) -> None:
+def test_a_loaded_dataset_makes_the_same_schema_again(make_collection: Any, grid: xr.Dataset, zarr_format: Any) -> None:
     collection = make_collection(grid, zarr_format=zarr_format)
     collection.insert(grid)
     again = schema_of(collection.load(), zarr_format)
@@ -645,3 +645,63 @@ def test_a_loaded_dataset_makes_the_same_schema_again(make_collection: Any, grid
         assert again.variables[name].cf == variable.cf, name
         assert again.variables[name].array == variable.array, name
         assert again.variables[name].attrs == variable.attrs, name
+
+
+# Samples, which are written once
+
+
+def test_schemas_of_one_template_are_equal_and_share_nothing(grid: xr.Dataset, zarr_format: Literal[2, 3]) -> None:
+    first, second = schema_of(grid, zarr_format), schema_of(grid, zarr_format)
+    assert first == second
+    for variable in first.variables.values():
+        variable.array["attributes"]["changed"] = True
+        dict.clear(variable.cf)  # type: ignore[arg-type]  # it is one
+    assert second == schema_of(grid, zarr_format)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"_FillValue": np.int16(1)}, {"_FillValue": np.int16(2)}),
+        ({"scale_factor": 0.1, "dtype": "i2"}, {"scale_factor": np.float32(0.1), "dtype": "i2"}),
+        ({"scale_factor": 0.1, "dtype": "i2"}, {"scale_factor": 0.1, "dtype": "i4"}),
+        ({"compressors": zarr.codecs.BloscCodec()}, {"compressors": zarr.codecs.BloscCodec(shuffle="noshuffle")}),
+        ({"compressors": zarr.codecs.GzipCodec(level=1)}, {"compressors": zarr.codecs.GzipCodec(level=2)}),
+        ({"compressors": None}, {}),
+        ({"chunks": (3, 2)}, {"chunks": (2, 3)}),
+        ({"chunks": (2, 2)}, {"chunks": (2, 2), "shards": (4, 4)}),
+        ({"serializer": zarr.codecs.BytesCodec(endian="big")}, {}),
+    ],
+    ids=["fill value", "dtype of a scale", "dtype", "blosc", "gzip", "compressors", "chunks", "shards", "serializer"],
+)
+def test_templates_that_differ_in_one_thing_have_schemas_that_do(one: dict[str, Any], other: dict[str, Any]) -> None:
+    made = [variable_of(np.zeros(4), **encoding) for encoding in (one, other, one)]
+    assert made[0] == made[2] != made[1]
+
+
+class Doubling(numcodecs.abc.Codec):
+    """A codec of the user's own, of which nobody knows what it depends on."""
+
+    codec_id = "doubling"
+    level = 1
+
+    def encode(self, buf: Any) -> Any:
+        return buf
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        return buf
+
+    def get_config(self) -> dict[str, Any]:
+        return {"id": self.codec_id, "level": self.level}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Doubling":
+        return cls()
+
+
+def test_a_codec_of_the_users_own_is_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    numcodecs.register_codec(Doubling)
+    monkeypatch.setattr(Doubling, "level", 7)
+    assert variable_of("i4", 2, compressors=Doubling()).array["compressor"]["level"] == 7
+    monkeypatch.setattr(Doubling, "level", 8)
+    assert variable_of("i4", 2, compressors=Doubling()).array["compressor"]["level"] == 8

@@ -27,6 +27,8 @@ class Row:
     """The target in CPU seconds."""
     ratio: bool = False
     """Whether the target is to cost at most RATIO times the first one compared, in CPU and wall."""
+    cpu_ratio: float | None = None
+    """The target in CPU, as a multiple of the first one compared."""
     peak: int | None = None
     """The target in bytes of memory."""
 
@@ -34,6 +36,7 @@ class Row:
     def target(self) -> str:
         """The target in words."""
         parts = [f"≤ {seconds(self.cpu or 0)}"] * (self.cpu is not None) + [f"≤ {RATIO} ×"] * self.ratio
+        parts += [f"≤ {self.cpu_ratio} × CPU"] * (self.cpu_ratio is not None)
         return ", ".join(parts + [f"< {nbytes(self.peak)}"] * (self.peak is not None))
 
     @property
@@ -43,6 +46,8 @@ class Row:
         if self.ratio:
             limit = self.compared[0][1]
             met += [self.ours.cpu <= RATIO * limit.cpu, self.ours.wall <= RATIO * limit.wall]
+        if self.cpu_ratio is not None:
+            met.append(self.ours.cpu <= self.cpu_ratio * self.compared[0][1].cpu)
         if self.peak is not None:
             met.append(self.ours.peak is not None and self.ours.peak < self.peak)
         return all(met)

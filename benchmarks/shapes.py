@@ -22,9 +22,11 @@ class Sizes:
     """Of the large shape's maps, four of them a day for a year: 1.3 GB."""
     nbytes: int = 4 * 2**30
     """Of the shape for memory."""
+    rounds: int = 9
+    """Of the shape for start-up: each kind of process is run so often."""
 
 
-QUICK = Sizes(partitions=20, grid=(62, 36), nbytes=128 * 2**20)
+QUICK = Sizes(partitions=20, grid=(62, 36), nbytes=128 * 2**20, rounds=1)
 
 
 def along_track(first: int, hours: int, rows: int = 100, width: int = 240) -> xr.Dataset:

@@ -16,18 +16,12 @@
 44.5
 """
 
-from registry import (
-    CollectionRecord,
-    PartitionKey,
-    PartitionRecord,
-    Registry,
-    Version,
-    connect,
-    format_key,
-    parse_key,
-)
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .collection import Collection, Partition
+from registry import CollectionRecord, PartitionKey, PartitionRecord, Version, format_key, parse_key
+
 from .errors import (
     AlreadyExistsError,
     ConflictError,
@@ -42,10 +36,6 @@ from .errors import (
     VersionExpiredError,
     ZCollectionError,
 )
-from .opening import create_collection, drop_collection, open_collection, open_dataset, rename_collection
-from .operations.validate import Problem, Report
-from .partitioning import Date, GroupedSequence, Sequence
-from .schema import Schema, SchemaVariable, Variable
 
 __all__ = [
     "AlreadyExistsError",
@@ -84,3 +74,42 @@ __all__ = [
     "parse_key",
     "rename_collection",
 ]
+
+if TYPE_CHECKING:
+    from registry import Registry, connect
+
+    from .collection import Collection, Partition
+    from .opening import create_collection, drop_collection, open_collection, open_dataset, rename_collection
+    from .operations.validate import Problem, Report
+    from .partitioning import Date, GroupedSequence, Sequence
+    from .schema import Schema, SchemaVariable, Variable
+else:
+    # What loads xarray, zarr, dask or SQLAlchemy, by module; a test holds it equal to the imports above.
+    _LAZY = {
+        ".collection": ("Collection", "Partition"),
+        ".opening": (
+            "create_collection",
+            "drop_collection",
+            "open_collection",
+            "open_dataset",
+            "rename_collection",
+        ),
+        ".operations.validate": ("Problem", "Report"),
+        ".partitioning": ("Date", "GroupedSequence", "Sequence"),
+        ".schema": ("Schema", "SchemaVariable", "Variable"),
+        "registry": ("Registry", "connect"),
+    }
+    _MODULES = {name: module for module, names in _LAZY.items() for name in names}
+
+    def __getattr__(name: str) -> Any:
+        """Return what is imported when it is first used, and keep it."""
+        if name not in _MODULES:
+            # With `name` and `obj` Python itself finds near matches for the traceback, among what `dir` says.
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=sys.modules[__name__])
+        value = getattr(import_module(_MODULES[name], __name__), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -1,5 +1,7 @@
 """The one loop over partitions: runs a function on each job, by threads or whatever scheduler dask has."""
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,12 +11,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 import dask.array as da
+import dask.config
 from dask.base import compute, get_scheduler, named_schedulers
 from dask.callbacks import Callback
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .errors import InvalidInputError
 
@@ -53,7 +54,7 @@ class Execution:
         if self.scheduler is None or _client(self.scheduler) is not None:
             return
         try:
-            get_scheduler(scheduler=self.scheduler)
+            _chosen(self.scheduler)
         except (ValueError, TypeError) as error:
             raise InvalidInputError(
                 f"scheduler={self.scheduler!r} is no scheduler of dask's: give 'threads', 'synchronous', 'processes' "
@@ -66,7 +67,7 @@ class Execution:
         client = _client(self.scheduler)
         if client is not None:
             return str(client.scheduler.address).startswith("inproc://")
-        chosen = get_scheduler(scheduler=self.scheduler)
+        chosen = _chosen(self.scheduler)
         return chosen is None or chosen not in (named_schedulers["processes"], named_schedulers["multiprocessing"])
 
 
@@ -96,7 +97,7 @@ def run(
     with _progress(how.progress, what, len(jobs)) as advance:
         if client is not None:
             return _run_on_cluster(client, _delay(function, jobs), advance)
-        if how.scheduler is None and get_scheduler() is None and not _is_lazy(jobs):
+        if how.scheduler is None and _chosen(None) is None and not _is_lazy(jobs):
             return _run_in_threads(function, jobs, how.workers or CPU_COUNT, advance)
         return _run_by_dask(_delay(function, jobs), how, advance)
 
@@ -105,9 +106,26 @@ def _is_lazy(jobs: Iterable[tuple[Job, Arrays]]) -> bool:
     return any(isinstance(piece, da.Array) for _, arrays in jobs for pieces in arrays.values() for piece in pieces)
 
 
+def _chosen(scheduler: Any) -> Any:
+    """Return what dask's ``get_scheduler`` returns: the function by which dask would compute, None for its default.
+
+    That one imports ``distributed`` to ask for a client, which costs more than a day's insert; nobody can have
+    made a client where it has not been imported.
+    """
+    if scheduler is None:
+        configured = dask.config.get("scheduler", None)
+        if configured:
+            return _chosen(configured)
+        if "distributed" not in sys.modules and not dask.config.get("get", None):
+            return None
+    if isinstance(scheduler, str) and scheduler.lower() in named_schedulers:
+        return named_schedulers[scheduler.lower()]
+    return get_scheduler(scheduler=scheduler)
+
+
 def _client(scheduler: Any) -> Any:
     """Return the distributed client that is meant: the one given, or the active one."""
-    chosen = scheduler if scheduler is not None else getattr(get_scheduler(), "__self__", None)
+    chosen = scheduler if scheduler is not None else getattr(_chosen(None), "__self__", None)
     return chosen if hasattr(chosen, "compute") and hasattr(chosen, "scheduler") else None
 
 
@@ -136,17 +154,16 @@ def _run_in_threads(
 def _run_by_dask(tasks: Sequence[Any], how: Execution, advance: Advance) -> list[Any]:
     keys = {task.key for task in tasks}
     workers = how.workers or CPU_COUNT
+    chosen = _chosen(how.scheduler)  # as a function: dask would look for a client before it looks up a name
 
     def finished(key: Any, *_: Any) -> None:
         if key in keys:
             advance()
 
     with ThreadPoolExecutor(workers) as pool, Callback(posttask=finished):
-        if how.scheduler is None and get_scheduler() is not None:  # set by dask.config
-            return list(compute(*tasks, num_workers=workers))
-        if how.scheduler in (None, "threads", "threading"):
-            return list(compute(*tasks, scheduler="threads", pool=pool, num_workers=workers))
-        return list(compute(*tasks, scheduler=how.scheduler, num_workers=workers))
+        if how.scheduler in ("threads", "threading") or chosen is None:
+            return list(compute(*tasks, scheduler=named_schedulers["threads"], pool=pool, num_workers=workers))
+        return list(compute(*tasks, scheduler=chosen, num_workers=workers))
 
 
 def _run_on_cluster(client: Any, tasks: Sequence[Any], advance: Advance) -> list[Any]:
@@ -175,12 +192,28 @@ def _wait_for_running(client: Any, keys: set[str]) -> None:
 @contextmanager
 def _progress(wanted: bool | None, what: str, total: int) -> Iterator[Advance]:
     """Show a bar on the terminal, and none in a pipe or for a single job."""
+    if not (wanted or (wanted is None and total > 1 and _may_be_terminal())):
+        yield lambda: None
+        return
+    # rich is imported where there may be a bar: a job without a terminal does not pay for it.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     console = Console(stderr=True, force_terminal=wanted)  # asked for, it is shown anywhere
-    shown = (console.is_terminal and total > 1) if wanted is None else wanted
-    if not shown:
+    if not console.is_terminal:
         yield lambda: None
         return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+def _may_be_terminal() -> bool:
+    """Whether rich could take stderr for a terminal; whether it does, it says itself."""
+    if {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys():
+        return True
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except (AttributeError, ValueError):  # what stands in for stderr need not have it, or has been closed
+        return False

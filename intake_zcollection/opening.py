@@ -1,19 +1,22 @@
-"""Creating, opening, renaming and dropping collections. No logic."""
+"""Creating, opening, renaming and dropping collections. No logic.
+
+Each function imports what it calls: a program that only names one does not load the libraries of arrays and of SQL.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import xarray as xr
+if TYPE_CHECKING:
+    import xarray as xr
 
-from registry import CollectionRecord, Filters, Registry, Version
+    from registry import CollectionRecord, Filters, Registry, Version
 
-from .collection import Collection, as_registry
-from .operations import drop
-from .operations.create import create
-from .operations.load import Where
-from .partitioning import Partitioning
-from .reading.blocks import Chunks
-from .storage.location import open_location
+    from .collection import Collection
+    from .operations.load import Where
+    from .partitioning import Partitioning
+    from .reading.blocks import Chunks
 
 
 def create_collection(
@@ -65,6 +68,9 @@ def create_collection(
     StorageUnavailableError
         The location cannot be written.
     """
+    from .collection import as_registry
+    from .operations.create import create
+
     registry = as_registry(reg)
     record = create(
         registry,
@@ -98,6 +104,8 @@ def open_collection(
     RegistryUnavailableError
         The registry cannot be reached.
     """
+    from .collection import as_registry
+
     registry = as_registry(reg)
     collection = _collection(registry, registry.collection(name), storage_options, None)
     return collection if version is None else collection.at(version=version)
@@ -123,6 +131,9 @@ def open_dataset(
 def _collection(
     registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None, version: int | None
 ) -> Collection:
+    from .collection import Collection
+    from .storage.location import open_location
+
     return Collection(
         registry, record, open_location(record.location, record.storage_options, storage_options), version
     )
@@ -138,6 +149,9 @@ def rename_collection(reg: Registry | str, name: str, new_name: str) -> None:
     InvalidInputError
         The new name is not of the form ``namespace/name``.
     """
+    from .collection import as_registry
+    from .operations import drop
+
     drop.rename_collection(as_registry(reg), name, new_name)
 
 
@@ -153,4 +167,7 @@ def drop_collection(reg: Registry | str, name: str, *, storage_options: Mapping[
     StorageUnavailableError
         Data could not be deleted; the collection is forgotten all the same.
     """
+    from .collection import as_registry
+    from .operations import drop
+
     drop.drop_collection(as_registry(reg), name, storage_options)

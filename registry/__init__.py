@@ -4,10 +4,15 @@ It knows nothing of arrays: it needs SQLAlchemy and Alembic alone, and can be qu
 dask is installed. ``intake_zcollection`` writes it and builds datasets from what it returns.
 
 >>> import tempfile
+>>> from registry import connect
 >>> registry = connect(f"sqlite:///{tempfile.mkdtemp()}/registry.db", create=True)
 >>> registry.collections()
 ()
 """
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from .errors import (
     AlreadyExistsError,
@@ -40,10 +45,7 @@ from .records import (
     Written,
     version_number,
 )
-from .registry import Registry, connect
 from .selection import Filters, Selection
-from .sql.engine import show_url
-from .transaction import COMMITTED_AFTER_ALL, Transaction
 
 __all__ = [
     "COMMITTED_AFTER_ALL",
@@ -89,3 +91,29 @@ __all__ = [
     "show_url",
     "version_number",
 ]
+
+if TYPE_CHECKING:
+    from .registry import Registry, connect
+    from .sql.engine import show_url
+    from .transaction import COMMITTED_AFTER_ALL, Transaction
+else:
+    # What loads SQLAlchemy (a fifth of a second), by module; a test holds it equal to the imports above.
+    _LAZY = {
+        ".registry": ("Registry", "connect"),
+        ".sql.engine": ("show_url",),
+        ".transaction": ("COMMITTED_AFTER_ALL", "Transaction"),
+    }
+    _MODULES = {name: module for module, names in _LAZY.items() for name in names}
+
+    def __getattr__(name: str) -> Any:
+        """Return what is imported when it is first used, and keep it."""
+        if name not in _MODULES:
+            # With `name` and `obj` Python itself finds near matches for the traceback, among what `dir` says.
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=sys.modules[__name__])
+        value = getattr(import_module(_MODULES[name], __name__), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import runs
 from benchmarks.shapes import Sizes
+from benchmarks.startup import startup
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # what the compared ones warn of is theirs
@@ -14,6 +15,7 @@ def test_each_operation_has_a_row_and_something_to_compare_it_with(tmp_path: Pat
         *runs.small(tmp_path / "small", Sizes(partitions=4)),
         *runs.large(tmp_path / "large", Sizes(grid=(6, 4))),
         *runs.memory(tmp_path / "memory", Sizes(nbytes=64 * 2**20)),
+        *startup(tmp_path / "startup", Sizes(rounds=1)),
     ]
-    assert len(rows) == 10
+    assert len(rows) == 15
     assert all(row.compared for row in rows)

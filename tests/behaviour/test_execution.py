@@ -1,7 +1,9 @@
 """Where the work is run: threads, dask's schedulers, and a real cluster of processes."""
 
+import io
 import os
 import signal
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -81,6 +83,56 @@ def test_a_client_may_be_given(make_collection: Make, grid: xr.Dataset, cluster:
     assert_holds(collection, grid)
 
 
+def test_a_client_may_be_the_current_one_for_a_while(
+    make_collection: Make, grid: xr.Dataset, cluster: LocalCluster
+) -> None:
+    collection = make_collection(grid)
+    collection.insert(grid)
+    elsewhere = partial(_replace_elsewhere, os.getpid())
+    with Client(cluster, set_as_default=False) as client:
+        with client.as_current():
+            collection.insert(make_grid(seed=1), merge=elsewhere)
+        with pytest.raises(AssertionError):
+            collection.insert(grid, merge=elsewhere)
+        with dask.config.set(scheduler=client):
+            collection.insert(make_grid(seed=2), merge=elsewhere)
+    assert_holds(collection, make_grid(seed=2))
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 7}], ids=["numpy", "dask"])
+@pytest.mark.parametrize("scheduler", ["threads", "synchronous", "processes"])
+def test_a_scheduler_may_be_configured_and_comes_before_an_active_client(
+    make_collection: Make, grid: xr.Dataset, cluster: LocalCluster, scheduler: str, chunks: dict[str, int] | None
+) -> None:
+    collection = make_collection(grid)
+    with Client(cluster) as client, dask.config.set(scheduler=scheduler):
+        client.run(_forbid_to_write)
+        collection.insert(grid.chunk(chunks) if chunks else grid)
+        client.run(_forbid_to_write, False)
+    assert_holds(collection, grid)
+
+
+def _forbid_to_write(forbidden: bool = True) -> None:
+    from intake_zcollection.writing import partition
+
+    if not forbidden:
+        partition.write_fragment = partition._kept
+        return
+
+    def refuse(*args: Any) -> Any:
+        raise AssertionError("a worker was used")
+
+    partition._kept, partition.write_fragment = partition.write_fragment, refuse
+
+
+def test_what_dask_no_longer_takes_from_its_configuration_is_refused_as_dask_does(
+    make_collection: Make, grid: xr.Dataset
+) -> None:
+    collection = make_collection(grid)
+    with dask.config.set(get=dask.get), pytest.raises(ValueError, match="get= keyword has been removed"):
+        collection.insert(grid)
+
+
 def test_what_fails_on_a_worker_undoes_the_insert(
     make_collection: Make, grid: xr.Dataset, cluster: LocalCluster
 ) -> None:
@@ -101,6 +153,50 @@ def test_a_bar_is_shown_on_request_and_not_in_a_pipe(
     collection.insert(grid)
     assert capsys.readouterr() == ("", "")
     collection.insert(grid, merge="replace", progress=True)
+    assert "insert into made/c0" in capsys.readouterr().err
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_is_shown_in_a_terminal_for_more_than_one_partition(
+    make_collection: Make, grid: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    collection = make_collection(grid)
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    collection.insert(grid.sel(time="2022-01"), progress=False)  # and what is stored once
+    collection.insert(grid.sel(time="2022-02"))
+    assert terminal.getvalue() == ""
+    collection.insert(grid, merge="replace")
+    assert "insert into made/c0" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("stderr", [None, object(), io.StringIO()], ids=["none", "odd", "closed"])
+def test_a_process_may_be_without_stderr(
+    make_collection: Make, grid: xr.Dataset, monkeypatch: pytest.MonkeyPatch, stderr: Any
+) -> None:
+    if isinstance(stderr, io.StringIO):
+        stderr.close()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    collection = make_collection(grid)
+    assert collection.insert(grid).number == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("FORCE_COLOR", "1"), ("TTY_COMPATIBLE", "1")])
+def test_a_pipe_may_be_said_to_be_a_terminal(
+    make_collection: Make,
+    grid: xr.Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    make_collection(grid).insert(grid)
     assert "insert into made/c0" in capsys.readouterr().err
 
 

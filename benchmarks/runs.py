@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dask
+import numpy as np
 import xarray as xr
 
 import intake_zcollection as izc
@@ -108,9 +109,10 @@ def _small_loads(
     yield Row(f"lazy dataset of {count} partitions", lazy, compared, cpu=0.026)
 
     few, first = max(1, count // 100), count // 20
-    low, high = (START + (first + n) * 3_600_000_000_000 for n in (0, few))
+    hour, instant = np.timedelta64(1, "h"), np.timedelta64(1, "ns")
+    low, high = (START + (first + n) * hour for n in (0, few))
     chosen = [chunk for chunk in chunks if first * 100 <= chunk.region[0].start < (first + few) * 100]
-    ours = measure(lambda: collection.load(where={"time": (low, high - 1)}).compute(), repeats=5)
+    ours = measure(lambda: collection.load(where={"time": (low, high - instant)}).compute(), repeats=5)
     rows = slice(first * 100, (first + few) * 100)
     plain = measure(lambda: rivals.open_xarray(store).isel(time=rows).compute(), repeats=5)
     part = data.isel(time=rows)

@@ -16,6 +16,7 @@
 44.5
 """
 
+import logging
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,9 @@ __all__ = [
     "parse_key",
     "rename_collection",
 ]
+
+# Who does not set logging up is told nothing; Python would print warnings.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from registry import Registry, connect

@@ -10,27 +10,27 @@ import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
 
-from registry import CollectionRecord, Filters, PartitionKey, Registry, Version, connect, format_key, version_number
+from registry import Filters, PartitionKey, Registry, Version, connect, format_key, version_number
 
 from .errors import NotFoundError, ReadOnlyError
 from .execution import Execution
+from .handle import Handle
 from .merging import Merge
 from .operations.copy import copy
 from .operations.drop import Time, drop_partitions
 from .operations.immutable import set_immutables
-from .operations.insert import Seen, insert
-from .operations.load import Where, load, schema_of, select
+from .operations.insert import Insertion, Seen, insert
+from .operations.load import load
 from .operations.map import map_partitions
-from .operations.update import update
+from .operations.update import Updating, update
 from .operations.validate import Report, validate
 from .operations.variables import add_variable, drop_variable, rename_variable, set_attributes
 from .partitioning import Partitioning, partitioning_from_json
 from .reading.blocks import Chunks
-from .reading.table import partition_piece
+from .reading.selection import NO_PARTITIONS, Selection, Where
 from .reading.window import Call
 from .schema import Schema, Variable
-from .storage.location import Location, open_location
-from .writing.inputs import Data, Missing, Unknown
+from .writing.inputs import Data, Missing, Unknown, as_list
 
 
 @dataclass(frozen=True)
@@ -59,56 +59,50 @@ class Collection:
     the newest version in each call; one that was opened at a version stays there, and is read-only.
     """
 
-    def __init__(
-        self, registry: Registry, record: CollectionRecord, location: Location, version: int | None = None
-    ) -> None:
-        self._registry = registry
-        self._record = record
-        self._location = location
-        self._version = version
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
 
     @property
     def name(self) -> str:
         """The full name, ``namespace/name``, that it has now; the last one, if it was dropped."""
         with suppress(NotFoundError):
-            return self._registry.collection(self._record).name
-        return self._record.name
+            return self._handle.registry.collection(self._handle.record).name
+        return self._handle.record.name
 
     @property
     def version(self) -> Version:
         """The version it is at: the one it was opened at, or the head."""
-        versions = self._registry.versions(self._record)
-        return versions[-1 if self._version is None else self._version]
+        return self._handle.registry.version(self._handle.record, self._handle.version)
 
     @property
     def schema(self) -> Schema:
         """The variables, dimensions, attributes and encodings."""
-        return schema_of(self._record, self._registry.resolve(self._record, version=self._version, keys=()).schema)
+        return self._handle.select(NO_PARTITIONS).schema
 
     @property
     def axis(self) -> str:
         """The name of the ordering variable."""
-        return self._record.axis
+        return self._handle.record.axis
 
     @property
     def dimension(self) -> str:
         """The name of the dimension that is split."""
-        return self._record.dimension
+        return self._handle.record.dimension
 
     @property
     def partitioning(self) -> Partitioning:
         """The strategy that turns values into partition keys."""
-        return partitioning_from_json(self._record.partitioning)
+        return partitioning_from_json(self._handle.record.partitioning)
 
     @property
     def location(self) -> str:
         """Where the data lies: a URL that fsspec understands."""
-        return self._location.url
+        return self._handle.location.url
 
     @property
     def read_only(self) -> bool:
         """Whether it is bound to one version."""
-        return self._version is not None
+        return self._handle.version is not None
 
     def load(
         self,
@@ -151,17 +145,7 @@ class Collection:
         NotFoundError
             A variable that the collection does not have.
         """
-        return load(
-            self._registry,
-            self._record,
-            self._location,
-            version=self._version,
-            filters=filters,
-            where=where,
-            crop=crop,
-            variables=variables,
-            chunks=chunks,
-        )
+        return load(self._handle, self._select(filters, where, crop=crop), variables, chunks)
 
     def insert(
         self,
@@ -234,20 +218,10 @@ class Collection:
             The location cannot be written.
         """
         self._check_writable("insert")
-        return insert(
-            self._registry,
-            self._record,
-            self._location,
-            data,
-            merge=merge,
-            tolerance=tolerance,
-            missing=missing,
-            unknown=unknown,
-            sources=sources,
-            seen=seen,
-            message=message,
-            how=Execution(scheduler, workers, progress),
-        )
+        how = Execution(scheduler, workers, progress)
+        items = as_list(data, self._handle.record.name)
+        insertion = Insertion(items, merge, tolerance, missing, unknown, sources, seen)
+        return insert(self._handle, insertion, how, message=message)
 
     def update(
         self,
@@ -311,20 +285,9 @@ class Collection:
             What func raises, with a note that names the partition; nothing is written then.
         """
         self._check_writable("update")
-        return update(
-            self._registry,
-            self._record,
-            self._location,
-            Call(func, tuple(args), kwargs or {}),
-            inputs=inputs,
-            outputs=outputs,
-            depth=depth,
-            trim=trim,
-            filters=filters,
-            where=where,
-            message=message,
-            how=Execution(scheduler, workers, progress),
-        )
+        how = Execution(scheduler, workers, progress)
+        updating = Updating(Call(func, tuple(args), kwargs or {}), inputs, outputs, depth, trim)
+        return update(self._handle, updating, self._select(filters, where), how, message=message)
 
     def map(
         self,
@@ -387,16 +350,12 @@ class Collection:
         the first) are cut to the partition's own.
         """
         return map_partitions(
-            self._registry,
-            self._record,
-            self._location,
+            self._handle,
             Call(func, tuple(args), kwargs or {}),
-            version=self._version,
             inputs=inputs,
             depth=depth,
             trim=trim,
-            filters=filters,
-            where=where,
+            selection=self._select(filters, where),
             lazy=lazy,
             how=Execution(scheduler, workers, progress),
         )
@@ -418,7 +377,7 @@ class Collection:
             It cannot be stored, or its dimensions are not the collection's.
         """
         self._check_writable("add_variable")
-        return add_variable(self._registry, self._record, variable)
+        return add_variable(self._handle, variable)
 
     def rename_variable(self, old: str, new: str) -> Version:
         """Rename a variable, in the registry alone. What is stored keeps its name, and older versions show the old one.
@@ -431,7 +390,7 @@ class Collection:
             Rows have their place by it (the axis, and what partitions), or the new name is no variable's.
         """
         self._check_writable("rename_variable")
-        return rename_variable(self._registry, self._record, old, new)
+        return rename_variable(self._handle, old, new)
 
     def drop_variable(self, name: str) -> Version:
         """Drop a variable, in the registry alone: older versions still have it, and its name never brings it back.
@@ -444,7 +403,7 @@ class Collection:
             Rows have their place by it (the axis, and what partitions).
         """
         self._check_writable("drop_variable")
-        return drop_variable(self._registry, self._record, name)
+        return drop_variable(self._handle, name)
 
     def set_attributes(self, attrs: Mapping[str, Any], variable: str | None = None) -> Version:
         """Set attributes of a variable, or of the dataset, in the registry alone; others stay, and None takes one away.
@@ -457,7 +416,7 @@ class Collection:
             Zarr cannot hold a value, or readers would decode the variable by it.
         """
         self._check_writable("set_attributes")
-        return set_attributes(self._registry, self._record, attrs, variable)
+        return set_attributes(self._handle, attrs, variable)
 
     def set_immutables(self, data: xr.Dataset, *, message: str = "") -> Version:
         """Store immutable variables (those without the split dimension), or replace them; new ones join the schema.
@@ -470,7 +429,7 @@ class Collection:
             A variable has the split dimension, or does not fit the schema; or some have never been stored.
         """
         self._check_writable("set_immutables")
-        return set_immutables(self._registry, self._record, self._location, data, message=message)
+        return set_immutables(self._handle, data, message=message)
 
     def drop_partitions(self, *, filters: Filters | None = None, written_before: Time | None = None) -> Version:
         """Drop partitions; older versions still have them. One of the two is required.
@@ -488,7 +447,7 @@ class Collection:
             The version it made; its ``summary`` counts partitions ``dropped``, and rows. The newest if there are none.
         """
         self._check_writable("drop_partitions")
-        return drop_partitions(self._registry, self._record, filters=filters, written_before=written_before)
+        return drop_partitions(self._handle, filters=filters, written_before=written_before)
 
     def copy(
         self,
@@ -523,20 +482,17 @@ class Collection:
             With this one's schema and data, one fragment per partition, and no history; its metadata tells under
             ``copied_from`` what it was copied from.
         """
-        target = self._registry if reg is None else as_registry(reg)
-        record = copy(
-            self._registry,
-            self._record,
-            self._location,
+        target = self._handle.registry if reg is None else as_registry(reg)
+        new = copy(
+            self._handle,
             name,
             location,
             target=target,
-            version=self._version,
             filters=filters,
             storage_options=storage_options,
             how=Execution(scheduler, workers, progress),
         )
-        return Collection(target, record, open_location(record.location, record.storage_options, storage_options))
+        return Collection(new)
 
     def validate(
         self,
@@ -564,10 +520,7 @@ class Collection:
             ``report.ok``, and ``report.problems`` with partition, variable, path and what is wrong; print it.
         """
         return validate(
-            self._registry,
-            self._record,
-            self._location,
-            version=self._version,
+            self._handle,
             filters=filters,
             data=data,
             how=Execution(scheduler, workers, progress),
@@ -575,11 +528,9 @@ class Collection:
 
     def partitions(self, *, filters: Filters | None = None, where: Where | None = None) -> tuple[Partition, ...]:
         """Return the partitions, in the order of their keys; those that :meth:`load` would take from."""
-        snapshot, schema, _ = select(
-            self._registry, self._record, version=self._version, filters=filters, where=where or {}
-        )
+        selected = self._handle.select(self._select(filters, where))
+        schema, partitions = selected.schema, selected.snapshot.partitions
         is_time = schema.variables[schema.axis].dtype.kind == "M"
-        pieces = [partition_piece(record, snapshot.layers) for record in snapshot.partitions]
         return tuple(
             Partition(
                 key=record.key,
@@ -590,15 +541,15 @@ class Collection:
                 fragments={
                     name: path
                     for name, variable in schema.partitioned.items()
-                    if (path := piece.path_of(variable)) is not None
+                    if (path := selected.origins[name].rows.pieces[place].path_of(variable)) is not None
                 },
             )
-            for record, piece in zip(snapshot.partitions, pieces, strict=True)
+            for place, record in enumerate(partitions)
         )
 
     def versions(self) -> tuple[Version, ...]:
         """Return all versions, oldest first; version 0 is the creation."""
-        return self._registry.versions(self._record)
+        return self._handle.registry.versions(self._handle.record)
 
     def at(self, *, version: int | Version) -> "Collection":
         """Return the collection as it was at a version, read-only.
@@ -610,14 +561,16 @@ class Collection:
         VersionExpiredError
             Its data has been given up.
         """
-        snapshot = self._registry.resolve(self._record, version=version_number(version), keys=())
-        return Collection(self._registry, self._record, self._location, snapshot.version)
+        return Collection(self._handle.at(self._handle.at(version_number(version)).select(NO_PARTITIONS).version))
+
+    def _select(self, filters: Filters | None, where: Where | None, *, crop: bool = False) -> Selection:
+        return Selection.of(self._handle.record, filters, where, crop=crop)
 
     def _check_writable(self, verb: str) -> None:
-        if self._version is not None:
+        if self.read_only:
             raise ReadOnlyError(
-                f"collection {self.name} is open at version {self._version}, and versions never change: {verb} through "
-                "open_collection(registry, name)"
+                f"collection {self.name} is open at version {self._handle.version}, and versions never change: {verb} "
+                "through open_collection(registry, name)"
             )
 
     def __repr__(self) -> str:

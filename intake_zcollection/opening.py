@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from registry import CollectionRecord, Filters, Registry, Version
 
     from .collection import Collection
-    from .operations.load import Where
     from .partitioning import Partitioning
     from .reading.blocks import Chunks
+    from .reading.selection import Where
 
 
 def create_collection(
@@ -85,7 +85,7 @@ def create_collection(
         description=description,
         metadata=metadata,
     )
-    return _collection(registry, record, storage_options, None)
+    return _collection(registry, record, storage_options)
 
 
 def open_collection(
@@ -107,7 +107,7 @@ def open_collection(
     from .collection import as_registry
 
     registry = as_registry(reg)
-    collection = _collection(registry, registry.collection(name), storage_options, None)
+    collection = _collection(registry, registry.collection(name), storage_options)
     return collection if version is None else collection.at(version=version)
 
 
@@ -128,15 +128,13 @@ def open_dataset(
     return collection.load(filters=filters, where=where, crop=crop, variables=variables, chunks=chunks)
 
 
-def _collection(
-    registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None, version: int | None
-) -> Collection:
+def _collection(registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None) -> Collection:
     from .collection import Collection
+    from .handle import Handle
     from .storage.location import open_location
 
-    return Collection(
-        registry, record, open_location(record.location, record.storage_options, storage_options), version
-    )
+    place = open_location(record.location, record.storage_options, storage_options)
+    return Collection(Handle(registry, record, place))
 
 
 def rename_collection(reg: Registry | str, name: str, new_name: str) -> None:
@@ -150,9 +148,8 @@ def rename_collection(reg: Registry | str, name: str, new_name: str) -> None:
         The new name is not of the form ``namespace/name``.
     """
     from .collection import as_registry
-    from .operations import drop
 
-    drop.rename_collection(as_registry(reg), name, new_name)
+    as_registry(reg).rename_collection(name, new_name)
 
 
 def drop_collection(reg: Registry | str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
@@ -168,6 +165,6 @@ def drop_collection(reg: Registry | str, name: str, *, storage_options: Mapping[
         Data could not be deleted; the collection is forgotten all the same.
     """
     from .collection import as_registry
-    from .operations import drop
+    from .operations.drop import drop_collection as drop
 
-    drop.drop_collection(as_registry(reg), name, storage_options)
+    drop(as_registry(reg), name, storage_options)

@@ -10,6 +10,7 @@ dask is installed. ``intake_zcollection`` writes it and builds datasets from wha
 ()
 """
 
+import logging
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,9 @@ from .predicate import Predicate, parse_predicate
 from .records import (
     IMMUTABLE_SLOT,
     PUBLIC_OPTIONS,
-    Change,
     CollectionDefinition,
     CollectionRecord,
+    Conflict,
     FragmentRecord,
     KeyRange,
     PartitionRecord,
@@ -54,9 +55,9 @@ __all__ = [
     "MAX_KEYS",
     "PUBLIC_OPTIONS",
     "AlreadyExistsError",
-    "Change",
     "CollectionDefinition",
     "CollectionRecord",
+    "Conflict",
     "ConflictError",
     "Filters",
     "FragmentRecord",
@@ -91,6 +92,9 @@ __all__ = [
     "show_url",
     "version_number",
 ]
+
+# Who does not set logging up is told nothing; Python would print warnings.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from .registry import Registry, connect

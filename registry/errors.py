@@ -16,6 +16,8 @@
 ``intake_zcollection.errors`` re-exports these classes and adds the storage's below the same root.
 """
 
+from typing import Any
+
 
 class ZCollectionError(Exception):
     """The root of every error raised on purpose by ``registry`` and ``intake_zcollection``."""
@@ -42,12 +44,14 @@ class InvalidInputError(ZCollectionError, ValueError):
 class ConflictError(ZCollectionError):
     """Another writer committed something this write depends on; nothing was written.
 
-    ``keys`` holds the texts of the partition keys in conflict (``"year=2022/month=01"``).
+    ``keys`` holds the texts of the partition keys in conflict (``"year=2022/month=01"``), ``conflicts`` the
+    :class:`registry.Conflict` of each requirement that was not met.
     """
 
-    def __init__(self, message: str, keys: tuple[str, ...] = ()) -> None:
-        super().__init__(message, keys)
+    def __init__(self, message: str, keys: tuple[str, ...] = (), conflicts: tuple[Any, ...] = ()) -> None:
+        super().__init__(message, keys, conflicts)
         self.keys = keys
+        self.conflicts = conflicts
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -215,6 +215,10 @@ class Snapshot:
     """The ids of the variables of each layer above the rows."""
 
 
+Identity = str
+"""What tells a live fragment from all others: its uid."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Slot:
     """Where at most one fragment is live: a partition key and a layer."""
@@ -226,14 +230,22 @@ class Slot:
 IMMUTABLE_SLOT = Slot((0,) * 6, IMMUTABLE_LAYER)
 
 
+Layer = int | frozenset[int]
+"""A layer by its number, or by the ids of its variables: the commit that makes it live numbers it then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A fragment that a transaction wrote and asks to make live."""
+    """A fragment that a transaction put down and asks to make live."""
 
-    slot: Slot
+    key: KeyValues
+    """All six key columns."""
+    layer: Layer
     uid: str
     rows: int
     nbytes: int
+    schema_version: int | None
+    """The version whose schema it was written with; None for the one that its commit makes."""
     axis_min: int | None = None
     axis_max: int | None = None
 
@@ -243,24 +255,9 @@ KeyRange = tuple[KeyValues | None, KeyValues | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What a transaction asks of one collection at commit: values, applied in one place."""
+class Conflict:
+    """What is not as it was read. Without slots it has no place: it concerns a schema, or a source."""
 
-    collection: CollectionRecord
-    schema_version: int
-    """The version whose schema the fragments were written with."""
-    operation: str
-    writes: tuple[Written, ...]
-    requires: Mapping[Slot, str | None]
-    """The read set: the uid that must still be live in each slot, None where there was none."""
-    summary: Mapping[str, int]
-    adds: tuple[VariableRecord, ...] = ()
-    """Variables that the schema gains."""
-    variables: frozenset[int] | None = None
-    """The ids of the variables that the result depends on, of the partitions in ``requires``; None for all."""
-    ranges: tuple[KeyRange, ...] = ()
-    """Ranges of keys, of which ``requires`` has to name every partition."""
-    sources: tuple[str, ...] = ()
-    """The names of what was inserted, remembered with the version."""
-    unseen: bool = False
-    """Whether the sources must not have been committed before."""
+    what: str
+    """What another writer did."""
+    slots: tuple[Slot, ...] = ()

@@ -3,24 +3,23 @@
 import datetime as dt
 import difflib
 import html
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from . import edits
+from .changes import Commit, Rename
+from .changes.commit import lock_collections
 from .errors import AlreadyExistsError, InvalidInputError, NotFoundError, RegistryUnavailableError
 from .keys import KeyValues
 from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
-from .predicate import parse_predicate
 from .records import (
     PUBLIC_OPTIONS,
     CollectionDefinition,
     CollectionRecord,
     PartitionRecord,
-    SchemaRecord,
     Slot,
     Snapshot,
     Version,
@@ -28,7 +27,7 @@ from .records import (
 )
 from .selection import Filters, Selection
 from .sql import queries
-from .sql.creating import record_collection
+from .sql.creating import forget_collection, record_collection
 from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, writing
 from .transaction import Transaction, default_author
 
@@ -126,8 +125,8 @@ class Registry:
         NotFoundError
             There is none of that name; the message has the near matches.
         """
-        with reading(self._url) as connection:
-            return self._collection(connection, name)
+        with self._snapshot(name) as (_, collection):
+            return collection
 
     def resolve(
         self,
@@ -137,6 +136,7 @@ class Registry:
         filters: Filters | None = None,
         axis_range: tuple[int | None, int | None] = (None, None),
         keys: Collection[KeyValues] | None = None,
+        selection: Selection | None = None,
     ) -> Snapshot:
         """Return a collection at one version: schema and partitions, read in one SQL snapshot.
 
@@ -153,6 +153,8 @@ class Registry:
             1970), both included, None for open.
         keys
             Which partitions, by the integers of their very keys.
+        selection
+            All of these as one value, in their place.
 
         Raises
         ------
@@ -163,23 +165,9 @@ class Registry:
         InvalidInputError
             The filter is not understood.
         """
-        with reading(self._url) as connection:
-            collection = self._collection(connection, name)
-            number = queries.check_version(connection, collection, version)
-            partitions = queries.read_partitions(
-                connection, collection, number, Selection.of(filters, collection.keys, axis_range=axis_range, keys=keys)
-            )
-            schema = queries.read_schema(connection, collection.id, number)
-            immutable = queries.read_immutable(connection, collection.id, number)
-            layers = queries.read_layers(connection, collection.id)
-        return Snapshot(
-            collection=collection,
-            version=number,
-            schema=schema,
-            partitions=partitions,
-            immutable=immutable,
-            layers=layers,
-        )
+        with self._snapshot(name) as (connection, collection):
+            chosen = selection or Selection.of(filters, collection.keys, axis_range=axis_range, keys=keys)
+            return queries.read_snapshot(connection, collection, version, chosen)
 
     def partitions(
         self,
@@ -190,24 +178,25 @@ class Registry:
         keys: Collection[KeyValues] | None = None,
     ) -> tuple[PartitionRecord, ...]:
         """Return the partitions of a version, in the order of their keys; everything as in :meth:`resolve`."""
-        with reading(self._url) as connection:
-            collection = self._collection(connection, name)
+        with self._snapshot(name) as (connection, collection):
             number = queries.check_version(connection, collection, version)
-            return queries.read_partitions(
-                connection, collection, number, Selection.of(filters, collection.keys, keys=keys)
-            )
+            chosen = Selection.of(filters, collection.keys, keys=keys)
+            return queries.read_partitions(connection, collection, number, chosen)
+
+    def version(self, name: Name, version: int | Version | None = None) -> Version:
+        """Return one version's record, the newest for None; raises NotFoundError."""
+        with self._snapshot(name) as (connection, collection):
+            return queries.read_version(connection, collection, version)
 
     def versions(self, name: Name) -> tuple[Version, ...]:
         """Return the versions of a collection, oldest first; raises NotFoundError."""
-        with reading(self._url) as connection:
-            collection = self._collection(connection, name)
-            rows = connection.execute(queries.versions_query(collection.id))
-            return tuple(queries.version_record(row, collection.name) for row in rows)
+        with self._snapshot(name) as (connection, collection):
+            return queries.read_versions(connection, collection)
 
     def seen_sources(self, name: Name, sources: Iterable[str]) -> frozenset[str]:
         """Return which of these sources a collection has committed; raises NotFoundError."""
-        with reading(self._url) as connection:
-            return queries.read_seen_sources(connection, self._collection(connection, name).id, sources)
+        with self._snapshot(name) as (connection, collection):
+            return queries.read_seen_sources(connection, collection.id, sources)
 
     @contextmanager
     def create_collection(self, definition: CollectionDefinition) -> Iterator[CollectionRecord]:
@@ -238,56 +227,32 @@ class Registry:
                 f"collection {definition.name} or its location {definition.location} was taken just now"
             ) from error
 
-    def change_schema(
-        self,
-        collection: CollectionRecord,
-        edit: Callable[[SchemaRecord], SchemaRecord],
-        *,
-        operation: str,
-        message: str,
-    ) -> Version:
-        """Replace the schema of the newest version by what ``edit`` makes of it, whatever the number of partitions.
-
-        Return the version it made; the newest one if nothing changed.
-        """
-        row = {"operation": operation, "message": message, "author": default_author()}
-        return edits.change_schema(self._url, collection, edit, row) or self.versions(collection)[-1]
-
-    def drop_partitions(
-        self,
-        collection: CollectionRecord,
-        *,
-        filters: Filters | None,
-        written_before: dt.datetime | None,
-        message: str = "",
-    ) -> Version:
-        """Drop partitions by their keys, or by the time they were last written; their data stays for older versions.
-
-        Return the version it made; the newest one if there are no such partitions.
-        """
-        predicate = None if filters is None or callable(filters) else parse_predicate(filters, collection.keys)
-
-        def keep(partition: PartitionRecord) -> bool:
-            return callable(filters) and not filters(dict(partition.key))
-
-        row = {"operation": "drop_partitions", "message": message, "author": default_author()}
-        version = edits.drop_partitions(self._url, collection, predicate, keep, written_before, row)
-        return version or self.versions(collection)[-1]
-
-    def layer_of(self, collection: CollectionRecord, variables: Collection[int]) -> int:
-        """Return the layer of a set of variables, by their ids."""
-        return edits.layer_of(self._url, collection, variables)
-
-    def rename_collection(self, name: str, new_name: str) -> None:
+    def rename_collection(self, name: Name, new_name: str) -> None:
         """Give a collection another full name; raises NotFoundError and AlreadyExistsError."""
-        edits.rename(self._url, self.collection(name), new_name)
+        self.commit(Commit(self.collection(name), "rename", updates=(Rename(new_name),)))
 
-    def drop_collection(self, name: str) -> list[tuple[Slot, str, str | None]]:
+    def drop_collection(self, name: Name) -> list[tuple[Slot, str, str | None]]:
         """Forget a collection and all its versions; return the slots, uids and paths of all its fragments.
 
         The data is the caller's to delete, once this has returned.
         """
-        return edits.drop(self._url, self.collection(name))
+        collection = self.collection(name)
+        with writing(self._url) as connection:
+            check_revision(connection)
+            lock_collections(connection, [collection])
+            return forget_collection(connection, collection.id)
+
+    def commit(self, *commits: Commit, message: str = "", author: str | None = None) -> tuple[Version, ...]:
+        """Commit what touches the registry alone, in one SQL transaction; return the versions that it made.
+
+        Raises
+        ------
+        ConflictError
+            A requirement is not met, or a collection was dropped.
+        Exception
+            What an update raises; nothing is changed then.
+        """
+        return self.begin(message=message, author=author).commit(commits)
 
     def begin(
         self,
@@ -314,7 +279,13 @@ class Registry:
             raise InvalidInputError(f"message={message!r} is not text")
         return Transaction(self._url, reads, intents, message=message, author=author or default_author(), lease=lease)
 
-    def _collection(self, connection: sa.Connection, name: Name) -> CollectionRecord:
+    @contextmanager
+    def _snapshot(self, name: Name) -> Iterator[tuple[sa.Connection, CollectionRecord]]:
+        """Read in one SQL snapshot, of a collection that is there."""
+        with reading(self._url) as connection:
+            yield connection, self._find(connection, name)
+
+    def _find(self, connection: sa.Connection, name: Name) -> CollectionRecord:
         if isinstance(name, CollectionRecord):
             found = queries.read_head(connection, name.id)
             if found is None or found.uid != name.uid:  # SQLite gives the number of a dropped row again

@@ -8,6 +8,7 @@ Applications*, "Fencing tokens".
 
 import datetime as dt
 import getpass
+import logging
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
@@ -19,29 +20,24 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 
-from .commit import (
-    KEY_NAMES,
-    add_variables,
-    add_version,
-    apply,
-    check_changes,
-    check_reads,
-    check_variables,
-    lock_collections,
-    read_live,
-    remember_sources,
-)
-from .errors import NotFoundError, RegistryUnavailableError, TransactionClosedError
+from .changes import Commit
+from .changes.commit import carry_out, check_commits
+from .errors import ConflictError, NotFoundError, RegistryUnavailableError, TransactionClosedError
 from .migrations import check_revision
-from .records import Change, CollectionRecord, Slot, Version
+from .records import CollectionRecord, Slot, Version
 from .sql import queries, tables
 from .sql.engine import database_clock, inserted_id, writing
 
 COMMITTED_AFTER_ALL = "the connection to the registry was lost, but the write was committed: do not repeat it"
 
+logger = logging.getLogger(__name__)
+
 
 class Transaction:
     """Staged changes to one or more collections, committed once. A context manager: leaving it open aborts it.
+
+    One that is not entered begins and ends with its commit, in one SQL transaction: what touches the registry alone
+    needs no lease, no pins and no intents.
 
     Parameters
     ----------
@@ -60,7 +56,7 @@ class Transaction:
     def __init__(
         self,
         url: URL,
-        reads: Iterable[tuple[CollectionRecord, int]],
+        reads: Iterable[tuple[CollectionRecord, int]] = (),
         intents: Iterable[tuple[CollectionRecord, Slot, str]] = (),
         *,
         message: str,
@@ -74,29 +70,21 @@ class Transaction:
         self._message = message
         self._author = author
         self._lease = lease
+        self._entered = False
         self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         with writing(self._url) as connection:
-            check_revision(connection)
-            now = connection.execute(sa.select(database_clock())).scalar_one()
-            row = {
-                "uid": self.uid,
-                "state": "open",
-                "lease_until": now + self._lease,
-                "author": self._author,
-                "message": self._message,
-                "created_at": now,
-            }
-            inserted = connection.execute(sa.insert(tables.transaction).values(row))
-            self._id = inserted_id(inserted)
+            until = self._begin(connection)
             for collection, version in self._reads:
                 pin = {"collection_id": collection.id, "version": version, "transaction_id": self._id}
                 try:
-                    connection.execute(sa.insert(tables.pin).values(pin | {"lease_until": now + self._lease}))
+                    connection.execute(sa.insert(tables.pin).values(pin | {"lease_until": until}))
                 except IntegrityError as error:
                     raise NotFoundError(f"collection {collection.name} was dropped just now") from error
             self._stage(connection, self._intents)
+        self._entered = True
+        logger.debug("transaction %s: begun, with %d intents", self.uid, len(self._intents))
         threading.Thread(target=self._renew, name=f"lease-{self.uid}", daemon=True).start()
         return self
 
@@ -118,28 +106,40 @@ class Transaction:
             self._lock(connection)
             self._stage(connection, ((collection, slot, uid) for slot, uid in intents))
 
-    def commit(self, changes: Sequence[Change]) -> tuple[Version, ...]:
+    def commit(self, commits: Sequence[Commit]) -> tuple[Version, ...]:
         """Make all changes visible at once, each as the next version of its collection.
+
+        Return the versions of those that changed something.
 
         Raises
         ------
         ConflictError
-            Something in a change's read set is no longer what it was; nothing was committed.
+            A requirement of a commit is not met; nothing was committed.
         TransactionClosedError
             The transaction has ended or was fenced.
         RegistryUnavailableError
             The database is out of reach; nothing was committed.
         """
-        check_changes(changes)
+        check_commits(commits)
         try:
-            versions = self._commit(changes)
+            made = self._commit(commits)
         except RegistryUnavailableError:
             # The connection may have been lost after COMMIT took effect. Ask, under the row's lock.
-            versions = self._settle()
-            if not versions:
+            logger.warning("transaction %s: the connection was lost at its commit; asking what became of it", self.uid)
+            settled = self._settle()
+            if settled is None:
                 raise
+            made = settled
+        except ConflictError as conflict:
+            logger.info("transaction %s: %s", self.uid, conflict)
+            raise
         self._stopped.set()
-        return versions
+        for version in made:
+            logger.info(
+                "transaction %s: committed %s, version %d (%s by %s)",
+                *(self.uid, version.collection, version.number, version.operation, version.author),
+            )
+        return made
 
     def abort(self) -> bool:
         """Fence this transaction: after this it can never commit, and what it staged may be deleted.
@@ -147,49 +147,41 @@ class Transaction:
         Return whether that is so; False if it was committed after all, which a lost connection can hide.
         """
         self._stopped.set()
-        return not self._settle()
+        fenced = self._settle() is None
+        logger.warning("transaction %s: %s", self.uid, "aborted" if fenced else COMMITTED_AFTER_ALL)
+        return fenced
+
+    def _begin(self, connection: sa.Connection) -> dt.datetime:
+        """Record the transaction as open, and return until when it holds."""
+        check_revision(connection)
+        now: dt.datetime = connection.execute(sa.select(database_clock())).scalar_one()
+        row = {"uid": self.uid, "state": "open", "author": self._author, "message": self._message}
+        times = {"created_at": now, "lease_until": now + self._lease}
+        self._id = inserted_id(connection.execute(sa.insert(tables.transaction).values(row | times)))
+        return times["lease_until"]
 
     def _stage(self, connection: sa.Connection, intents: Iterable[tuple[CollectionRecord, Slot, str]]) -> None:
         rows = [
             {"transaction_id": self._id, "uid": uid, "collection_id": collection.id, "layer_id": slot.layer_id}
-            | dict(zip(KEY_NAMES, slot.key, strict=True))
+            | queries.key_row(slot.key)
             for collection, slot, uid in intents
         ]
         if rows:
             connection.execute(sa.insert(tables.staged), rows)
 
-    def _commit(self, changes: Sequence[Change]) -> tuple[Version, ...]:
+    def _commit(self, commits: Sequence[Commit]) -> tuple[Version, ...]:
         with writing(self._url) as connection:
-            check_revision(connection)
-            self._lock(connection)
-            heads = lock_collections(connection, [change.collection for change in changes])
-            now = connection.execute(sa.select(database_clock())).scalar_one()
-            versions = []
-            for change in sorted(changes, key=lambda change: change.collection.id):
-                number = heads[change.collection.id] + 1
-                live = read_live(connection, change)
-                check_reads(connection, change, live)
-                check_variables(connection, change, number - 1)
-                remember_sources(connection, change, number)
-                add_variables(connection, change, number)
-                apply(connection, change, live, number, self._id)
-                versions.append(add_version(connection, change.collection, self._version_row(change, number, now)))
+            if self._entered:
+                check_revision(connection)
+                self._lock(connection)
+            else:
+                self._begin(connection)
+            versions = carry_out(connection, commits, self._id, author=self._author, message=self._message)
             self._end(connection, "committed")
-            return tuple(versions)
-
-    def _version_row(self, change: Change, number: int, now: dt.datetime) -> dict[str, Any]:
-        return {
-            "version": number,
-            "transaction_id": self._id,
-            "committed_at": now,
-            "author": self._author,
-            "message": self._message,
-            "operation": change.operation,
-            "summary": dict(change.summary),
-        }
+            return versions
 
     def _lock(self, connection: sa.Connection) -> None:
-        state = connection.scalar(_locked_state(), {"of_id": self._id})
+        state = connection.scalar(_locked_state(), {"of_uid": self.uid})
         if state == "committed":
             raise TransactionClosedError(f"transaction {self.uid} was committed already: begin another one")
         if state != "open":
@@ -204,13 +196,13 @@ class Transaction:
         if state == "committed":  # the intents of others are kept for vacuum: zombie workers may still write
             connection.execute(forgetting, {"of_id": self._id})
 
-    def _settle(self) -> tuple[Version, ...]:
-        """Abort if still open; return the versions it made if it was committed after all."""
+    def _settle(self) -> tuple[Version, ...] | None:
+        """Abort if still open, and return None; if it was committed after all, return the versions it made."""
         with writing(self._url) as connection:
-            state = connection.scalar(_locked_state(), {"of_id": self._id})
+            state = connection.scalar(_locked_state(), {"of_uid": self.uid})
             if state == "open":
                 self._end(connection, "aborted")
-            return queries.versions_of(connection, self._id) if state == "committed" else ()
+            return queries.versions_of(connection, self._id) if state == "committed" else None
 
     def _renew(self) -> None:
         while not self._stopped.wait(self._lease.total_seconds() / 3):
@@ -218,20 +210,23 @@ class Transaction:
                 with writing(self._url) as connection:
                     now = connection.execute(sa.select(database_clock())).scalar_one()
                     until = {"lease_until": now + self._lease}
-                    mine = tables.transaction.c.id == self._id, tables.transaction.c.state == "open"
+                    mine = tables.transaction.c.uid == self.uid, tables.transaction.c.state == "open"
                     if connection.execute(sa.update(tables.transaction).where(*mine).values(until)).rowcount == 0:
-                        return  # it was fenced: there is nothing to keep
+                        logger.warning("transaction %s: its lease is not renewed, it was fenced", self.uid)
+                        return
                     connection.execute(
                         sa.update(tables.pin).where(tables.pin.c.transaction_id == self._id).values(until)
                     )
-            except RegistryUnavailableError:
-                continue  # the next try is a third of a lease away; if all fail, the fence decides
+            except RegistryUnavailableError as error:
+                # The next try is a third of a lease away; if all fail, the fence decides.
+                logger.warning("transaction %s: its lease could not be renewed: %s", self.uid, error)
 
 
 @cache
 def _locked_state() -> sa.Select[*tuple[Any, ...]]:
     row = tables.transaction.c
-    return sa.select(row.state).where(row.id == sa.bindparam("of_id")).with_for_update()
+    # By the uid: a number may be given again, where the row's INSERT was rolled back.
+    return sa.select(row.state).where(row.uid == sa.bindparam("of_uid")).with_for_update()
 
 
 @cache

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -16,6 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import settings
 
 import intake_zcollection as izc
+from tests.ftp import FTPServer, running_ftp_server
 from tests.s3 import S3Server, running_server
 
 # Of hypothesis' profiles, "ci" tries the same examples in each run and is the default where CI is in the environment.
@@ -106,6 +108,12 @@ class Store:
         """The URL of a location in it."""
         return f"{self.url}/{name}"
 
+    def objects(self, location: str) -> set[str]:
+        """All objects at a location, by their paths below it."""
+        fs, root = fsspec.url_to_fs(location, **self.storage_options)
+        fs.invalidate_cache()
+        return {path.removeprefix(f"{root}/") for path in fs.find(root) if not path.endswith("/")}
+
 
 @pytest.fixture(autouse=True)
 def _forget_what_is_in_memory() -> Iterator[None]:
@@ -124,12 +132,19 @@ def s3() -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(scope="session")
+def ftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FTPServer]:
+    """A server of FTP, one for all tests."""
+    with running_ftp_server(tmp_path_factory.mktemp("ftp")) as server:
+        yield server
+
+
+@pytest.fixture(params=["local", "memory", "s3", "ftp"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """A place on a disk, in memory and in S3, one after the other."""
+    """A place on a disk, in memory, in S3 and on a server of FTP, one after the other."""
     if request.param == "local":
         return Store(f"{tmp_path}/store")
     if request.param == "memory":
         return Store(f"memory://{uuid.uuid4().hex}")
-    server = request.getfixturevalue("s3")
+    server: S3Server | FTPServer = request.getfixturevalue(request.param)
     return Store(server.fresh_url(), server.storage_options)

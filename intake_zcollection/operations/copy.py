@@ -2,95 +2,81 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from registry import (
-    IMMUTABLE_SLOT,
-    Change,
-    CollectionDefinition,
-    CollectionRecord,
-    Filters,
-    PartitionKey,
-    Registry,
-    Slot,
-    Snapshot,
-    Written,
-    pad_key,
-)
+from registry import CollectionDefinition, Filters, Registry, Slot
+from registry.changes import Unchanged
 
-from .. import execution
 from ..execution import Execution
-from ..reading.dataset import immutable_table
-from ..reading.window import Window, plan_windows
+from ..handle import Handle
+from ..reading.origin import Origin, read_dataset
+from ..reading.selection import Selected, Selection
+from ..reading.window import plan_windows
 from ..schema import Schema
 from ..schema.encoding import encode
-from ..storage import layout
-from ..storage import location as stores
-from ..storage.location import Location, make_durable
-from ..storage.write import write_fragment
-from ..writing.staging import Intent, check_reach, staged
+from ..storage.location import Location, public_options, resolve_location
+from ..writing.immutables import immutable_step
+from ..writing.plan import Arrays, Content, Part, Plan, Step, Target
+from ..writing.write import check_reach, write
 from .create import record_collection
 from .drop import drop_collection
-from .load import schema_of, select
 
 
 @dataclass(frozen=True)
 class CopyJob:
-    """One fragment to read and write: all that a worker needs."""
+    """One partition to copy; whatever layers it had, it becomes one group."""
 
-    source: Location
-    source_schema: Schema
-    window: Window
-    target: Location
-    schema: Schema
-    names: tuple[str, ...]
-    intent: Intent
+    target: Target
+    source: Schema
+    """The schema at the version that is copied."""
+    origins: Mapping[str, Origin]
+    """Of that partition alone."""
+
+    def content(self, _: Arrays) -> Content:
+        """Return its rows."""
+        schema = self.target.schema
+        data = read_dataset(self.source, self.origins, schema.partitioned)
+        stored = {name: encode(variable, data.variables[name].values) for name, variable in schema.partitioned.items()}
+        (piece,) = self.origins[schema.axis].rows.pieces
+        return Content(stored, Part(self.target.key, piece.rows, piece.bounds))
 
 
 def copy(
-    registry: Registry,
-    collection: CollectionRecord,
-    location: Location,
+    handle: Handle,
     name: str,
     url: str,
     *,
     target: Registry,
-    version: int | None,
     filters: Filters | None,
     storage_options: Mapping[str, Any] | None,
     how: Execution,
-) -> CollectionRecord:
-    """Copy a collection, and return the new one's record; see :meth:`intake_zcollection.Collection.copy`."""
-    check_reach(location, how)
-    snapshot, source_schema, _ = select(registry, collection, version=version, filters=filters, where={})
-    collection = snapshot.collection  # as it is called now
-    check_reach(stores.resolve_location(url, storage_options), how)
-    new, place = _create(registry, collection, snapshot, source_schema, name, url, target, filters, storage_options)
+) -> Handle:
+    """Copy a collection, and return the new one; see :meth:`intake_zcollection.Collection.copy`."""
+    check_reach(handle.location, how)
+    source = handle.select(Selection.of(handle.record, filters))
+    place = resolve_location(url, storage_options)
+    check_reach(place, how)
+    definition = _definition(handle, source, name, place, filters)
+    new = Handle(target, record_collection(target, definition, place), place)
+    message = f"copy of {source.collection.name}, version {source.version}"
     try:
-        _copy_data(location, source_schema, snapshot, target, new, place, collection, how)
+        write(new, partial(_plan, source, place), how, message=message)
     except BaseException:
         drop_collection(target, name, storage_options)
         raise
-    return target.collection(name)
+    return replace(new, record=target.collection(name))
 
 
-def _create(
-    registry: Registry,
-    collection: CollectionRecord,
-    snapshot: Snapshot,
-    source_schema: Schema,
-    name: str,
-    url: str,
-    target: Registry,
-    filters: Filters | None,
-    storage_options: Mapping[str, Any] | None,
-) -> tuple[CollectionRecord, Location]:
-    place = stores.resolve_location(url, storage_options)
-    lineage: dict[str, Any] = {"registry": registry.url, "collection": collection.name, "uid": collection.uid}
+def _definition(
+    handle: Handle, source: Selected, name: str, place: Location, filters: Filters | None
+) -> CollectionDefinition:
+    collection, schema = source.collection, source.schema
+    lineage: dict[str, Any] = {"registry": handle.registry.url, "collection": collection.name, "uid": collection.uid}
     chosen = filters if isinstance(filters, str | None) else getattr(filters, "__qualname__", repr(filters))
-    lineage |= {"version": snapshot.version, "filters": chosen}
-    variables = {each.name: replace(each, begin_version=0) for each in source_schema.variables.values()}
-    definition = CollectionDefinition(
+    lineage |= {"version": source.version, "filters": chosen}
+    variables = {each.name: replace(each, begin_version=0) for each in schema.variables.values()}
+    return CollectionDefinition(
         name=name,
         location=place.url,
         axis=collection.axis,
@@ -99,65 +85,25 @@ def _create(
         partitioning=collection.partitioning,
         zarr_format=collection.zarr_format,
         merge=collection.merge,
-        schema=replace(source_schema, variables=variables).to_record(),
-        storage_options=stores.public_options(place.storage_options),
+        schema=replace(schema, variables=variables).to_record(),
+        storage_options=public_options(place.storage_options),
         description=collection.description,
         metadata={**collection.metadata, "copied_from": lineage},
     )
-    return record_collection(target, definition, place), place
 
 
-def _copy_data(
-    source: Location,
-    source_schema: Schema,
-    snapshot: Snapshot,
-    target: Registry,
-    new: CollectionRecord,
-    place: Location,
-    collection: CollectionRecord,
-    how: Execution,
-) -> None:
-    """Copy all fragments in one transaction; each partition becomes one fragment, whatever layers it had."""
-    head = target.resolve(new.name, keys=())
-    schema = schema_of(new, head.schema)
-    windows = plan_windows(snapshot, [partition.key for partition in snapshot.partitions], 0)
-    names = tuple(schema.partitioned)
-    jobs = [CopyJob(source, source_schema, each, place, schema, names, _intent(each.key)) for each in windows]
-    if snapshot.immutable is not None and schema.immutable:
-        uid = layout.new_uid()
-        intent = Intent(IMMUTABLE_SLOT, uid, layout.immutable_path(uid))
-        whole = Window((), immutable_table(snapshot.immutable).pieces, 0, immutable_table(snapshot.immutable).pieces)
-        jobs.append(CopyJob(source, source_schema, whole, place, schema, tuple(schema.immutable), intent))
-    if not jobs:
-        return
-    intents = [job.intent for job in jobs]
-    message = f"copy of {collection.name}, version {snapshot.version}"
-    with staged(target, new, place, intents, version=head.version, message=message) as transaction:
-        sizes = execution.run(_copy_fragment, [(job, {}) for job in jobs], how, what=f"copy {collection.name}")
-        make_durable(place)
-        change = Change(
-            collection=new,
-            schema_version=head.version,
-            operation="copy",
-            writes=tuple(_written(job, nbytes) for job, nbytes in zip(jobs, sizes, strict=True)),
-            requires={job.intent.slot: None for job in jobs},
-            summary={"created": len(windows), "rows": sum(each.rows for each in windows), "bytes": sum(sizes)},
-        )
-        transaction.commit([change])
-
-
-def _intent(key: PartitionKey) -> Intent:
-    uid = layout.new_uid()
-    return Intent(Slot(pad_key(tuple(value for _, value in key))), uid, layout.fragment_path(key, uid))
-
-
-def _written(job: CopyJob, nbytes: int) -> Written:
-    (piece,) = job.window.pieces
-    return Written(job.intent.slot, job.intent.uid, piece.rows, nbytes, *piece.bounds)
-
-
-def _copy_fragment(job: CopyJob, _: Any) -> int:
-    """Read and write one fragment; runs in a worker. Return the bytes stored."""
-    data = job.window.read(job.source, job.source_schema, job.names)
-    stored = {name: encode(job.schema.variables[name], data.variables[name].values) for name in job.names}
-    return write_fragment(job.target, job.intent.path, job.schema, stored, job.window.rows)
+def _plan(source: Selected, place: Location, head: Selected) -> Plan | None:
+    """Return a step per partition of the source, and one for the immutable variables."""
+    steps = []
+    for window in plan_windows(source, source.rows.keys, 0):
+        target = Target.of_partition(place, head.schema, head.version, window.key)
+        job = CopyJob(target, source.schema, window.origins)
+        steps.append(Step(job, {}, (Unchanged({Slot(target.key): None}),), {"created": 1, "rows": window.rows}))
+    if source.snapshot.immutable is not None and head.schema.immutable:
+        stored = {
+            name: encode(variable, source.origins[name].read(source.schema.variables[name]))
+            for name, variable in head.schema.immutable.items()
+        }
+        steps.append(immutable_step(Target.of_immutables(place, head.schema, head.version), stored, head))
+    title = f"copy {source.collection.name}"
+    return Plan(head, "copy", title, tuple(steps), summary={"created": 0, "rows": 0}) if steps else None

@@ -13,7 +13,8 @@ from ..partitioning import Partitioning
 from ..schema import Schema
 from ..schema.attributes import attributes_to_json
 from ..schema.template import schema_from_template
-from ..storage import location as stores
+from ..storage.location import Location, public_options, resolve_location
+from ..storage.marker import claim, release
 
 
 def create(
@@ -43,7 +44,7 @@ def create(
     dimension = _check_axis(template, axis)
     schema = schema_from_template(template, axis=axis, dimension=dimension, zarr_format=zarr_format)
     _check_partitioning(schema, partitioning)
-    place = stores.resolve_location(location, storage_options)
+    place = resolve_location(location, storage_options)
     definition = CollectionDefinition(
         name=name,
         location=place.url,
@@ -54,24 +55,24 @@ def create(
         zarr_format=zarr_format,
         merge=merge,
         schema=schema.to_record(),
-        storage_options=stores.public_options(place.storage_options),
+        storage_options=public_options(place.storage_options),
         description=description,
         metadata=attributes_to_json(metadata or {}, f"the metadata of collection {name}"),
     )
     return record_collection(registry, definition, place)
 
 
-def record_collection(registry: Registry, definition: CollectionDefinition, place: stores.Location) -> CollectionRecord:
+def record_collection(registry: Registry, definition: CollectionDefinition, place: Location) -> CollectionRecord:
     """Record a collection and claim its location, both or neither."""
     record = None
     try:
         with registry.create_collection(definition) as record:
-            stores.claim(place, record.name, record.uid)
+            claim(place, record.name, record.uid)
     except StorageUnavailableError:
         raise  # the claim has undone itself, and would wait again for what does not answer
     except BaseException:
         if record is not None:
-            stores.release(place, record.uid)
+            release(place, record.uid)
         raise
     return record
 

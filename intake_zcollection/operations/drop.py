@@ -1,4 +1,4 @@
-"""Dropping and renaming: partitions, and whole collections."""
+"""Dropping: partitions, and whole collections."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -6,27 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from registry import IMMUTABLE_SLOT, CollectionRecord, Filters, Registry, Slot, Version, name_values
+from registry import Filters, Registry, Selection, Version
+from registry.changes import ClosePartitions
 
 from ..errors import InvalidInputError
+from ..handle import Handle
 from ..storage import layout
-from ..storage import location as stores
+from ..storage.location import open_location
+from ..storage.marker import release
+from ..storage.write import remove_attempts
 
 Time = str | dt.date | np.datetime64
 """A time, in UTC if it does not say otherwise; a date is its first instant."""
 
 
-def drop_partitions(
-    registry: Registry, collection: CollectionRecord, *, filters: Filters | None, written_before: Time | None
-) -> Version:
+def drop_partitions(handle: Handle, *, filters: Filters | None, written_before: Time | None) -> Version:
     """Drop partitions; see :meth:`intake_zcollection.Collection.drop_partitions`."""
     if filters is None and written_before is None:
         raise InvalidInputError(
-            f"which partitions of collection {collection.name}? Give filters or written_before; filters='True' has no "
-            "meaning, and all are dropped with written_before a time to come"
+            f"which partitions of collection {handle.record.name}? Give filters or written_before; filters='True' has "
+            "no meaning, and all are dropped with written_before a time to come"
         )
     limit = None if written_before is None else parse_time(written_before)
-    return registry.drop_partitions(collection, filters=filters, written_before=limit)
+    selection = Selection.of(filters, handle.record.keys)
+    return handle.commit("drop_partitions", ClosePartitions(selection, limit))
 
 
 def parse_time(time: Time) -> dt.datetime:
@@ -60,21 +63,9 @@ def parse_time(time: Time) -> dt.datetime:
 def drop_collection(registry: Registry, name: str, storage_options: Mapping[str, Any] | None) -> None:
     """Drop a collection and its data; see :func:`intake_zcollection.drop_collection`."""
     collection = registry.collection(name)
-    place = stores.open_location(collection.location, collection.storage_options, storage_options)
+    place = open_location(collection.location, collection.storage_options, storage_options)
     # Forgotten first: a registry that names data which is gone would be worse than data that nobody names.
     fragments = registry.drop_collection(name)
-    paths = [path or _path(collection, slot, uid) for slot, uid, path in fragments]
-    stores.remove(place, paths)
-    stores.release(place, collection.uid)
-    stores.remove_empty(place, paths)
-
-
-def _path(collection: CollectionRecord, slot: Slot, uid: str) -> str:
-    if slot == IMMUTABLE_SLOT:
-        return layout.immutable_path(uid)
-    return layout.fragment_path(name_values(collection.keys, slot.key[: len(collection.keys)]), uid)
-
-
-def rename_collection(registry: Registry, name: str, new_name: str) -> None:
-    """Rename a collection; see :func:`intake_zcollection.rename_collection`."""
-    registry.rename_collection(name, new_name)
+    paths = [path or layout.slot_path(collection.keys, slot, uid) for slot, uid, path in fragments]
+    remove_attempts(place, paths)
+    release(place, collection.uid)

@@ -1,195 +1,182 @@
-"""Insertion: rows → keys → fragments → one commit."""
+"""Insertion: rows → keys → one step per partition."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-from registry import (
-    IMMUTABLE_SLOT,
-    Change,
-    CollectionRecord,
-    KeyValues,
-    PartitionRecord,
-    Registry,
-    Slot,
-    Snapshot,
-    Version,
-    Written,
-    format_key,
-    name_values,
-    pad_key,
-)
+import numpy as np
+import numpy.typing as npt
 
-from .. import execution
+from registry import KeyValues, PartitionRecord, Slot, Version, format_key, name_values
+from registry.changes import RememberSources, SourcesNew, Unchanged
+
 from ..errors import AlreadyExistsError, InvalidInputError
 from ..execution import Execution
+from ..handle import Handle
 from ..merging import Merge, MergeFunction, replace, strategy_of
 from ..partitioning import Partitioning, PartitionRows, partitioning_from_json, split_rows
-from ..reading.table import Piece, partition_piece
-from ..schema import Schema
-from ..storage import layout
-from ..storage.location import Location, make_durable
-from ..writing.inputs import Data, Dataset, Input, Missing, Unknown, adapt_schema, as_list, open_dataset, plan_input
-from ..writing.partition import Arrays, FragmentJob, FragmentResult, MergeJob, write_partition
-from ..writing.staging import Intent, check_reach, staged
-from .immutable import inserted_immutables
-from .load import schema_of
+from ..reading.origin import Origin
+from ..reading.selection import Selected
+from ..schema import Schema, SchemaVariable, Values
+from ..schema.encoding import decode
+from ..storage.location import Location
+from ..writing.immutables import immutable_step, inserted_immutables
+from ..writing.inputs import Dataset, Input, Missing, Unknown, adapt_schema, open_dataset, plan_input
+from ..writing.merge import Merging
+from ..writing.plan import Arrays, Content, Evolution, Part, Plan, Step, Target, immutable_need
+from ..writing.write import write
 
 Seen = Literal["insert", "skip"]
 
 
-def insert(
-    registry: Registry,
-    collection: CollectionRecord,
-    location: Location,
-    data: Data,
-    *,
-    merge: Merge | None,
-    tolerance: Any,
-    missing: Missing,
-    unknown: Unknown,
-    sources: Sequence[str],
-    seen: Seen,
-    message: str,
-    how: Execution,
-) -> Version:
-    """Insert datasets, and return the version it made; see :meth:`intake_zcollection.Collection.insert`."""
-    check_reach(location, how)
-    strategy = strategy_of(collection.merge if merge is None else merge, tolerance)
-    partitioning = partitioning_from_json(collection.partitioning)
-    items, skipped = _unseen(registry, collection, as_list(data, collection.name), sources, seen)
-    if not items:
-        return registry.versions(collection)[-1]
-    head = registry.resolve(collection, keys=())
-    collection = head.collection  # as it is called now
-    opened = (open_dataset(item, collection.name) for item in items)
-    schema, added = adapt_schema(schema_of(collection, head.schema), opened, unknown=unknown, head=head.version)
-    inputs = [
-        plan_input(item, schema, partitioning, collection=collection.name, unknown=unknown, missing=missing)
-        for item in items
-    ]
-    parts = split_rows([(each.keys, each.axis) for each in inputs])
-    present = _present(registry, collection, head, parts)
-    if strategy is None:
-        _check_vacant(collection, present.values())
-    existing = {key: partition_piece(partition, head.layers) for key, partition in present.items()}
-    jobs = [_job(location, schema, collection, partitioning, strategy, part, inputs, existing) for part in parts]
-    jobs += inserted_immutables(location, schema, collection, inputs, head)
-    intents = [job.intent for job, _ in jobs]
-    with staged(registry, collection, location, intents, version=head.version, message=message) as transaction:
-        results = execution.run(write_partition, jobs, how, what=f"insert into {collection.name}")
-        make_durable(location)
-        change = Change(
-            collection=collection,
-            schema_version=head.version,
-            operation="insert",
-            writes=tuple(_written(job, result) for (job, _), result in zip(jobs, results, strict=True)),
-            requires=_read_set(strategy, parts, present, inputs, head),
-            summary=_summary(parts, present, strategy, skipped, results),
-            adds=tuple(variable.to_record() for variable in added),
-            sources=tuple(name for name in sources if name not in skipped),
-            unseen=seen == "skip",
+@dataclass(frozen=True)
+class InsertJob:
+    """The rows of one partition: gathered from the inputs, and merged with those that it has."""
+
+    target: Target
+    collection: str
+    """The collection's name, for messages."""
+    partition: str
+    """The partition's, likewise."""
+    order: npt.NDArray[np.intp] | None
+    """What sorts the pieces, put one after the other, by the axis."""
+    merging: Merging | None
+
+    def content(self, arrays: Arrays) -> Content:
+        """Return the rows, sorted by the axis."""
+        schema = self.target.schema
+        try:
+            stored = {name: self._gather(schema.variables[name], pieces) for name, pieces in arrays.items()}
+            if self.merging is not None:
+                stored = self.merging.merge(schema, stored, self.collection)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{self.partition}: {error}") from error
+        axis = decode(schema.variables[schema.axis], stored[schema.axis]).astype(np.int64)
+        return Content(stored, Part(self.target.key, len(axis), (int(axis[0]), int(axis[-1]))))
+
+    def _gather(self, variable: SchemaVariable, pieces: Sequence[Values]) -> Values:
+        joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=variable.split_axis)
+        return joined if self.order is None else joined.take(self.order, axis=variable.split_axis)
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """An insert that was asked for: what it plans on any head. The fields are those of ``Collection.insert``."""
+
+    items: Sequence[Dataset]
+    merge: Merge | None
+    tolerance: Any
+    missing: Missing
+    unknown: Unknown
+    sources: Sequence[str]
+    seen: Seen
+
+    def plan(self, handle: Handle, head: Selected) -> Plan | None:
+        """Return a step per partition; None if all that is given has been inserted already."""
+        collection = head.collection
+        strategy = strategy_of(collection.merge if self.merge is None else self.merge, self.tolerance)
+        partitioning = partitioning_from_json(collection.partitioning)
+        items, skipped = self._unseen(handle, head)
+        if not items:
+            return None
+        opened = (open_dataset(item, collection.name) for item in items)
+        schema = adapt_schema(head.schema, opened, unknown=self.unknown, head=head.version)
+        evolution = Evolution(head.schema, schema, head.version)
+        checked = partial(plan_input, collection=collection.name, unknown=self.unknown, missing=self.missing)
+        inputs = [checked(item, schema, partitioning) for item in items]
+        parts = split_rows([(each.keys, each.axis) for each in inputs])
+        present = _present(handle, head, parts)
+        if strategy is None:
+            _check_vacant(collection.name, present.values())
+        make = _Steps(head, handle.location, evolution, strategy, partitioning, inputs)
+        steps = [make.of(part, present.get(part.key)) for part in parts]
+        immutables = inserted_immutables(schema, inputs, head)
+        if immutables:
+            target = Target.of_immutables(handle.location, schema, evolution.schema_version)
+            steps.append(immutable_step(target, immutables, head))
+        requirements = [*evolution.requirements]
+        if any(each.immutable for each in inputs):
+            requirements.append(immutable_need(head.snapshot))
+        sources = tuple(name for name in self.sources if name not in skipped)
+        if sources and self.seen == "skip":
+            requirements.append(SourcesNew(sources))
+        return Plan(
+            head,
+            "insert",
+            f"insert into {collection.name}",
+            tuple(steps),
+            tuple(requirements),
+            (*(RememberSources(sources),) * bool(sources), *evolution.updates),
+            {"created": 0, "replaced": 0, "merged": 0, "skipped": len(skipped), "rows": 0},
         )
-        (version,) = transaction.commit([change])
-    return version
+
+    def _unseen(self, handle: Handle, head: Selected) -> tuple[Sequence[Dataset], frozenset[str]]:
+        """Return the items to insert, and the names of those that are skipped because they have been."""
+        items, sources, seen = self.items, self.sources, self.seen
+        if sources and len(sources) != len(items):
+            raise InvalidInputError(f"there are {len(sources)} sources for {len(items)} datasets; name each, or none")
+        if seen == "insert":
+            return items, frozenset()
+        if seen != "skip" or not sources:
+            raise InvalidInputError(f"seen={seen!r} with {len(sources)} sources: 'skip' needs sources, to know them by")
+        skipped = handle.registry.seen_sources(head.collection, sources)
+        return [item for item, name in zip(items, sources, strict=True) if name not in skipped], skipped
 
 
-def _unseen(
-    registry: Registry, collection: CollectionRecord, items: list[Dataset], sources: Sequence[str], seen: Seen
-) -> tuple[list[Dataset], frozenset[str]]:
-    """Return the items to insert, and the names of those that are skipped because they have been."""
-    if sources and len(sources) != len(items):
-        raise InvalidInputError(f"there are {len(sources)} sources for {len(items)} datasets; name each, or none")
-    if seen == "insert":
-        return items, frozenset()
-    if seen != "skip" or not sources:
-        raise InvalidInputError(f"seen={seen!r} with {len(sources)} sources: 'skip' needs sources, to know them by")
-    skipped = registry.seen_sources(collection, sources)
-    return [item for item, name in zip(items, sources, strict=True) if name not in skipped], skipped
+def insert(handle: Handle, insertion: Insertion, how: Execution, *, message: str) -> Version:
+    """Insert datasets, and return the version it made; see :meth:`intake_zcollection.Collection.insert`."""
+    return write(handle, partial(insertion.plan, handle), how, message=message)
 
 
-def _present(
-    registry: Registry, collection: CollectionRecord, head: Snapshot, parts: Sequence[PartitionRows]
-) -> dict[KeyValues, PartitionRecord]:
-    keys = {part.key for part in parts}
-    partitions = registry.partitions(collection, version=head.version, keys=keys)
+@dataclass(frozen=True)
+class _Steps:
+    """What the steps of all partitions have in common."""
+
+    head: Selected
+    place: Location
+    evolution: Evolution
+    strategy: MergeFunction | None
+    partitioning: Partitioning
+    inputs: Sequence[Input]
+
+    def of(self, part: PartitionRows, present: PartitionRecord | None) -> Step:
+        """Return what is done for one partition, and what that depends on: nothing if it is replaced blindly."""
+        collection, schema = self.head.collection, self.evolution.after
+        key = name_values(collection.keys, part.key)
+        target = Target.of_partition(self.place, schema, self.evolution.schema_version, key)
+        blind = self.strategy is replace
+        merging = None
+        if present is not None and self.strategy is not None and not blind:
+            existing = Origin.of_partitions(self.place, self.head.snapshot, [present])
+            merging = Merging(existing, self.strategy, self.partitioning, part.key)
+        there = {fragment.slot: fragment.uid for fragment in present.fragments} if present else {}
+        needs = () if blind else (Unchanged({Slot(target.key): None, **there}),)
+        what = "created" if present is None else "replaced" if blind else "merged"
+        job = InsertJob(target, collection.name, format_key(key), part.order, merging)
+        return Step(job, _arrays(schema, part, self.inputs), needs, {what: 1, "rows": part.count})
+
+
+def _present(handle: Handle, head: Selected, parts: Iterable[PartitionRows]) -> dict[KeyValues, PartitionRecord]:
+    partitions = handle.registry.partitions(head.collection, version=head.version, keys={part.key for part in parts})
     return {partition.fragments[0].key: partition for partition in partitions}
 
 
-def _check_vacant(collection: CollectionRecord, present: Iterable[PartitionRecord]) -> None:
+def _check_vacant(collection: str, present: Iterable[PartitionRecord]) -> None:
     taken = [f"{partition} ({partition.rows} rows)" for partition in present]
     if taken:
         more = f" and {len(taken) - 5} more" if len(taken) > 5 else ""
         raise AlreadyExistsError(
-            f"collection {collection.name} has data already in {', '.join(taken[:5])}{more}; say what becomes of it: "
+            f"collection {collection} has data already in {', '.join(taken[:5])}{more}; say what becomes of it: "
             "insert with merge='replace', 'concat', 'time_series', 'upsert' or a function"
         )
 
 
-def _job(
-    location: Location,
-    schema: Schema,
-    collection: CollectionRecord,
-    partitioning: Partitioning,
-    strategy: MergeFunction | None,
-    part: PartitionRows,
-    inputs: Sequence[Input],
-    present: Mapping[KeyValues, Piece],
-) -> tuple[FragmentJob, Arrays]:
-    key = name_values(collection.keys, part.key)
-    uid = layout.new_uid()
-    intent = Intent(Slot(pad_key(part.key)), uid, layout.fragment_path(key, uid))
-    merge = None
-    if part.key in present and strategy is not None and strategy is not replace:
-        merge = MergeJob(present[part.key], strategy, partitioning, part.key)
-    arrays = {
+def _arrays(schema: Schema, part: PartitionRows, inputs: Sequence[Input]) -> Mapping[str, Sequence[Any]]:
+    """Return the rows of a partition, of each input that has some; nothing is computed."""
+    return {
         name: [
             inputs[number].stored[name][(slice(None),) * variable.split_axis + (rows,)] for number, rows in part.pieces
         ]
         for name, variable in schema.partitioned.items()
-    }
-    return FragmentJob(location, schema, intent, collection.name, format_key(key), part.order, merge), arrays
-
-
-def _written(job: FragmentJob, result: FragmentResult) -> Written:
-    return Written(job.intent.slot, job.intent.uid, result.rows, result.nbytes, *result.bounds)
-
-
-def _read_set(
-    strategy: MergeFunction | None,
-    parts: Sequence[PartitionRows],
-    present: Mapping[KeyValues, PartitionRecord],
-    inputs: Sequence[Input],
-    head: Snapshot,
-) -> dict[Slot, str | None]:
-    """Return what the result depends on.
-
-    The partitions, as they were merged or found vacant, unless they are replaced blindly; the immutable variables that
-    were compared.
-    """
-    slots: dict[Slot, str | None] = {}
-    if strategy is not replace:
-        for part in parts:
-            key = pad_key(part.key)
-            slots[Slot(key)] = None
-            if part.key in present:
-                slots |= {Slot(key, fragment.layer_id): fragment.uid for fragment in present[part.key].fragments}
-    if any(each.immutable for each in inputs):
-        slots[IMMUTABLE_SLOT] = head.immutable.uid if head.immutable else None
-    return slots
-
-
-def _summary(
-    parts: Sequence[PartitionRows],
-    present: Mapping[KeyValues, PartitionRecord],
-    strategy: MergeFunction | None,
-    skipped: Collection[str],
-    results: Sequence[FragmentResult],
-) -> dict[str, int]:
-    return {
-        "created": len(parts) - len(present),
-        "replaced": len(present) if strategy is replace else 0,
-        "merged": 0 if strategy is replace else len(present),
-        "skipped": len(skipped),
-        "rows": sum(part.count for part in parts),
-        "bytes": sum(result.nbytes for result in results),
     }

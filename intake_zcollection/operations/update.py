@@ -2,116 +2,143 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from registry import (
-    IMMUTABLE_SLOT,
-    Change,
-    CollectionRecord,
-    Filters,
-    PartitionKey,
-    Registry,
-    Slot,
-    Snapshot,
-    Version,
-    Written,
-    pad_key,
-)
+from registry import PartitionKey, Snapshot, Version, pad_key
+from registry.changes import NothingBetween, Requirement, Unchanged, VariablesAlive
 
-from .. import execution
 from ..errors import InvalidInputError
 from ..execution import Execution
-from ..reading.window import Call, Window, plan_windows, read_set
+from ..handle import Handle
+from ..reading.selection import Selected, Selection
+from ..reading.window import Call, Window, input_names, plan_windows
 from ..schema import Schema, SchemaVariable, Values, Variable
 from ..schema.encoding import encode
 from ..schema.names import find_variable, near
 from ..schema.template import new_variable
-from ..storage import layout
-from ..storage.location import Location, make_durable
-from ..storage.write import write_fragment
 from ..writing.check import check_dtype, protected_names
-from ..writing.staging import Intent, check_reach, staged
-from .load import Where, select
-from .map import input_names
+from ..writing.plan import Arrays, Content, Evolution, Part, Plan, Step, Target, immutable_need
+from ..writing.write import write
 
 
 @dataclass(frozen=True)
 class UpdateJob:
-    """One layer to compute and write: all that a worker needs."""
+    """One layer to compute."""
 
-    location: Location
-    schema: Schema
+    target: Target
     collection: str
+    """The collection's name, for messages."""
     window: Window
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     call: Call
     trim: bool
-    intent: Intent
+
+    @property
+    def schema(self) -> Schema:
+        """The schema, with the variables that the update makes."""
+        return self.target.schema
+
+    def content(self, _: Arrays) -> Content:
+        """Compute one partition's variables; what the function does not return keeps its values."""
+        dataset = self.window.read(self.schema, self.inputs)
+        before = dataset.copy(deep=True)
+        seen = before if self.trim else before.isel({self.schema.dimension: self.window.own_rows})
+        stored = {}
+        for name, given in _compute(self.call, dataset, self.schema, self.window, self.collection).items():
+            if name in self.outputs:
+                stored[name] = self._encoded(self.schema.variables[name], given)
+            # What came in goes out again, as with dataset.assign(…).
+            elif not _is_same(seen, name, given):
+                raise _wrong(self, f"returned {name}, which is not among the outputs; {near(name, self.outputs)}")
+        own = self.window.alone
+        kept = own.read(self.schema, [name for name in self.outputs if name not in stored])
+        stored |= {str(name): encode(self.schema.variables[str(name)], kept[name].values) for name in kept.variables}
+        (piece,) = own.origins[self.schema.axis].rows.pieces
+        part = Part(self.target.key, piece.rows, piece.bounds)
+        return Content({name: stored[name] for name in self.outputs}, part)
+
+    def _encoded(self, variable: SchemaVariable, given: Any) -> Values:
+        try:
+            return _encoded(self, variable, given)
+        except InvalidInputError:
+            raise
+        except Exception as error:  # of the function's own, if what it returned is lazy
+            error.add_note(f"in partition {self.window.name}")
+            raise
 
 
-def update(
-    registry: Registry,
-    collection: CollectionRecord,
-    location: Location,
-    call: Call,
-    *,
-    inputs: Iterable[str] | None,
-    outputs: Iterable[str | Variable] | None,
-    depth: int,
-    trim: bool,
-    filters: Filters | None,
-    where: Where | None,
-    message: str,
-    how: Execution,
-) -> Version:
+@dataclass(frozen=True)
+class Updating:
+    """An update that was asked for: what it plans on any head. The fields are those of ``Collection.update``."""
+
+    call: Call
+    inputs: Iterable[str] | None
+    outputs: Iterable[str | Variable] | None
+    depth: int
+    trim: bool
+
+    def plan(self, handle: Handle, head: Selected) -> Plan | None:
+        """Return a step per partition; None if there are none."""
+        whole = handle.at(head.version).select() if self.depth else head
+        seen = input_names(head.schema, self.inputs, head.collection.name)
+        schema, wanted = _add_outputs(head.schema, self.outputs, head.version)
+        whole = whole.evolved(schema)
+        windows = plan_windows(whole, head.rows.keys, self.depth)
+        if not windows:
+            return None
+        if wanted is None:
+            wanted = _infer(self.call, head.schema, windows[0], seen, head.collection.name)
+        written = frozenset(_check_output(schema, head, name).id for name in wanted)
+        if not written:
+            raise InvalidInputError(
+                f"the function to update collection {head.collection.name} with returned no variable"
+            )
+        evolution = Evolution(head.schema, schema, head.version)
+        read = written | {schema.variables[name].id for name in seen}
+        needs = _needs(whole.snapshot, self.depth, read)
+        steps = []
+        for window in windows:
+            target = Target.of_partition(handle.location, schema, evolution.schema_version, window.key, layer=written)
+            job = UpdateJob(target, head.collection.name, window, seen, wanted, self.call, self.trim)
+            own = window.own_rows
+            steps.append(Step(job, {}, needs[window.key], {"updated": 1, "rows": own.stop - own.start}))
+        alive = VariablesAlive(frozenset(schema.variables[name].id for name in wanted if name in head.schema.variables))
+        requirements = [*evolution.requirements, alive]
+        if any(schema.variables[name].is_immutable for name in seen):
+            requirements.append(immutable_need(head.snapshot))
+        title, summary = f"update {head.collection.name}", {"updated": 0, "rows": 0}
+        return Plan(head, "update", title, tuple(steps), tuple(requirements), evolution.updates, summary)
+
+
+def update(handle: Handle, updating: Updating, selection: Selection, how: Execution, *, message: str) -> Version:
     """Compute variables, and return the version it made; see :meth:`intake_zcollection.Collection.update`."""
-    check_reach(location, how)
-    chosen, before, _ = select(registry, collection, version=None, filters=filters, where=where or {})
-    collection = chosen.collection  # as it is called now
-    snapshot = registry.resolve(collection, version=chosen.version) if depth else chosen
-    keys = [partition.key for partition in chosen.partitions]
-    windows = plan_windows(snapshot, keys, depth)
-    seen = input_names(before, inputs, collection.name)
-    schema, wanted = _add_outputs(before, outputs, chosen.version)
-    if not windows:
-        return registry.versions(collection)[-1]
-    if wanted is None:
-        wanted = _infer(call, location, before, windows[0], seen, collection.name)
-    written = [_check_output(schema, collection, name).id for name in wanted]
-    if not written:
-        raise InvalidInputError(f"the function to update collection {collection.name} with returned no variable")
-    layer = registry.layer_of(collection, written)
-    jobs = [
-        UpdateJob(location, schema, collection.name, window, seen, wanted, call, trim, _intent(window.key, layer))
-        for window in windows
-    ]
-    intents = [job.intent for job in jobs]
-    with staged(registry, collection, location, intents, version=chosen.version, message=message) as transaction:
-        sizes = execution.run(_write_layer, [(job, {}) for job in jobs], how, what=f"update {collection.name}")
-        make_durable(location)
-        read = frozenset({before.variables[name].id for name in seen} | set(written))
-        requires, ranges = read_set(snapshot, keys, depth, read)
-        change = Change(
-            collection=collection,
-            schema_version=chosen.version,
-            operation="update",
-            writes=tuple(_written(job, nbytes) for job, nbytes in zip(jobs, sizes, strict=True)),
-            requires=requires | _immutable_read(before, seen, snapshot),
-            summary={
-                "updated": len(jobs),
-                "rows": sum(len(job.window.pieces[job.window.own]) for job in jobs),
-                "bytes": sum(sizes),
-            },
-            adds=tuple(schema.variables[name].to_record() for name in schema.variables if name not in before.variables),
-            variables=read,
-            ranges=ranges,
-        )
-        (version,) = transaction.commit([change])
-    return version
+    return write(handle, partial(updating.plan, handle), how, message=message, selection=selection)
+
+
+def _needs(snapshot: Snapshot, depth: int, variables: frozenset[int]) -> dict[PartitionKey, tuple[Requirement, ...]]:
+    """Return what each window depends on: fragments of its rows and of variables; and that none comes between."""
+    partitions, layers = snapshot.partitions, snapshot.layers
+    keys = [pad_key(partition.fragments[0].key) for partition in partitions]
+    needs: dict[PartitionKey, tuple[Requirement, ...]] = {}
+    for place, partition in enumerate(partitions):
+        low, high = place - depth, place + depth
+        near = slice(max(0, low), high + 1)
+        slots = {
+            fragment.slot: fragment.uid
+            for each in partitions[near]
+            for fragment in each.fragments
+            if fragment.layer_id == 0 or layers[fragment.layer_id] & variables
+        }
+        needs[partition.key] = (Unchanged(slots, variables),)
+        if depth:
+            limits = keys[low] if low >= 0 else None, keys[high] if high < len(keys) else None
+            needs[partition.key] += (NothingBetween((limits,), frozenset(keys[near])),)
+    return needs
 
 
 def _add_outputs(
@@ -133,7 +160,8 @@ def _add_outputs(
     return schema, tuple(dict.fromkeys(names))
 
 
-def _check_output(schema: Schema, collection: CollectionRecord, name: str) -> SchemaVariable:
+def _check_output(schema: Schema, head: Selected, name: str) -> SchemaVariable:
+    collection = head.collection
     variable = find_variable(schema, name, collection.name)
     if name in protected_names(schema, collection):
         raise InvalidInputError(
@@ -147,51 +175,9 @@ def _check_output(schema: Schema, collection: CollectionRecord, name: str) -> Sc
     return variable
 
 
-def _intent(key: PartitionKey, layer: int) -> Intent:
-    uid = layout.new_uid()
-    return Intent(Slot(pad_key(tuple(value for _, value in key)), layer), uid, layout.fragment_path(key, uid))
-
-
-def _immutable_read(schema: Schema, seen: Iterable[str], snapshot: Snapshot) -> dict[Slot, str | None]:
-    if not any(schema.variables[name].is_immutable for name in seen):
-        return {}
-    return {IMMUTABLE_SLOT: snapshot.immutable.uid if snapshot.immutable else None}
-
-
-def _written(job: UpdateJob, nbytes: int) -> Written:
-    piece = job.window.pieces[job.window.own]
-    return Written(job.intent.slot, job.intent.uid, piece.rows, nbytes, *piece.bounds)
-
-
-def _write_layer(job: UpdateJob, _: Any) -> int:
-    """Compute one partition's variables and write them; runs in a worker. Return the bytes stored."""
-    dataset = job.window.read(job.location, job.schema, job.inputs)
-    before = dataset.copy(deep=True)
-    stored = {}
-    for name, given in _compute(job.call, dataset, job.schema, job.window, job.collection).items():
-        if name not in job.outputs:
-            if _is_same(before if job.trim else before.isel({job.schema.dimension: job.window.own_rows}), name, given):
-                continue  # what came in goes out again, as with dataset.assign(…)
-            raise _wrong(job, f"returned {name}, which is not among the outputs; {near(name, job.outputs)}")
-        try:
-            stored[name] = _encoded(job, job.schema.variables[name], given)
-        except InvalidInputError:
-            raise
-        except Exception as error:  # of the function's own, if what it returned is lazy
-            error.add_note(f"in partition {job.window.name}")
-            raise
-    own = Window(job.window.key, (job.window.pieces[job.window.own],), 0, ())
-    kept = own.read(job.location, job.schema, [name for name in job.outputs if name not in stored])
-    stored |= {str(name): encode(job.schema.variables[str(name)], each.values) for name, each in kept.variables.items()}
-    in_order = {name: stored[name] for name in job.outputs}
-    return write_fragment(job.location, job.intent.path, job.schema, in_order, own.rows)
-
-
-def _infer(
-    call: Call, location: Location, schema: Schema, window: Window, inputs: tuple[str, ...], collection: str
-) -> tuple[str, ...]:
+def _infer(call: Call, schema: Schema, window: Window, inputs: tuple[str, ...], collection: str) -> tuple[str, ...]:
     """Return which variables the function makes or changes, seen on one partition."""
-    dataset = window.read(location, schema, inputs)
+    dataset = window.read(schema, inputs)
     before = dataset.copy(deep=True)
     made = _compute(call, dataset, schema, window, collection)
     return tuple(
@@ -233,7 +219,7 @@ def _encoded(job: UpdateJob, variable: SchemaVariable, given: Any) -> Values:
     if values.shape != expected:
         hint = (
             "; with trim=True it returns values for all rows that it gets"
-            if job.trim and len(job.window.pieces) > 1
+            if job.trim and len(job.window.sizes) > 1
             else ""
         )
         raise _wrong(job, f"returned {variable.name} with shape {values.shape}, and it needs {expected}{hint}")

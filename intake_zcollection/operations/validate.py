@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from registry import CollectionRecord, Filters, Registry, Snapshot, format_key
+from registry import Filters, format_key
 
 from .. import execution
 from ..errors import ZCollectionError
 from ..execution import Execution
-from ..reading.dataset import immutable_table
+from ..handle import Handle
+from ..reading.origin import Origin
+from ..reading.selection import Selected, Selection
 from ..reading.table import Piece
-from ..reading.window import plan_windows
 from ..schema import Schema, SchemaVariable
-from ..storage import location as stores
 from ..storage.location import Location
 from ..storage.read import chunk_regions, read_region
 from ..storage.write import DECODING_KEYS, array_documents, consolidated, group_documents
-from .load import select
 
 
 @dataclass(frozen=True)
@@ -74,35 +73,32 @@ class ValidateJob:
     data: bool
 
 
-def validate(
-    registry: Registry,
-    collection: CollectionRecord,
-    location: Location,
-    *,
-    version: int | None,
-    filters: Filters | None,
-    data: bool,
-    how: Execution,
-) -> Report:
+def validate(handle: Handle, *, filters: Filters | None, data: bool, how: Execution) -> Report:
     """Look at all that a version has in the storage; see :meth:`intake_zcollection.Collection.validate`."""
-    snapshot, schema, _ = select(registry, collection, version=version, filters=filters, where={})
-    jobs = list(_jobs(location, schema, snapshot, data))
-    results = execution.run(_look, [(job, {}) for job in jobs], how, what=f"validate {collection.name}")
+    selected = handle.select(Selection.of(handle.record, filters))
+    collection = selected.collection.name
+    results = execution.run(_look, [(job, {}) for job in _jobs(selected, data)], how, what=f"validate {collection}")
     return Report(
-        collection=snapshot.collection.name,
-        version=snapshot.version,
-        partitions=len(snapshot.partitions),
+        collection=collection,
+        version=selected.version,
+        partitions=len(selected.rows.keys),
         chunks=sum(chunks for chunks, _ in results),
         problems=tuple(problem for _, problems in results for problem in problems),
     )
 
 
-def _jobs(location: Location, schema: Schema, snapshot: Snapshot, data: bool) -> Iterator[ValidateJob]:
-    for window in plan_windows(snapshot, [partition.key for partition in snapshot.partitions], 0):
-        (piece,) = window.pieces
-        yield ValidateJob(location, schema, format_key(window.key), piece, tuple(schema.partitioned), data)
-    for piece in immutable_table(snapshot.immutable).pieces:
-        yield ValidateJob(location, schema, "", piece, tuple(schema.immutable), data)
+def _jobs(selected: Selected, data: bool) -> Iterator[ValidateJob]:
+    """Yield what to look at of each origin: partitions, and what is stored once."""
+    schema, names = selected.schema, dict[Origin, list[str]]()
+    for name in schema.variables:
+        names.setdefault(selected.origins[name], []).append(name)
+    for origin, here in names.items():
+        partitioned = tuple(name for name in here if not schema.variables[name].is_immutable)
+        for key, piece in zip(origin.rows.keys, origin.rows.pieces, strict=True):
+            yield ValidateJob(origin.location, schema, format_key(key), piece, partitioned, data)
+        immutable = tuple(name for name in here if schema.variables[name].is_immutable)
+        for piece in origin.immutables.pieces:
+            yield ValidateJob(origin.location, schema, "", piece, immutable, data)
 
 
 def _look(job: ValidateJob, _: Any) -> tuple[int, list[Problem]]:
@@ -149,7 +145,7 @@ def _metadata(job: ValidateJob, path: str, variables: Sequence[SchemaVariable]) 
 def _read_document(job: ValidateJob, place: str) -> dict[str, Any] | str:
     """Return a metadata document, or what is wrong with it."""
     try:
-        found = json.loads(stores.get(job.location, [place])[0])
+        found = json.loads(job.location.store.get([place])[0])
     except (ZCollectionError, ValueError) as error:
         return f"the metadata cannot be read: {error}"
     return found if isinstance(found, dict) else "the metadata is no JSON object"

@@ -10,18 +10,19 @@ from typing import Any
 
 import xarray as xr
 
-from registry import CollectionRecord, Registry, SchemaRecord, Version
+from registry import CollectionRecord, SchemaRecord, Version
+from registry.changes import EditSchema
 
 from ..errors import AlreadyExistsError, InvalidInputError
+from ..handle import Handle
 from ..schema import Schema, Variable
 from ..schema.attributes import attributes_to_json, check_attributes
 from ..schema.names import check_name, find_variable
 from ..schema.template import new_variable
 from ..writing.check import protected_names
-from .load import schema_of
 
 
-def add_variable(registry: Registry, collection: CollectionRecord, variable: Variable | xr.DataArray) -> Version:
+def add_variable(handle: Handle, variable: Variable | xr.DataArray) -> Version:
     """Add a variable to the schema; see :meth:`intake_zcollection.Collection.add_variable`."""
 
     def edit(schema: Schema) -> Schema:
@@ -30,22 +31,22 @@ def add_variable(registry: Registry, collection: CollectionRecord, variable: Var
             raise InvalidInputError(
                 f"variable {new.name} lacks the dimension {schema.dimension!r}: give its values with set_immutables"
             )
-        _check_free(schema, new.name, collection.name)
+        _check_free(schema, new.name, handle.record.name)
         return schema.added(new, begin_version=0)
 
-    return _change(registry, collection, edit, "add_variable", str(getattr(variable, "name", variable)))
+    return _change(handle, edit, "add_variable", str(getattr(variable, "name", variable)))
 
 
-def rename_variable(registry: Registry, collection: CollectionRecord, old: str, new: str) -> Version:
+def rename_variable(handle: Handle, old: str, new: str) -> Version:
     """Rename a variable; see :meth:`intake_zcollection.Collection.rename_variable`."""
     check_name(new)
 
     def edit(schema: Schema) -> Schema:
-        find_variable(schema, old, collection.name)
-        _check_unprotected(schema, collection, old, "renamed")
+        find_variable(schema, old, handle.record.name)
+        _check_unprotected(schema, handle.record, old, "renamed")
         if new == old:
             return schema
-        _check_free(schema, new, collection.name)
+        _check_free(schema, new, handle.record.name)
         return replace(
             schema,
             variables={
@@ -54,23 +55,21 @@ def rename_variable(registry: Registry, collection: CollectionRecord, old: str, 
             },
         )
 
-    return _change(registry, collection, edit, "rename_variable", f"{old} → {new}")
+    return _change(handle, edit, "rename_variable", f"{old} → {new}")
 
 
-def drop_variable(registry: Registry, collection: CollectionRecord, name: str) -> Version:
+def drop_variable(handle: Handle, name: str) -> Version:
     """Drop a variable; see :meth:`intake_zcollection.Collection.drop_variable`."""
 
     def edit(schema: Schema) -> Schema:
-        find_variable(schema, name, collection.name)
-        _check_unprotected(schema, collection, name, "dropped")
+        find_variable(schema, name, handle.record.name)
+        _check_unprotected(schema, handle.record, name, "dropped")
         return replace(schema, variables={key: each for key, each in schema.variables.items() if key != name})
 
-    return _change(registry, collection, edit, "drop_variable", name)
+    return _change(handle, edit, "drop_variable", name)
 
 
-def set_attributes(
-    registry: Registry, collection: CollectionRecord, attrs: Mapping[str, Any], variable: str | None
-) -> Version:
+def set_attributes(handle: Handle, attrs: Mapping[str, Any], variable: str | None) -> Version:
     """Set attributes; see :meth:`intake_zcollection.Collection.set_attributes`."""
     if not isinstance(attrs, Mapping):
         raise InvalidInputError(f"attrs={attrs!r} is no mapping of names to values")
@@ -79,12 +78,12 @@ def set_attributes(
     def edit(schema: Schema) -> Schema:
         if variable is None:
             return replace(schema, attrs=_merged(schema.attrs, given))
-        found = find_variable(schema, variable, collection.name)
+        found = find_variable(schema, variable, handle.record.name)
         check_attributes(variable, found.dtype, given)
         changed = replace(found, attrs=_merged(found.attrs, given))
         return replace(schema, variables={**schema.variables, variable: changed})
 
-    return _change(registry, collection, edit, "set_attributes", variable or "")
+    return _change(handle, edit, "set_attributes", variable or "")
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,10 +102,8 @@ def _check_free(schema: Schema, name: str, collection: str) -> None:
         raise AlreadyExistsError(f"collection {collection} has a variable {name} already; choose another name")
 
 
-def _change(
-    registry: Registry, collection: CollectionRecord, edit: Callable[[Schema], Schema], operation: str, message: str
-) -> Version:
+def _change(handle: Handle, edit: Callable[[Schema], Schema], operation: str, message: str) -> Version:
     def edit_record(record: SchemaRecord) -> SchemaRecord:
-        return edit(schema_of(collection, record)).to_record()
+        return edit(Schema.of(handle.record, record)).to_record()
 
-    return registry.change_schema(collection, edit_record, operation=operation, message=message)
+    return handle.commit(operation, EditSchema(edit_record), message=message)

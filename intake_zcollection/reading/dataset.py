@@ -1,78 +1,64 @@
 """The xarray.Dataset: variables, coordinates, attributes and encodings around lazy arrays."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import xarray as xr
 from dask.base import tokenize
 from xarray.core import indexing
 
-from registry import FragmentRecord
-
 from ..schema import Schema, SchemaVariable
-from ..storage import layout
-from ..storage.location import Location
 from .blocks import Chunks, plan_blocks
 from .index import LazyIndex, Segment
 from .lazy import PartitionedArray, dask_array
-from .table import Fragment, PartitionTable, Piece, split_table
+from .selection import Selected
+from .table import PartitionTable, Piece, split_table
 
 
-def immutable_table(fragment: FragmentRecord | None) -> PartitionTable:
-    """Return the table of the immutable variables' fragment; without pieces where there is none yet."""
-    if fragment is None:
-        return PartitionTable((), ())
-    stored = Fragment(layout.immutable_path(fragment.uid), fragment.schema_version, fragment.written_version)
-    return PartitionTable(((),), (Piece((stored,), 0, 0, 0, (None, None)),))
-
-
-def build_dataset(
-    location: Location,
-    schema: Schema,
-    names: Iterable[str],
-    tables: Mapping[bool, PartitionTable],
-    *,
-    chunks: Chunks,
-    version: int,
-) -> xr.Dataset:
+def build_dataset(selected: Selected, names: Iterable[str], chunks: Chunks) -> xr.Dataset:
     """Return a lazy dataset; nothing is read.
 
     Parameters
     ----------
-    location
-        Where the fragments lie.
-    schema, names
-        The schema, and which of its variables.
-    tables
-        The partition table of the partitioned variables (under False) and of the immutable ones (True).
+    selected
+        What was chosen: the schema, and where each variable lies.
+    names
+        Which of its variables.
     chunks
         How it is cut into dask chunks, None for xarray's lazy indexing.
-    version
-        The version, so that two versions never share keys in dask.
     """
+    schema = selected.schema
     variables = [schema.variables[name] for name in names]
-    blocks = {} if chunks is None else plan_blocks(schema, [v.name for v in variables], tables[False], chunks)
-    token = tokenize(version, tables[False].token, tables[True].token, blocks)
-    along = split_table(tables[False], blocks[schema.dimension]) if blocks else []
+    blocks = {} if chunks is None else plan_blocks(schema, [v.name for v in variables], selected.rows, chunks)
+    pieces = _pieces_of_blocks(selected, blocks.get(schema.dimension, ()))
     data: dict[str, xr.Variable] = {}
     coordinates: dict[str, xr.Variable] = {}
     for variable in variables:
-        table = tables[variable.is_immutable]
+        origin = selected.origins[variable.name]
+        table = origin.table_of(variable)
         if chunks is None or variable.name == schema.axis or variable.dims == (variable.name,):
             # Coordinates that label a dimension are not dask's: groupby, interp and where(drop=True) need their values.
-            array: Any = _lazily_indexed(PartitionedArray(location, variable, table))
+            array: Any = _lazily_indexed(PartitionedArray(origin.location, variable, table))
         else:
-            pieces = [table.pieces] if variable.is_immutable else along
-            array = dask_array(location, variable, pieces, blocks, token)
+            # Of two versions, or of two collections, no key in dask is the same.
+            token = tokenize(origin.space, selected.version, origin.rows.token, origin.immutables.token, blocks)
+            along = [table.pieces] if variable.is_immutable else pieces[id(origin)]
+            array = dask_array(origin.location, variable, along, blocks, token)
         target = coordinates if variable.is_coordinate else data
         target[variable.name] = xr.Variable(variable.dims, array, dict(variable.attrs), _encoding(variable))
     indexes = {
-        name: _index(schema, name, variable, tables[schema.variables[name].is_immutable])
+        name: _index(schema, name, variable, selected.table_of(name))
         for name, variable in coordinates.items()
         if variable.dims == (name,)
     }
     return xr.Dataset(data, xr.Coordinates(coordinates, indexes), dict(schema.attrs))
+
+
+def _pieces_of_blocks(selected: Selected, blocks: Sequence[int]) -> dict[int, list[tuple[Piece, ...]]]:
+    """Return the pieces of each block of rows, by the identity of the origin."""
+    origins = {id(origin): origin for origin in selected.origins.values()}
+    return {place: split_table(origin.rows, blocks) for place, origin in origins.items()}
 
 
 def _index(schema: Schema, name: str, labels: xr.Variable, table: PartitionTable) -> LazyIndex:

@@ -12,9 +12,9 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from ..schema import SchemaVariable, Values
-from ..schema.encoding import missing_value
 from ..storage.location import Location
-from ..storage.read import Region, Stored, read_region, read_regions
+from ..storage.read import Region
+from .origin import read_pieces
 from .table import PartitionTable, Piece
 
 
@@ -37,41 +37,6 @@ class VariableReader:
     def __call__(self, block: Block) -> Values:
         """Return the values of a block; where it has no pieces, zero rows."""
         return read_pieces(self.location, self.variable, block.pieces, block.others)
-
-
-def read_pieces(location: Location, variable: SchemaVariable, pieces: Sequence[Piece], others: Region) -> Values:
-    """Return the values of pieces, one after the other along the split dimension: the only concatenation.
-
-    Where a partition has no values of the variable, which was added later, they are missing ones.
-    """
-    if variable.is_immutable:
-        (piece,) = pieces
-        path = piece.path_of(variable)
-        if path is None:
-            return np.full([s.stop - s.start for s in others], missing_value(variable), variable.dtype)
-        return read_region(location, path, variable, piece.rows, others)
-    axis = variable.split_axis
-    shape = [s.stop - s.start for s in others]
-    shape[axis] = sum(map(len, pieces))
-    sources: list[Stored] = []
-    absent: list[Region] = []
-    offset = 0
-    for piece in pieces:
-        target = _replaced(tuple(map(slice, shape)), axis, slice(offset, offset + len(piece)))
-        path = piece.path_of(variable)
-        if path is None:
-            absent.append(target)
-        else:
-            sources.append(Stored(path, piece.rows, _replaced(others, axis, slice(piece.start, piece.stop)), target))
-        offset += len(piece)
-    values = read_regions(location, variable, shape, sources)
-    for target in absent:
-        values[target] = missing_value(variable)
-    return values
-
-
-def _replaced(region: Region, axis: int, along: slice) -> Region:
-    return (*region[:axis], along, *region[axis + 1 :])
 
 
 def dask_array(

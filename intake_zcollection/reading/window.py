@@ -4,21 +4,21 @@ The idea of windows with a depth is that of ``dask.array.overlap``, taken from r
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from registry import KeyRange, PartitionKey, PartitionRecord, Slot, Snapshot, format_key, pad_key
+from registry import PartitionKey, format_key
 
 from ..errors import InvalidInputError
-from ..schema import Schema, Values
-from ..storage.location import Location
-from .dataset import immutable_table
-from .lazy import read_pieces
-from .table import Piece, partition_piece
+from ..schema import Schema
+from ..schema.names import find_variable
+from .origin import Origin, change_origins, read_dataset
+from .selection import Selected
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,10 @@ class Window:
     """The rows that a function sees: a partition's own, and those of its neighbours."""
 
     key: PartitionKey
-    pieces: tuple[Piece, ...]
-    """Of consecutive partitions, in the order of their keys."""
+    origins: Mapping[str, Origin]
+    """Where each variable lies, with the pieces of consecutive partitions alone."""
     own: int
-    """Which of them is the partition itself."""
-    immutable: tuple[Piece, ...]
-    """The piece of the immutable variables, none before they are stored."""
+    """Which of the pieces is the partition itself."""
 
     @property
     def name(self) -> str:
@@ -39,98 +37,58 @@ class Window:
         return format_key(self.key)
 
     @property
+    def sizes(self) -> list[int]:
+        """The number of rows of each partition."""
+        return next(iter(self.origins.values())).rows.sizes
+
+    @property
     def rows(self) -> int:
         """All rows."""
-        return sum(map(len, self.pieces))
+        return sum(self.sizes)
 
     @property
     def own_rows(self) -> slice:
         """Which rows are the partition's own."""
-        start = sum(map(len, self.pieces[: self.own]))
-        return slice(start, start + len(self.pieces[self.own]))
+        start = sum(self.sizes[: self.own])
+        return slice(start, start + self.sizes[self.own])
 
-    def read(self, location: Location, schema: Schema, names: Iterable[str]) -> xr.Dataset:
+    @property
+    def alone(self) -> "Window":
+        """The partition without its neighbours."""
+        cut = methodcaller("cut", self.own, self.own + 1)
+        return Window(self.key, change_origins(self.origins, cut), 0)
+
+    def read(self, schema: Schema, names: Iterable[str]) -> xr.Dataset:
         """Return variables of all its rows, in memory."""
-        values = {}
-        for name in names:
-            variable = schema.variables[name]
-            if variable.is_immutable and not self.immutable:
-                continue
-            pieces = self.immutable if variable.is_immutable else self.pieces
-            everything = tuple(slice(0, size) for size in variable.shape(self.rows))
-            values[name] = read_pieces(location, variable, pieces, everything)
-        return in_memory(schema, values)
+        return read_dataset(schema, self.origins, names)
 
 
-def in_memory(schema: Schema, values: Mapping[str, Values]) -> xr.Dataset:
-    """Return a dataset of decoded values."""
-    variables = {
-        name: xr.Variable(schema.variables[name].dims, array, dict(schema.variables[name].attrs))
-        for name, array in values.items()
-    }
-    dataset = xr.Dataset(variables, attrs=dict(schema.attrs))
-    return dataset.set_coords([name for name in values if schema.variables[name].is_coordinate])
-
-
-def plan_windows(snapshot: Snapshot, chosen: Iterable[PartitionKey], depth: int) -> list[Window]:
+def plan_windows(whole: Selected, chosen: Iterable[PartitionKey], depth: int) -> list[Window]:
     """Return the windows of chosen partitions, ``depth`` neighbours on either side, as far as there are any."""
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 0:
-        raise InvalidInputError(f"depth={depth!r} is not a number of partitions")
-    partitions = snapshot.partitions
-    pieces = [partition_piece(partition, snapshot.layers) for partition in partitions]
-    places = {partition.key: place for place, partition in enumerate(partitions)}
-    immutable = immutable_table(snapshot.immutable).pieces
+    check_depth(depth)
+    places = {key: place for place, key in enumerate(whole.rows.keys)}
     windows = []
     for key in chosen:
-        place = places[key]
-        first = max(0, place - depth)
-        windows.append(Window(key, tuple(pieces[first : place + depth + 1]), place - first, immutable))
+        first = max(0, places[key] - depth)
+        cut = methodcaller("cut", first, places[key] + depth + 1)
+        windows.append(Window(key, change_origins(whole.origins, cut), places[key] - first))
     return windows
 
 
-def read_set(
-    snapshot: Snapshot, chosen: Iterable[PartitionKey], depth: int, variables: frozenset[int]
-) -> tuple[dict[Slot, str | None], tuple[KeyRange, ...]]:
-    """Return what windows depend on: the fragments of their rows and of variables, and ranges that have no others."""
-    partitions = snapshot.partitions
-    wanted = set(chosen)
-    requires: dict[Slot, str | None] = {}
-    ranges: list[KeyRange] = []
-    for place, partition in enumerate(partitions):
-        if partition.key not in wanted:
-            continue
-        low, high = place - depth, place + depth
-        for each in partitions[max(0, low) : high + 1]:
-            requires |= _slots(each, snapshot.layers, variables)
-        if depth:
-            first = _padded(partitions[low]) if low >= 0 else None
-            ranges.append((first, _padded(partitions[high]) if high < len(partitions) else None))
-    return requires, _joined(ranges)
+def check_depth(depth: int) -> None:
+    """Raise InvalidInputError unless it is a number of neighbours."""
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 0:
+        raise InvalidInputError(f"depth={depth!r} is not a number of partitions")
 
 
-def _slots(
-    partition: PartitionRecord, layers: Mapping[int, frozenset[int]], variables: frozenset[int]
-) -> dict[Slot, str | None]:
-    return {
-        fragment.slot: fragment.uid
-        for fragment in partition.fragments
-        if fragment.layer_id == 0 or layers[fragment.layer_id] & variables
-    }
-
-
-def _padded(partition: PartitionRecord) -> tuple[int, ...]:
-    return pad_key(tuple(value for _, value in partition.key))
-
-
-def _joined(ranges: Sequence[KeyRange]) -> tuple[KeyRange, ...]:
-    """Return the ranges with those joined that overlap; they come in order."""
-    joined: list[KeyRange] = []
-    for first, last in ranges:
-        if joined and (joined[-1][1] is None or first is None or first <= joined[-1][1]):
-            joined[-1] = (joined[-1][0], last)
-        else:
-            joined.append((first, last))
-    return tuple(joined)
+def input_names(schema: Schema, inputs: Iterable[str] | None, collection: str) -> tuple[str, ...]:
+    """Return the variables that a function sees: those named and the axis, or all."""
+    if inputs is None:
+        return tuple(schema.variables)
+    if isinstance(inputs, str):
+        raise InvalidInputError(f"inputs={inputs!r} is not a list of names")
+    wanted = {find_variable(schema, name, collection).name for name in inputs} | {schema.axis}
+    return tuple(name for name in schema.variables if name in wanted)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from registry import SchemaRecord, VariableRecord
+from registry import CollectionRecord, SchemaRecord, VariableRecord
 
 TEXT = np.dtype(object, metadata={"element_type": str})
 """The dtype of text of any length; the metadata tells xarray's writers so, which need not look at all values then."""
@@ -189,8 +189,14 @@ class Schema:
         )
 
     @classmethod
+    def of(cls, collection: CollectionRecord, record: SchemaRecord) -> "Schema":
+        """Return the schema that the registry recorded of a collection."""
+        place = {"axis": collection.axis, "dimension": collection.dimension}
+        return cls.from_record(record, zarr_format=collection.zarr_format, **place)
+
+    @classmethod
     def from_record(cls, record: SchemaRecord, *, axis: str, dimension: str, zarr_format: Literal[2, 3]) -> "Schema":
-        """Return the schema that the registry recorded."""
+        """Return the schema of a record."""
         variables = {variable.name: SchemaVariable.from_record(variable) for variable in record.variables}
         return cls(axis, dimension, zarr_format, variables, record.attributes, record.next_id, record.stored_names)
 

@@ -1,3 +1,3 @@
-"""Bytes in Zarr: where they lie (``layout``), how they are reached (``stores``), what they hold (``arrays``,
-``fragment``), and the two directions (``write``, ``read``).
+"""Bytes in Zarr: where they lie (``layout``, ``location``, ``marker``), how they are reached (``objects``), what they
+hold (``arrays``), and the two directions (``write``, ``read``).
 """

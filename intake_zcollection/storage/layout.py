@@ -13,14 +13,31 @@
 import uuid
 from collections.abc import Sequence
 
-from registry import FragmentRecord, PartitionKey, format_key
+from registry import IMMUTABLE_SLOT, FragmentRecord, PartitionKey, Slot, format_key, name_values
 
 MARKER = ".zcollection"
 
+_INTENT = 24
 
-def new_uid() -> str:
-    """Return the name of a fragment that never was: every write goes to a new path."""
-    return uuid.uuid4().hex
+
+def new_intent() -> str:
+    """Return the first 24 characters of a uid that never was: every write goes to a new path."""
+    return uuid.uuid4().hex[:_INTENT]
+
+
+def new_attempt() -> str:
+    """Return the last 8 characters of a uid: what one attempt writes, no other one tears."""
+    return uuid.uuid4().hex[_INTENT:]
+
+
+def is_intent(name: str) -> bool:
+    """Whether a group's name is only the beginning that all attempts to write it share."""
+    return len(name) == _INTENT
+
+
+def intent_of(path: str) -> str:
+    """Return the beginning of the name of the group at a path."""
+    return path.rpartition("/")[2][:_INTENT]
 
 
 def fragment_path(key: PartitionKey, uid: str) -> str:
@@ -35,6 +52,13 @@ def fragment_path(key: PartitionKey, uid: str) -> str:
 def immutable_path(uid: str) -> str:
     """Return the path of a fragment of immutable variables; no key's text can be its first segment."""
     return f"immutable/{uid}"
+
+
+def slot_path(names: Sequence[str], slot: Slot, uid: str) -> str:
+    """Return the path of what is, or was, live in a slot; ``names`` are those of the keys."""
+    if slot == IMMUTABLE_SLOT:
+        return immutable_path(uid)
+    return fragment_path(name_values(names, slot.key[: len(names)]), uid)
 
 
 def recorded_path(key: PartitionKey, fragment: FragmentRecord) -> str:

@@ -1,33 +1,23 @@
-"""Objects in whatever fsspec reaches: a location, and the few things we ask of it."""
+"""Where a collection lies: a URL and what is needed to reach it, as plain data; and which store that is."""
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from registry import PUBLIC_OPTIONS
 
-from ..errors import (
-    AlreadyExistsError,
-    CorruptedDataError,
-    InvalidInputError,
-    StorageUnavailableError,
-    ZCollectionError,
-)
-from . import layout
+from ..errors import InvalidInputError
+from .objects import FsspecStore, LocalStore, Store, chain_of, storage_errors
 
-_BATCH_NBYTES = 32 * 2**20
-"""How much is written at a time: enough that many small objects go out together."""
+_WITH_DIRECTORIES = frozenset({"ftp", "sftp", "ssh"})
+"""Protocols of file systems that make no directories by themselves; besides the local one."""
 
 
 @dataclass(frozen=True)
@@ -40,29 +30,71 @@ class Location:
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "storage_options": self.storage_options}
 
-    @cached_property
-    def _opened(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        try:
-            fs, root = url_to_fs(self.url, **_options_by_protocol(self.url, self.storage_options))
-        except (ImportError, ValueError, TypeError) as error:
-            raise InvalidInputError(f"the location {self.url} cannot be opened: {error}") from error
-        return fs, root.rstrip("/") or root
-
     @property
-    def filesystem(self) -> fsspec.AbstractFileSystem:
-        """The file system; fsspec keeps one instance for equal options."""
-        return self._opened[0]
+    def store(self) -> Store:
+        """The one way to its objects; opened once per process, since connections survive neither pickling nor a fork.
 
-    def path(self, name: str) -> str:
-        """Return the path of an object in the file system."""
-        return f"{self._opened[1].rstrip('/')}/{name}"
+        Raises
+        ------
+        InvalidInputError
+            There is no such kind of storage, or it has other options.
+        StorageUnavailableError
+            It cannot be reached.
+        """
+        stores: dict[int, Store] = self.__dict__.setdefault("_stores", {})
+        pid = os.getpid()
+        if pid not in stores:
+            stores[pid] = _store_of(self.url, self.storage_options)
+        return stores[pid]
+
+
+def _store_of(url: str, options: Mapping[str, Any]) -> Store:
+    """Return the store of a URL: the one place that decides which of the two kinds it is."""
+    fs, root = _open(url, options)
+    if type(fs) is LocalFileSystem:  # of a subclass, the methods are not ours to go around
+        return LocalStore(url, root, fs)
+    chain = list(chain_of(fs))
+    innermost = chain[-1]
+    protocols = {innermost.protocol} if isinstance(innermost.protocol, str) else set(innermost.protocol)
+    is_local = isinstance(innermost, LocalFileSystem)
+    return FsspecStore(
+        url,
+        root,
+        _connector(url, options, chain),
+        shared=not isinstance(innermost, MemoryFileSystem),
+        has_directories=is_local or not protocols.isdisjoint(_WITH_DIRECTORIES),
+        is_local=is_local,
+    )
+
+
+def _connector(url: str, options: Mapping[str, Any], chain: list[AbstractFileSystem]) -> Callable[[], Any]:
+    """Return how a call gets its file system, so that no two threads use one that serves them badly.
+
+    One that is asynchronous inside serves all. Of others fsspec keeps one per thread, or none at all: a connection of
+    FTP can neither be shared, nor be trusted after an error or an idle hour.
+    """
+    if chain[-1].async_impl:
+        return lambda: chain[0]
+    # One that is asynchronous itself and contains another (dir) would be kept for all threads.
+    fresh = any(not each.cachable or type(each).async_impl for each in chain)
+    return lambda: _open(url, options, skip_instance_cache=fresh)[0]
+
+
+def _open(url: str, options: Mapping[str, Any], **how: bool) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of a URL, and the path in it."""
+    with storage_errors(url, "opened"):
+        try:
+            fs, root = url_to_fs(url, **_options_by_protocol(url, options), **how)
+        except (ImportError, ValueError, TypeError) as error:
+            raise InvalidInputError(f"the location {url} cannot be opened: {error}") from error
+    return fs, root
 
 
 def resolve_location(url: str, storage_options: Mapping[str, Any] | None) -> Location:
     """Return the location in its recorded form: local paths absolute, no trailing slash."""
     _check_no_password("location", url)
     options = options_for(url, storage_options)
-    fs, root = Location(url, options)._opened
+    fs, root = _open(url, options)
     if type(fs) is LocalFileSystem:  # a subclass has a protocol of its own, which the URL has to keep
         url = os.path.abspath(root)  # noqa: PTH100 - pathlib resolves no "..", and following links would surprise
     elif not url.endswith("://"):
@@ -153,174 +185,3 @@ def _options_by_protocol(url: str, options: Mapping[str, Any]) -> dict[str, Any]
     if target in ("s3", "s3a") and "region" in flat:  # a name of its own is missing there
         flat["client_kwargs"] = {**flat.get("client_kwargs", {}), "region_name": flat.pop("region")}
     return {**nested, target: flat} if "::" in url else flat
-
-
-def put(location: Location, objects: Iterable[tuple[str, bytes]]) -> int:
-    """Write objects, by their paths below the location; concurrently where the file system can.
-
-    They are taken as they are made: no more than some tens of MiB wait at a time. Return how many bytes they have.
-
-    Raises
-    ------
-    StorageUnavailableError
-        The storage refused one; some of the others may have been written.
-    """
-    fs = location.filesystem
-    made: set[str] = set()
-    written = 0
-    for batch in _batches(objects):
-        paths = {location.path(name): data for name, data in batch.items()}
-        with _storage_errors(location, "written"):
-            if isinstance(fs, LocalFileSystem):
-                for directory in {path.rpartition("/")[0] for path in paths} - made:
-                    os.makedirs(directory, exist_ok=True)  # noqa: PTH103 - parsing a Path costs as much as making it
-                    made.add(directory)
-            if type(fs) is LocalFileSystem:  # what fsspec does around each file costs as much as a small one
-                for path, data in paths.items():
-                    _write_file(path, data)
-            else:
-                fs.pipe(paths)
-        written += sum(map(len, batch.values()))
-    return written
-
-
-def _batches(objects: Iterable[tuple[str, bytes]]) -> Iterator[dict[str, bytes]]:
-    batch: dict[str, bytes] = {}
-    size = 0
-    for name, data in objects:
-        batch[name] = data
-        size += len(data)
-        if size >= _BATCH_NBYTES:
-            yield batch
-            batch, size = {}, 0
-    if batch:
-        yield batch
-
-
-def _write_file(path: str, data: bytes) -> None:
-    with open(path, "wb", buffering=0) as file:  # noqa: PTH123 - see above
-        file.write(data)
-
-
-def _read_file(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see above
-        return file.read()
-
-
-def make_durable(location: Location) -> None:
-    """Return once what was written survives a power cut. Object stores promise that by themselves."""
-    if isinstance(location.filesystem, LocalFileSystem) and hasattr(os, "sync"):
-        os.sync()  # once for all files: an fsync for each of a fragment's dozen would cost more than writing them
-
-
-def get(location: Location, names: Sequence[str]) -> list[bytes]:
-    """Read whole objects, concurrently where the file system can.
-
-    Raises
-    ------
-    CorruptedDataError
-        One is missing.
-    StorageUnavailableError
-        The storage does not answer.
-    """
-    fs = location.filesystem
-    paths = [location.path(name) for name in names]
-    with _storage_errors(location, "read"):
-        try:
-            if type(fs) is LocalFileSystem:
-                return [_read_file(path) for path in paths]
-            # With a start, s3fs sends one GET; without, it asks for the size first. cat_file through a cache asks too.
-            return list(fs.cat_ranges(paths, [0] * len(paths), [None] * len(paths), on_error="raise"))
-        except FileNotFoundError as error:
-            raise CorruptedDataError(
-                f"an object that the registry knows is missing in {location.url}: {error}; restore it from a copy"
-            ) from error
-
-
-def remove(location: Location, directories: Iterable[str]) -> None:
-    """Delete directories of fragments, those that exist."""
-    fs = location.filesystem
-    with _storage_errors(location, "deleted"):
-        for directory in directories:
-            with suppress(FileNotFoundError):
-                fs.rm(location.path(directory), recursive=True)
-
-
-def remove_empty(location: Location, directories: Iterable[str]) -> None:
-    """Delete the directories above those given, and the location itself, as far as nothing is left in them."""
-    if not isinstance(location.filesystem, LocalFileSystem):
-        return  # elsewhere, directories are only names
-    above = {str(parent) for name in directories for parent in PurePosixPath(name).parents}
-    for directory in sorted(above, key=len, reverse=True):
-        with suppress(OSError):
-            location.filesystem.rmdir(location.path("" if directory == "." else directory))
-
-
-def is_in_memory(location: Location) -> bool:
-    """Whether what is written there can be read by this process alone."""
-    return isinstance(location.filesystem, MemoryFileSystem)
-
-
-def claim(location: Location, collection: str, uid: str) -> None:
-    """Mark a location as a collection's own, for people and for recovery; so it is shown to be writable.
-
-    Raises
-    ------
-    AlreadyExistsError
-        The location belongs to another collection.
-    StorageUnavailableError
-        It cannot be written.
-    """
-    owner = read_marker(location)
-    if owner is not None:
-        raise AlreadyExistsError(
-            f"the location {location.url} belongs to collection {owner.get('collection')} ({owner.get('uid')}), "
-            "perhaps of another registry: choose another, "
-            f"or delete {layout.MARKER} there if that collection is gone for good"
-        )
-    marker = {
-        "what": "A collection of intake-zcollection: partitions in Zarr, their versions in an SQL registry. "
-        "Each directory named by 32 hexadecimal digits is a Zarr group that any Zarr library opens.",
-        "collection": collection,
-        "uid": uid,
-    }
-    try:
-        put(location, [(layout.MARKER, json.dumps(marker, indent=2).encode())])
-    except StorageUnavailableError:
-        _remove_marker(location)  # a part of it may be there
-        raise
-
-
-def read_marker(location: Location) -> dict[str, Any] | None:
-    """Return what the location says of itself, None if nothing."""
-    fs = location.filesystem
-    with _storage_errors(location, "read"):
-        try:
-            marker: dict[str, Any] = json.loads(fs.cat_file(location.path(layout.MARKER), start=0))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except ValueError:
-            return {}
-        return marker
-
-
-def release(location: Location, uid: str) -> None:
-    """Take back :func:`claim`, if it is this collection's, and as far as the storage lets it."""
-    with suppress(StorageUnavailableError):
-        if (read_marker(location) or {}).get("uid") == uid:
-            _remove_marker(location)
-
-
-def _remove_marker(location: Location) -> None:
-    with suppress(OSError):
-        location.filesystem.rm(location.path(layout.MARKER))
-
-
-@contextmanager
-def _storage_errors(location: Location, verb: str) -> Iterator[None]:
-    try:
-        yield
-    except ZCollectionError:
-        raise
-    except Exception as error:  # each file system has errors of its own: botocore's are no OSError
-        raise StorageUnavailableError(f"the location {location.url} cannot be {verb}: {error}") from error

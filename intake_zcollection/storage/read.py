@@ -11,7 +11,7 @@ from ..errors import CorruptedDataError
 from ..schema import SchemaVariable, Values, encoding
 from . import layout
 from .arrays import ArrayLayout, array_layout, chunk_codec
-from .location import Location, get
+from .location import Location
 
 Region = tuple[slice, ...]
 """One slice per dimension, with start and stop, step 1."""
@@ -57,7 +57,7 @@ def read_regions(
     stored: Values = np.zeros(shape, codec.dtype)
     chunks = [chunk for source in sources for chunk in _chunks_of(variable, source)]
     names = [chunk.name for chunk in chunks]
-    for chunk, data in zip(chunks, get(location, names) if names else (), strict=True):
+    for chunk, data in zip(chunks, location.store.get(names) if names else (), strict=True):
         target: tuple[Any, ...] = (*chunk.target, ...)  # an array, even without dimensions
         try:
             codec.decode_into(stored[target], data, chunk.shape, chunk.inside)

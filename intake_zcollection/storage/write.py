@@ -10,7 +10,7 @@ import numpy as np
 from ..schema import Schema, SchemaVariable, Values
 from . import layout
 from .arrays import array_document, array_layout, chunk_codec
-from .location import Location, put
+from .location import Location
 
 
 def write_fragment(location: Location, path: str, schema: Schema, stored: Mapping[str, Values], rows: int) -> int:
@@ -32,7 +32,28 @@ def write_fragment(location: Location, path: str, schema: Schema, stored: Mappin
     StorageUnavailableError
         The storage refused.
     """
-    return put(location, fragment_objects(schema, stored, rows, path))
+    return location.store.put(fragment_objects(schema, stored, rows, path))
+
+
+def remove_attempts(location: Location, paths: Iterable[str]) -> None:
+    """Delete groups by their paths: where a path is an intent's, all attempts to write it.
+
+    Raises
+    ------
+    StorageUnavailableError
+        The storage refused.
+    """
+    found = []
+    begun: dict[str, set[str]] = {}
+    for path in paths:
+        directory, _, uid = path.rpartition("/")
+        if layout.is_intent(uid):
+            begun.setdefault(directory, set()).add(uid)
+        else:
+            found.append(path)
+    for directory, uids in begun.items():
+        found += [path for path in location.store.list(directory) if layout.intent_of(path) in uids]
+    location.store.remove(found)
 
 
 def fragment_objects(schema: Schema, stored: Mapping[str, Values], rows: int, path: str) -> Iterator[tuple[str, bytes]]:

@@ -62,16 +62,13 @@ def open_dataset(data: Dataset, collection: str) -> xr.Dataset:
     return dataset
 
 
-def adapt_schema(
-    schema: Schema, datasets: Iterable[xr.Dataset], *, unknown: Unknown, head: int
-) -> tuple[Schema, list[SchemaVariable]]:
-    """Return the schema with the variables that datasets have and it lacks, and these, if they are to be added.
+def adapt_schema(schema: Schema, datasets: Iterable[xr.Dataset], *, unknown: Unknown, head: int) -> Schema:
+    """Return the schema with the variables that datasets have and it lacks, if they are to be added.
 
     Only then are the datasets taken, one after the other.
     """
     if unknown != "add":
-        return schema, []
-    before = schema.variables
+        return schema
     for dataset in datasets:
         for name in unknown_names(schema, dataset):
             variable = new_variable(schema, dataset[name])
@@ -83,7 +80,7 @@ def adapt_schema(
             # No fragment up to the head holds it, not even those of variables that the head itself added.
             variable = replace(variable, is_coordinate=name in dataset.coords)
             schema = schema.added(variable, begin_version=head + 1)
-    return schema, [variable for name, variable in schema.variables.items() if name not in before]
+    return schema
 
 
 def plan_input(

@@ -1,4 +1,4 @@
-"""Recording a collection, with its first version; and what may not be there then."""
+"""Recording a collection with its first version, and forgetting one: there is no head to commit to then."""
 
 import uuid
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from ..errors import AlreadyExistsError
-from ..records import CollectionDefinition, CollectionRecord, SchemaRecord, parse_name
+from ..records import CollectionDefinition, CollectionRecord, SchemaRecord, Slot, parse_name
 from . import queries, tables
 from .engine import database_clock, inserted_id
 
@@ -79,3 +79,20 @@ def _insert_schema(connection: sa.Connection, collection_id: int, schema: Schema
 
 def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> int:
     return inserted_id(connection.execute(sa.insert(table).values(row)))
+
+
+def forget_collection(connection: sa.Connection, collection_id: int) -> list[tuple[Slot, str, str | None]]:
+    """Forget a locked collection; return the fragments that it had at any version, or was about to have.
+
+    They are given by slot, uid and recorded path.
+    """
+    fragments: list[tuple[Slot, str, str | None]] = []
+    for table in (tables.fragment, tables.past_fragment, tables.staged):
+        path = table.c.path if "path" in table.c else sa.null()
+        columns = *queries.key_columns(table), table.c.layer_id, table.c.uid, path
+        mine = table.c.collection_id == collection_id
+        rows = connection.execute(sa.select(*columns).where(mine))
+        fragments += [(Slot(tuple(keys), layer_id), uid, path) for *keys, layer_id, uid, path in rows]
+        connection.execute(sa.delete(table).where(mine))
+    connection.execute(sa.delete(tables.collection).where(tables.collection.c.id == collection_id))
+    return fragments

@@ -13,10 +13,12 @@ from ..keys import MAX_KEYS, KeyValues, name_values, pad_key
 from ..records import (
     CollectionRecord,
     FragmentRecord,
+    Identity,
     KeyRange,
     PartitionRecord,
     SchemaRecord,
     Slot,
+    Snapshot,
     VariableRecord,
     Version,
     version_number,
@@ -48,9 +50,17 @@ _FRAGMENT_FIELDS = (
 )
 
 
+KEY_NAMES = [f"k{i}" for i in range(MAX_KEYS)]
+
+
+def key_row(key: KeyValues) -> dict[str, int]:
+    """Return the key columns of a row; the key has all six values."""
+    return dict(zip(KEY_NAMES, key, strict=True))
+
+
 def key_columns(table: sa.Table) -> list[sa.Column[int]]:
     """Return the table's key columns, in order."""
-    return [table.c[f"k{i}"] for i in range(MAX_KEYS)]
+    return [table.c[name] for name in KEY_NAMES]
 
 
 def collections_query() -> AnySelect:
@@ -187,7 +197,7 @@ def fragments_query(collection: CollectionRecord, version: int, selection: Selec
     if version < collection.head_version:
         past = _fragments(tables.past_fragment, collection, version, selection)
         branches.append(past.where(tables.past_fragment.c.end_version > version))
-    order = [*(f"k{i}" for i in range(MAX_KEYS)), "layer_id"]
+    order = [*KEY_NAMES, "layer_id"]
     return sa.union_all(*branches).order_by(*order) if len(branches) > 1 else branches[0].order_by(*order)
 
 
@@ -264,15 +274,28 @@ def read_partitions(
     return partitions
 
 
+def read_snapshot(
+    connection: sa.Connection, collection: CollectionRecord, version: int | Version | None, selection: Selection
+) -> Snapshot:
+    """Return a version of a collection: its schema, and the partitions of a selection."""
+    number = check_version(connection, collection, version)
+    return Snapshot(
+        collection=collection,
+        version=number,
+        schema=read_schema(connection, collection.id, number),
+        partitions=read_partitions(connection, collection, number, selection),
+        immutable=read_immutable(connection, collection.id, number),
+        layers=read_layers(connection, collection.id),
+    )
+
+
 def check_version(connection: sa.Connection, collection: CollectionRecord, version: int | Version | None) -> int:
     """Return the number of a version that can be read, None being the head."""
     if version is None:
         return collection.head_version
     number = version_number(version)
     if not 0 <= number <= collection.head_version:
-        raise NotFoundError(
-            f"collection {collection.name} has no version {number}: it has versions 0 to {collection.head_version}"
-        )
+        raise _no_version(collection, number)
     if number == collection.head_version:  # the head never expires
         return number
     table = tables.version
@@ -284,10 +307,39 @@ def check_version(connection: sa.Connection, collection: CollectionRecord, versi
     return number
 
 
+def _no_version(collection: CollectionRecord, number: int) -> NotFoundError:
+    return NotFoundError(
+        f"collection {collection.name} has no version {number}: it has versions 0 to {collection.head_version}"
+    )
+
+
 def versions_query(collection_id: int) -> AnySelect:
     """Select the versions of a collection, oldest first."""
     table = tables.version
     return sa.select(table).where(table.c.collection_id == collection_id).order_by(table.c.version)
+
+
+@cache
+def version_query() -> AnySelect:
+    """Select one version, by ``of_collection`` and ``number``."""
+    table = tables.version
+    wanted = table.c.collection_id == sa.bindparam("of_collection"), table.c.version == sa.bindparam("number")
+    return sa.select(table).where(*wanted)
+
+
+def read_version(connection: sa.Connection, collection: CollectionRecord, version: int | Version | None) -> Version:
+    """Return a version's record, the newest for None."""
+    number = collection.head_version if version is None else version_number(version)
+    row = connection.execute(version_query(), {"of_collection": collection.id, "number": number}).one_or_none()
+    if row is None:
+        raise _no_version(collection, number)
+    return version_record(row, collection.name)
+
+
+def read_versions(connection: sa.Connection, collection: CollectionRecord) -> tuple[Version, ...]:
+    """Return all versions, oldest first."""
+    rows = connection.execute(versions_query(collection.id))
+    return tuple(version_record(row, collection.name) for row in rows)
 
 
 def version_record(row: AnyRow, collection: str) -> Version:
@@ -349,8 +401,8 @@ def live_uids_query(collection_id: int, keys: Sequence[KeyValues]) -> AnySelect:
     )
 
 
-def read_live_uids(connection: sa.Connection, collection_id: int, keys: Iterable[KeyValues]) -> dict[Slot, str]:
-    """Return the uid live in each occupied slot of some keys (already padded)."""
+def read_live(connection: sa.Connection, collection_id: int, keys: Iterable[KeyValues]) -> dict[Slot, Identity]:
+    """Return what is live in each occupied slot of some keys (already padded)."""
     wanted = sorted(set(keys))
     return {
         Slot(tuple(key), layer_id): uid

@@ -91,7 +91,7 @@ def assert_insert_refused(
     error: type[Exception] = izc.InvalidInputError,
 ) -> None:
     """Insert, and see that it is refused; by default replacing, so that nothing else can be the reason."""
-    with refused(collection._registry, collection.location, error, *parts):
+    with refused(collection._handle.registry, collection.location, error, *parts):
         collection.insert(data, merge=merge)
 
 
@@ -100,7 +100,7 @@ def opened() -> Iterator[list[izc.Collection]]:
     collections: list[izc.Collection] = []
     yield collections
     for collection in collections:
-        collection._registry.close()
+        collection._handle.registry.close()
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ def test_a_bad_value_in_the_last_block_of_many_leaves_nothing_of_the_others(
 ) -> None:
     data = make_grid("2022-04-01", 150, seed=1)
     data.sst[-1, -1, -1] = 1e6
-    with refused(shared._registry, shared.location, izc.InvalidInputError, "variable sst", "1000000.0"):
+    with refused(shared._handle.registry, shared.location, izc.InvalidInputError, "variable sst", "1000000.0"):
         shared.insert(data.chunk(time=7), merge="replace", scheduler=scheduler)
 
 
@@ -374,7 +374,7 @@ def test_an_occupied_partition_is_refused_with_its_key_its_rows_and_the_remedy(s
 
 
 def test_a_message_that_is_no_text_is_refused(shared: izc.Collection) -> None:
-    with refused(shared._registry, shared.location, izc.InvalidInputError, "message", "None"):
+    with refused(shared._handle.registry, shared.location, izc.InvalidInputError, "message", "None"):
         shared.insert(april(), message=None)  # type: ignore[arg-type]  # the point of the test
 
 
@@ -409,7 +409,7 @@ def test_immutable_variables_that_do_not_come_together_are_refused(make_collecti
 def test_a_collection_at_a_version_takes_no_insert(shared: izc.Collection, version: int) -> None:
     parts = f"made/maps is open at version {version}", "open_collection(registry, name)"
     assert_insert_refused(shared.at(version=version), april(), *parts, error=izc.ReadOnlyError)
-    opened = izc.open_collection(shared._registry, "made/maps", version=version)
+    opened = izc.open_collection(shared._handle.registry, "made/maps", version=version)
     assert_insert_refused(opened, april(), *parts, error=izc.ReadOnlyError)
 
 
@@ -595,12 +595,12 @@ def test_a_location_that_fsspec_does_not_understand_is_refused(registry: izc.Reg
 
 def test_a_missing_collection_is_named_with_near_matches(shared: izc.Collection) -> None:
     with pytest.raises(izc.NotFoundError, match=r"no collection made/mapps .* did you mean made/maps"):
-        izc.open_collection(shared._registry, "made/mapps")
+        izc.open_collection(shared._handle.registry, "made/mapps")
 
 
 def test_a_missing_collection_without_near_matches_is_named(shared: izc.Collection) -> None:
     with pytest.raises(izc.NotFoundError, match=r"no collection altimetry/ssh .* 1 collection"):
-        izc.open_collection(shared._registry, "altimetry/ssh")
+        izc.open_collection(shared._handle.registry, "altimetry/ssh")
 
 
 def test_a_missing_registry_is_not_created_by_opening(tmp_path: Path) -> None:
@@ -636,9 +636,9 @@ def test_a_version_that_does_not_exist_is_named_with_those_that_do(shared: izc.C
     with pytest.raises(izc.NotFoundError, match=missing):
         shared.at(version=version)
     with pytest.raises(izc.NotFoundError, match=missing):
-        izc.open_collection(shared._registry, "made/maps", version=version)
+        izc.open_collection(shared._handle.registry, "made/maps", version=version)
     with pytest.raises(izc.NotFoundError, match=missing):
-        izc.open_dataset(shared._registry, "made/maps", version=version)
+        izc.open_dataset(shared._handle.registry, "made/maps", version=version)
 
 
 @pytest.mark.parametrize("version", ["newest", 1.5, [1], float("nan"), b"x"])
@@ -646,7 +646,7 @@ def test_a_version_that_is_no_number_is_refused(shared: izc.Collection, version:
     with pytest.raises(izc.InvalidInputError, match=f"version.*{re.escape(repr(version))}"):
         shared.at(version=version)
     with pytest.raises(izc.InvalidInputError, match=f"version.*{re.escape(repr(version))}"):
-        izc.open_collection(shared._registry, "made/maps", version=version)
+        izc.open_collection(shared._handle.registry, "made/maps", version=version)
 
 
 # Loading
@@ -654,7 +654,7 @@ def test_a_version_that_is_no_number_is_refused(shared: izc.Collection, version:
 
 def assert_load_refused(collection: izc.Collection, *parts: str, **selection: Any) -> None:
     for load in (collection.load, collection.at(version=1).load):
-        with refused(collection._registry, collection.location, izc.InvalidInputError, *parts):
+        with refused(collection._handle.registry, collection.location, izc.InvalidInputError, *parts):
             load(**selection)
 
 
@@ -678,7 +678,7 @@ def assert_load_refused(collection: izc.Collection, *parts: str, **selection: An
 )
 def test_a_bad_filter_is_refused(shared: izc.Collection, filters: Any, problem: str) -> None:
     assert_load_refused(shared, "filter", str(filters), problem, filters=filters)
-    with refused(shared._registry, shared.location, izc.InvalidInputError, "filter", str(filters), problem):
+    with refused(shared._handle.registry, shared.location, izc.InvalidInputError, "filter", str(filters), problem):
         shared.partitions(filters=filters)
 
 
@@ -707,7 +707,7 @@ def test_a_bad_filter_is_refused(shared: izc.Collection, filters: Any, problem: 
 )
 def test_bad_bounds_are_refused(shared: izc.Collection, where: Any, parts: tuple[str, ...]) -> None:
     assert_load_refused(shared, *parts, where=where)
-    with refused(shared._registry, shared.location, izc.InvalidInputError, *parts):
+    with refused(shared._handle.registry, shared.location, izc.InvalidInputError, *parts):
         shared.partitions(where=where)
 
 

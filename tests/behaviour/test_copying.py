@@ -12,7 +12,7 @@ import xarray as xr
 from distributed import Client
 
 import intake_zcollection as izc
-import intake_zcollection.operations.copy as copying
+from intake_zcollection.storage.objects import LocalStore
 from tests.behaviour.test_updating import make_flow
 from tests.conftest import Store, make_grid
 
@@ -123,16 +123,16 @@ def test_any_version_can_be_copied(maps: izc.Collection, tmp_path: Path) -> None
         copy = old.copy(f"copies/v{version.number}", f"{tmp_path}/v{version.number}")
         xr.testing.assert_identical(copy.load().compute(), old.load().compute())
         assert not copy.read_only
-        assert copy._record.metadata["copied_from"]["version"] == version.number
+        assert copy._handle.record.metadata["copied_from"]["version"] == version.number
         assert copy.validate().ok
 
 
 def test_the_lineage_says_where_it_is_from(maps: izc.Collection, target: izc.Registry, tmp_path: Path) -> None:
-    uid = maps._record.uid
+    uid = maps._handle.record.uid
     first = maps.copy("copies/first", f"{tmp_path}/first", reg=target)
     metadata = target.collection("copies/first").metadata
     assert metadata["owner"] == "me"
-    expected = {"registry": maps._registry.url, "collection": maps.name, "uid": uid, "version": 1}
+    expected = {"registry": maps._handle.registry.url, "collection": maps.name, "uid": uid, "version": 1}
     assert metadata["copied_from"].items() >= expected.items()
     first.copy("copies/second", f"{tmp_path}/second")
     assert target.collection("copies/second").metadata["copied_from"]["collection"] == "copies/first"
@@ -157,8 +157,7 @@ def test_storage_options_of_the_target_are_its_own(maps: izc.Collection, store: 
     assert copy.validate().ok
     assert "secret" not in json.dumps(dict(registry.collection("copies/c").storage_options))
     izc.drop_collection(registry, "copies/c", storage_options=store.storage_options)
-    copy._location.filesystem.invalidate_cache()
-    assert copy._location.filesystem.find(copy._location.path("")) == []
+    assert store.objects(copy.location) == set()
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "synchronous", "processes", "client"])
@@ -249,7 +248,7 @@ def test_an_interrupted_copy_leaves_nothing(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(copying, "make_durable", interrupt)
+    monkeypatch.setattr(LocalStore, "sync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         maps.copy("copies/c", f"{tmp_path}/copy")
     assert files_below(tmp_path / "copy") == []

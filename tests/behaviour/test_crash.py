@@ -26,12 +26,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy.engine import make_url
 
 import intake_zcollection as izc
-import intake_zcollection.operations.create
-import intake_zcollection.operations.insert
-import intake_zcollection.storage.location
-import intake_zcollection.writing.partition
-import intake_zcollection.writing.staging
-import registry.transaction
+import intake_zcollection.execution
+import intake_zcollection.storage.write
+import intake_zcollection.writing.group
+import registry.changes.commit
+from intake_zcollection.storage.objects import LocalStore
 from registry.transaction import Transaction
 
 _processes = multiprocessing.get_context("forkserver")
@@ -118,22 +117,17 @@ class Step:
     objects: Literal["none", "some", "all"] = "all"
 
 
-_insert = intake_zcollection.operations.insert
-_partition = intake_zcollection.writing.partition
-_create = intake_zcollection.operations.create.stores  # type: ignore[attr-defined]  # a test looks inside
-_stores = intake_zcollection.storage.location
-
 BEFORE_COMMIT = {
     "before_the_intents": Step(Transaction, "_stage", "entering", intents=False, objects="none"),
     "after_the_intents": Step(intake_zcollection.execution, "run", "entering", objects="none"),
-    "before_the_first_object": Step(_stores, "_write_file", "entering", objects="none"),
-    "in_the_first_fragment": Step(_stores, "_write_file", "leaving", call=3, objects="some"),
-    "after_the_first_fragment": Step(_partition, "write_fragment", "leaving", objects="some"),
-    "after_all_fragments": Step(_insert, "make_durable", "entering"),
+    "before_the_first_object": Step(LocalStore, "_write_file", "entering", objects="none"),
+    "in_the_first_fragment": Step(LocalStore, "_write_file", "leaving", call=3, objects="some"),
+    "after_the_first_fragment": Step(intake_zcollection.writing.group, "write_fragment", "leaving", objects="some"),
+    "after_all_fragments": Step(LocalStore, "sync", "entering"),
     "before_the_commit": Step(Transaction, "commit", "entering"),
-    "in_the_commit_before_its_check": Step(registry.transaction, "check_reads", "entering"),
-    "in_the_commit_after_the_fragments": Step(registry.transaction, "apply", "leaving"),
-    "in_the_commit_after_the_version": Step(registry.transaction, "add_version", "leaving"),
+    "in_the_commit_before_its_check": Step(registry.changes.commit, "check_all", "entering"),
+    "in_the_commit_after_the_fragments": Step(registry.changes.commit, "apply_all", "leaving"),
+    "in_the_commit_after_the_version": Step(registry.changes.commit, "add_version", "leaving"),
     "in_the_commit_before_COMMIT": Step(Transaction, "_end", "leaving"),
 }
 AFTER_COMMIT = {
@@ -141,8 +135,8 @@ AFTER_COMMIT = {
     "after_the_commit": Step(Transaction, "commit", "leaving"),
 }
 CREATING = {
-    "before_the_claim": Step(_create, "claim", "entering"),
-    "after_the_claim": Step(_create, "claim", "leaving"),
+    "before_the_claim": Step(LocalStore, "claim", "entering"),
+    "after_the_claim": Step(LocalStore, "claim", "leaving"),
 }
 STEPS = BEFORE_COMMIT | AFTER_COMMIT | CREATING
 
@@ -185,13 +179,13 @@ def insert_and_die_in_an_object(url: str, write: str) -> None:
     collection = izc.open_collection(url, "made/days")
     writes = itertools.count(1)
 
-    def write_file(path: str, value: bytes) -> None:
+    def write_file(store: LocalStore, path: str, value: bytes) -> None:
         half = next(writes) == 3
         Path(path).write_bytes(value[: len(value) // 2] if half else value)
         if half:
             die()
 
-    _stores._write_file = write_file  # type: ignore[assignment]  # its argument has another name
+    LocalStore._write_file = write_file  # type: ignore[method-assign,assignment]  # its arguments have other names
     collection.insert(WRITES[write].data(), merge=WRITES[write].merge, scheduler="synchronous")
 
 
@@ -258,8 +252,8 @@ def files_below(location: str) -> dict[str, bytes]:
 
 
 def fragments_of(files: dict[str, bytes]) -> set[str]:
-    """The uids in the paths of objects."""
-    return {part for path in files for part in path.split("/") if len(part) == 32}
+    """The names in the paths of objects, as intents have them: an attempt adds eight letters of its own."""
+    return {part[:24] for path in files for part in path.split("/") if len(part) == 32}
 
 
 def staged_uids(registry: izc.Registry) -> set[str]:
@@ -464,7 +458,7 @@ def test_what_one_thread_still_writes_when_another_has_failed_is_deleted(
     registry: izc.Registry, days: izc.Collection, scheduler: str | None, chunks: dict[str, int] | None, write: str
 ) -> None:
     deleted, written, calls = threading.Event(), threading.Event(), itertools.count(1)
-    write_fragment = _partition.write_fragment  # type: ignore[attr-defined]  # a test looks inside
+    write_fragment = intake_zcollection.storage.write.write_fragment
 
     def write_one_and_fail_for_another(*args: Any) -> int:
         if next(calls) == 2:
@@ -477,8 +471,8 @@ def test_what_one_thread_still_writes_when_another_has_failed_is_deleted(
 
     files, data = files_below(days.location), WRITES[write].data()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_partition, "write_fragment", write_one_and_fail_for_another)
-        act_at(Step(intake_zcollection.writing.staging, "remove", "leaving"), deleted.set, patched.setattr)
+        patched.setattr(intake_zcollection.writing.group, "write_fragment", write_one_and_fail_for_another)
+        act_at(Step(LocalStore, "remove", "leaving"), deleted.set, patched.setattr)
         with pytest.raises(UnforeseenError, match="in the middle"):
             days.insert(data if chunks is None else data.chunk(chunks), scheduler=scheduler)
     assert written.wait(60)
@@ -658,12 +652,12 @@ def test_a_creation_that_finds_the_disk_full_is_undone(registry: izc.Registry, s
 def test_a_local_disk_that_is_full_leaves_no_fragment(days: izc.Collection, write: str) -> None:
     before, files = state_of(days), files_below(days.location)
 
-    def write_half(path: str, value: bytes) -> None:
+    def write_half(store: LocalStore, path: str, value: bytes) -> None:
         Path(path).write_bytes(value[: len(value) // 2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_stores, "_write_file", write_half)
+        patched.setattr(LocalStore, "_write_file", write_half)
         with pytest.raises(izc.StorageUnavailableError, match="No space left"):
             days.insert(WRITES[write].data(), merge=WRITES[write].merge)
     assert files_below(days.location) == files

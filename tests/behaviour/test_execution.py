@@ -113,16 +113,13 @@ def test_a_scheduler_may_be_configured_and_comes_before_an_active_client(
 
 
 def _forbid_to_write(forbidden: bool = True) -> None:
-    from intake_zcollection.writing import partition
-
-    if not forbidden:
-        partition.write_fragment = partition._kept
-        return
+    from intake_zcollection.storage.write import write_fragment
+    from intake_zcollection.writing import group
 
     def refuse(*args: Any) -> Any:
         raise AssertionError("a worker was used")
 
-    partition._kept, partition.write_fragment = partition.write_fragment, refuse
+    vars(group)["write_fragment"] = refuse if forbidden else write_fragment
 
 
 def test_what_dask_no_longer_takes_from_its_configuration_is_refused_as_dask_does(

@@ -224,7 +224,7 @@ def test_a_merge_of_a_partition_that_changed_meanwhile_is_a_conflict(make_collec
     collection.insert(grid)
 
     def slow(existing: xr.Dataset, inserted: xr.Dataset, **_: Any) -> xr.Dataset:
-        other = izc.open_collection(collection._registry, collection.name)
+        other = izc.open_collection(collection._handle.registry, collection.name)
         other.insert(grid.isel(time=slice(0, 31)), merge="replace")
         return inserted
 

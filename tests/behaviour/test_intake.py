@@ -82,7 +82,7 @@ def open_entry(open_catalog: Callable[[str], intake.Catalog], collection: izc.Co
 
     def opened(*arguments: str, of: izc.Collection = collection, registry: str | None = None) -> ZCollectionSource:
         head = ["sources:", "  grid:", "    driver: zcollection", "    args:"]
-        lines = [f'registry: "{registry or of._registry.url}"', f"collection: {of.name}", *arguments]
+        lines = [f'registry: "{registry or of._handle.registry.url}"', f"collection: {of.name}", *arguments]
         return open_catalog("\n".join([*head, *(f"      {line}" for line in lines)])).grid
 
     return opened
@@ -415,7 +415,7 @@ sources:
 def test_parameters_reach_the_arguments(
     open_catalog: Callable[[str], intake.Catalog], two_versions: izc.Collection
 ) -> None:
-    catalog = open_catalog(PARAMETERS.format(url=two_versions._registry.url))
+    catalog = open_catalog(PARAMETERS.format(url=two_versions._handle.registry.url))
 
     same(catalog.grid.read(), GRID.sel(time="2022-02"))
     same(catalog.grid(month=1).read(), GRID.sel(time=slice("2022-01-20", "2022-01-31")))
@@ -427,7 +427,7 @@ def test_parameters_reach_the_arguments(
 def test_a_parameter_may_be_a_date_as_text(
     open_catalog: Callable[[str], intake.Catalog], two_versions: izc.Collection
 ) -> None:
-    source = open_catalog(PARAMETERS.format(url=two_versions._registry.url)).grid(month=3, start="2022-03-09")
+    source = open_catalog(PARAMETERS.format(url=two_versions._handle.registry.url)).grid(month=3, start="2022-03-09")
 
     same(source.read(), GRID.sel(time=slice("2022-03-09", "2022-03-31")))
 
@@ -435,7 +435,7 @@ def test_a_parameter_may_be_a_date_as_text(
 def test_a_parameter_outside_its_range_is_refused(
     open_catalog: Callable[[str], intake.Catalog], two_versions: izc.Collection
 ) -> None:
-    catalog = open_catalog(PARAMETERS.format(url=two_versions._registry.url))
+    catalog = open_catalog(PARAMETERS.format(url=two_versions._handle.registry.url))
 
     with pytest.raises(ValueError, match="greater than 3"):
         catalog.grid(month=4)

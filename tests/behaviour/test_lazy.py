@@ -145,8 +145,8 @@ def test_loading_a_thousand_partitions_makes_no_request(thousand: izc.Collection
 @pytest.mark.parametrize(
     "opening",
     [
-        pytest.param(lambda c: izc.open_dataset(c._registry, c.name), id="open_dataset"),
-        pytest.param(lambda c: izc.open_collection(c._registry, c.name), id="open_collection"),
+        pytest.param(lambda c: izc.open_dataset(c._handle.registry, c.name), id="open_dataset"),
+        pytest.param(lambda c: izc.open_collection(c._handle.registry, c.name), id="open_collection"),
         pytest.param(lambda c: c.at(version=1).load(), id="load at a version"),
         pytest.param(lambda c: c.partitions(), id="partitions"),
         pytest.param(lambda c: c.partitions(where={"time": ("2022-01-03T05:30", None)}), id="partitions where"),

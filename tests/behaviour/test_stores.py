@@ -1,4 +1,4 @@
-"""What a collection promises, it promises on a disk, in memory and in S3."""
+"""What a collection promises, it promises on a disk, in memory, in S3 and on a server of FTP."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,13 +48,6 @@ def assert_holds(collection: izc.Collection, expected: xr.Dataset) -> None:
     xr.testing.assert_allclose(collection.load().compute(), expected, rtol=1e-12)
 
 
-def objects(store: Store, location: str) -> set[str]:
-    """All objects at a location, by their relative paths."""
-    fs, root = fsspec.url_to_fs(location, **store.storage_options)
-    fs.invalidate_cache()
-    return {path.removeprefix(f"{root}/") for path in fs.find(root)}
-
-
 def fails_late() -> xr.Dataset:
     """The data in lazy blocks, the last of which has a value that its packing cannot hold."""
     lazy = DATA.chunk(time=1)
@@ -88,23 +81,23 @@ def test_a_failed_insert_leaves_the_marker_alone(make: Make, store: Store) -> No
     collection = make()
     with pytest.raises(izc.InvalidInputError, match="sst"):
         collection.insert(fails_late(), workers=1)
-    assert objects(store, collection.location) == {MARKER}
+    assert store.objects(collection.location) == {MARKER}
     assert collection.partitions() == ()
 
 
 def test_a_failed_insert_takes_nothing_from_what_was_there(filled: izc.Collection, store: Store) -> None:
-    before = objects(store, filled.location)
+    before = store.objects(filled.location)
     with pytest.raises(izc.InvalidInputError, match="sst"):
         filled.insert(fails_late(), merge="replace", workers=1)
-    assert objects(store, filled.location) == before
+    assert store.objects(filled.location) == before
     assert_holds(filled, DATA)
 
 
 def test_a_location_belongs_to_one_collection(filled: izc.Collection, make: Make, store: Store) -> None:
-    before = objects(store, filled.location)
+    before = store.objects(filled.location)
     with pytest.raises(izc.AlreadyExistsError, match="belongs to collection made/a"):
         make("made/b")
-    assert objects(store, filled.location) == before
+    assert store.objects(filled.location) == before
 
 
 # Reading
@@ -159,7 +152,7 @@ def test_another_process_opens_it_through_a_registry_of_its_own(
     assert filled.load().sizes["time"] == 5
 
 
-@pytest.mark.parametrize("store", ["local", "s3"], indirect=True)  # a process sees no other's memory
+@pytest.mark.parametrize("store", ["local", "s3", "ftp"], indirect=True)  # a process sees no other's memory
 def test_dask_reads_in_other_processes(filled: izc.Collection) -> None:
     lazy = filled.load(chunks="partition")
     xr.testing.assert_allclose(lazy.compute(scheduler="processes", num_workers=1), DATA, rtol=1e-12)
@@ -168,6 +161,7 @@ def test_dask_reads_in_other_processes(filled: izc.Collection) -> None:
 # Without this library
 
 
+@pytest.mark.parametrize("store", ["local", "memory", "s3"], indirect=True)  # zarr's threads share a connection of FTP
 def test_each_fragment_opens_in_zarr_and_xarray(make: Make, store: Store, zarr_format: int) -> None:
     collection = make(zarr_format=zarr_format)
     collection.insert(DATA)

@@ -299,7 +299,7 @@ def rewrite_axis(collection: izc.Collection, month: int, change: Callable[[Any],
     """Write the axis of a partition again by hand: valid Zarr, but other values."""
     fragment, scratch = fragment_of(collection, month, "time"), "scratch"
     values = collection.load(filters=f"month == {month}").time.values.astype("i8")
-    write_fragment(collection._location, scratch, collection.schema, {"time": change(values)}, len(values))
+    write_fragment(collection._handle.location, scratch, collection.schema, {"time": change(values)}, len(values))
     made = Path(collection.location) / scratch
     for path in (made / "time").iterdir():
         if "json" not in path.name and not path.name.startswith("."):

@@ -49,7 +49,7 @@ MUTATIONS = (
         "the rows that a user's function merged are not sorted",
         (
             Edit(
-                "intake_zcollection/writing/partition.py",
+                "intake_zcollection/writing/merge.py",
                 'order = np.argsort(merged.variables[schema.axis].values, kind="stable")',
                 "order = np.arange(merged.sizes[schema.dimension])",
             ),
@@ -84,8 +84,8 @@ MUTATIONS = (
         (
             Edit(
                 "intake_zcollection/reading/window.py",
-                "start = sum(map(len, self.pieces[: self.own]))",
-                "start = max(0, sum(map(len, self.pieces[: self.own])) - 1)",
+                "start = sum(self.sizes[: self.own])",
+                "start = max(0, sum(self.sizes[: self.own]) - 1)",
             ),
         ),
         ("tests/behaviour/test_mapping.py", "-k", "neighbours or trim"),

@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from registry import (
-    Change,
     CollectionDefinition,
     CollectionRecord,
+    KeyRange,
     KeyValues,
     Registry,
     SchemaRecord,
@@ -27,6 +27,7 @@ from registry import (
     Written,
     pad_key,
 )
+from registry.changes import Commit, NothingBetween, PutFragments, Requirement, Unchanged, Update
 
 T = TypeVar("T")
 
@@ -80,10 +81,17 @@ def slot(*key: int, layer: int = 0) -> Slot:
     return Slot(pad_key(key), layer)
 
 
-def fragment(*key: int, layer: int = 0, **fields: Any) -> Written:
+def fragment(*key: int, layer: int | frozenset[int] = 0, **fields: Any) -> Written:
     """A fragment that was never written."""
     defaults: dict[str, Any] = {"uid": uuid.uuid4().hex, "rows": 10, "nbytes": 80, "axis_min": 0, "axis_max": 9}
-    return Written(slot(*key, layer=layer), **(defaults | fields))
+    defaults["schema_version"] = 0
+    return Written(pad_key(key), layer, **(defaults | fields))
+
+
+def slot_of(written: Written) -> Slot:
+    """Where a fragment is live; that of a set of variables has no slot before its layer has a number."""
+    assert isinstance(written.layer, int)
+    return Slot(written.key, written.layer)
 
 
 def change(
@@ -91,19 +99,31 @@ def change(
     *writes: Written,
     requires: Mapping[Slot, str | None] | None = None,
     operation: str = "insert",
-    **options: Any,
-) -> Change:
+    variables: frozenset[int] | None = None,
+    ranges: tuple[KeyRange, ...] = (),
+    others: tuple[Requirement, ...] = (),
+    before: tuple[Update, ...] = (),
+) -> Commit:
     """What a blind write asks for; with ``requires``, one that depends on what it read."""
-    summary = {"created": len(writes)}
-    return Change(collection, collection.head_version, operation, writes, requires or {}, summary, **options)
+    known = frozenset(slot.key for slot in requires or {} if slot.layer_id == 0)
+    requirements = (Unchanged(requires or {}, variables), NothingBetween(ranges, known), *others)
+    return Commit(collection, operation, requirements, (*before, PutFragments(writes)), {"created": len(writes)})
 
 
-def commit(registry: Registry, *changes: Change, **options: Any) -> tuple[Version, ...]:
+def intents(*writes: Written) -> list[tuple[Slot, str]]:
+    """What is recorded of fragments before they are written: of a layer, only that it is one."""
+    return [(Slot(each.key, each.layer if isinstance(each.layer, int) else 0), each.uid) for each in writes]
+
+
+def commit(registry: Registry, *commits: Commit, **options: Any) -> tuple[Version, ...]:
     """The whole life of a write: begin, stage, commit."""
     with registry.begin(**options) as transaction:
-        for each in changes:
-            transaction.stage(each.collection, [(written.slot, written.uid) for written in each.writes])
-        return transaction.commit(changes)
+        for each in commits:
+            writes = (
+                written for update in each.updates if isinstance(update, PutFragments) for written in update.written
+            )
+            transaction.stage(each.collection, intents(*writes))
+        return transaction.commit(commits)
 
 
 def write(registry: Registry, collection: CollectionRecord, *writes: Written, **options: Any) -> Version:

@@ -33,6 +33,7 @@ from .conftest import (
     fragment,
     in_processes,
     in_threads,
+    intents,
     make_definition,
     meet,
     run_sql,
@@ -288,7 +289,7 @@ def test_nothing_is_written_to_a_registry_that_was_upgraded_meanwhile(
     before = visible()
     writes = fragment(2022, 1)
     with registry.begin() as transaction:
-        transaction.stage(collection, [(writes.slot, writes.uid)])
+        transaction.stage(collection, intents(writes))
         sql("UPDATE alembic_version SET version_num = '9999'")
         with pytest.raises(RegistryRevisionError, match="9999"):
             transaction.commit([change(collection, writes)])

@@ -29,12 +29,21 @@ from registry import (
     connect,
     parse_predicate,
 )
+from registry.changes import (
+    AddVariables,
+    ClosePartitions,
+    Commit,
+    EditSchema,
+    RememberSources,
+    SchemaUnchanged,
+    SourcesNew,
+)
 from registry.migrations import HEAD_REVISION, render
 from registry.sql import queries
 from registry.sql.engine import engine_of, parse_url, reading
 from registry.sql.tables import metadata
 
-from .conftest import Sql, change, commit, create, fragment, slot, write
+from .conftest import Sql, change, commit, create, fragment, intents, slot, slot_of, write
 
 POSTGRES = postgresql.dialect()
 
@@ -161,6 +170,7 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
             queries.keys_between_query(1, limits) for limits in [((0,) * 6, (1,) * 6), (None, None)]
         ],
         "versions_query": [queries.versions_query(1)],
+        "version_query": [queries.version_query()],
         "live_uids_query": [queries.live_uids_query(1, [(2022, 1, 0, 0, 0, 0)])],
     }
 
@@ -191,11 +201,11 @@ def executed(registry: Registry) -> Iterator[list[str]]:
 def live_a_full_life(registry: Registry) -> None:
     a, b = create(registry), create(registry, "made/b")
     immutable = fragment(layer=-1)
-    assert immutable.slot == IMMUTABLE_SLOT
+    assert slot_of(immutable) == IMMUTABLE_SLOT
     write(registry, a, fragment(2022, 1), fragment(2022, 1, layer=1), immutable)
     rows, again = fragment(2022, 1), fragment(layer=-1)
     with registry.begin((a, 1)) as transaction:
-        transaction.stage(a, [(rows.slot, rows.uid), (again.slot, again.uid)])
+        transaction.stage(a, intents(rows, again))
         transaction.commit([change(a, rows, again), change(b, fragment(1, 1))])
     with pytest.raises(ConflictError):
         commit(registry, change(a, rows, requires={slot(2022, 1): None}))
@@ -204,11 +214,12 @@ def live_a_full_life(registry: Registry) -> None:
     registry.versions("made/a")
     add_a_variable_from_a_source(registry, a)
     registry.seen_sources("made/a", ["a.nc"])
-    layer = fragment(2022, 1, layer=registry.layer_of(b, {1}))
+    layer = fragment(2022, 1, layer=frozenset({1}))
     commit(registry, change(b, layer, variables=frozenset({1}), ranges=(((3,) * 6, (4,) * 6), (None, (0,) * 6))))
     edited = SchemaRecord(registry.resolve("made/b").schema.variables[:1], {"title": "other"})
-    registry.change_schema(b, lambda schema: edited, operation="edit", message="")
-    registry.drop_partitions(b, filters="month == 1", written_before=dt.datetime.now(dt.UTC))
+    registry.commit(Commit(b, "edit", updates=(EditSchema(lambda schema: edited),)))
+    january = ClosePartitions(Selection.of("month == 1", b.keys), dt.datetime.now(dt.UTC))
+    registry.commit(Commit(b, "drop_partitions", updates=(january,)))
     registry.rename_collection("made/b", "other/c")
     registry.drop_collection("other/c")
 
@@ -216,9 +227,10 @@ def live_a_full_life(registry: Registry) -> None:
 def add_a_variable_from_a_source(registry: Registry, collection: CollectionRecord) -> None:
     schema = registry.resolve(collection.name).schema
     added = dataclasses.replace(schema.variables[0], id=schema.next_id, name="added", stored_name="added")
-    for adds in ((added,), ()):  # the second time, the source is known already
-        with_source = change(collection, fragment(2023, 1))
-        commit(registry, dataclasses.replace(with_source, adds=adds, sources=("a.nc",)))
+    adding = SchemaUnchanged(schema.next_id, frozenset({"added"})), SourcesNew(("a.nc",))
+    source = RememberSources(("a.nc",))
+    commit(registry, change(collection, fragment(2023, 1), others=adding, before=(source, AddVariables((added,)))))
+    commit(registry, change(collection, fragment(2023, 1), before=(source,)))  # it is known already
 
 
 def test_every_statement_of_a_life_compiles_for_postgres_and_locks_what_it_must(

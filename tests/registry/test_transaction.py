@@ -20,12 +20,11 @@ from registry import (
     Registry,
     RegistryUnavailableError,
     SchemaRecord,
-    Slot,
     TransactionClosedError,
     Version,
-    Written,
     ZCollectionError,
 )
+from registry.changes import Commit, EditSchema
 from registry.sql.engine import engine_of, parse_url
 
 from .conftest import (
@@ -37,9 +36,11 @@ from .conftest import (
     fragment,
     in_processes,
     in_threads,
+    intents,
     live_uids,
     make_variable,
     slot,
+    slot_of,
     write,
 )
 
@@ -50,10 +51,6 @@ def states(sql: Sql) -> list[str]:
     return [state for (state,) in sql('SELECT state FROM "transaction" ORDER BY id')]
 
 
-def intents(*writes: Written) -> list[tuple[Slot, str]]:
-    return [(each.slot, each.uid) for each in writes]
-
-
 def add(registry: Registry, collection: CollectionRecord, name: str) -> Version:
     """Add a variable to the schema."""
 
@@ -61,7 +58,8 @@ def add(registry: Registry, collection: CollectionRecord, name: str) -> Version:
         added = make_variable(schema.next_id, name, stored_name=f"{name}{schema.next_id}")
         return SchemaRecord((*schema.variables, added), schema.attributes)
 
-    return registry.change_schema(collection, edit, operation="add_variable", message="")
+    (version,) = registry.commit(Commit(collection, "add_variable", updates=(EditSchema(edit),)))
+    return version
 
 
 # Versions
@@ -118,12 +116,12 @@ def test_every_version_of_a_random_history_reads_as_it_was(registry: Registry, s
         collection = rng.choice(collections)
         live = model[collection.name]
         rows = [fragment(*key) for key in rng.sample(keys, rng.randint(0, 3))]
-        taken = {each.slot.key[:2] for each in rows}
+        taken = {slot_of(each).key[:2] for each in rows}
         layered = [key for key in live if key not in taken and rng.random() < 0.3]
         layers = [fragment(*key, layer=rng.randint(1, 2)) for key in layered]
         for each in rows + layers:
-            kept = live.get(each.slot.key[:2], {}) if each.slot.layer_id else {}
-            live[each.slot.key[:2]] = kept | {each.slot.layer_id: each.uid}
+            kept = live.get(slot_of(each).key[:2], {}) if slot_of(each).layer_id else {}
+            live[slot_of(each).key[:2]] = kept | {slot_of(each).layer_id: each.uid}
         write(registry, collection, *rows, *layers)
         past[collection.name].append(copy.deepcopy(live))
 
@@ -160,7 +158,7 @@ def test_replacing_the_rows_closes_all_layers_of_that_key_alone(
 def test_the_immutable_variables_and_a_partition_whose_keys_are_zero_do_not_meet(registry: Registry) -> None:
     collection = create(registry, keys=("cycle", "pass"))
     immutable, rows, layer = fragment(layer=-1), fragment(0, 0), fragment(0, 0, layer=1)
-    assert immutable.slot == IMMUTABLE_SLOT
+    assert slot_of(immutable) == IMMUTABLE_SLOT
     write(registry, collection, immutable, rows, layer)
     new = fragment(0, 0)
     write(registry, collection, new)
@@ -208,7 +206,7 @@ def test_a_slot_expected_empty_and_taken_meanwhile_is_a_conflict(
         write(registry, collection, fragment(2022, 2))
         before = visible()
         with pytest.raises(ConflictError, match=r"collection made/a: another writer changed year=2022/month=02 ") as e:
-            transaction.commit([change(collection, *writes, requires={each.slot: None for each in writes})])
+            transaction.commit([change(collection, *writes, requires={slot_of(each): None for each in writes})])
     assert e.value.keys == ("year=2022/month=02",)
     assert "nothing was written, repeat it" in str(e.value)
     assert visible() == before
@@ -222,9 +220,9 @@ def test_a_fragment_replaced_meanwhile_is_a_conflict(
     write(registry, collection, new)
     before = visible()
     with pytest.raises(ConflictError, match="year=2022/month=01 while this merge was being prepared"):
-        write(registry, collection, fragment(2022, 1), requires={old.slot: old.uid}, operation="merge")
+        write(registry, collection, fragment(2022, 1), requires={slot_of(old): old.uid}, operation="merge")
     assert visible() == before
-    write(registry, collection, fragment(2022, 1), requires={new.slot: new.uid}, operation="merge")
+    write(registry, collection, fragment(2022, 1), requires={slot_of(new): new.uid}, operation="merge")
 
 
 def test_a_fragment_read_and_not_written_must_not_change_either(
@@ -234,7 +232,7 @@ def test_a_fragment_read_and_not_written_must_not_change_either(
     write(registry, collection, neighbour)
     write(registry, collection, fragment(2022, 1))
     with pytest.raises(ConflictError) as caught:
-        write(registry, collection, fragment(2022, 2), requires={neighbour.slot: neighbour.uid})
+        write(registry, collection, fragment(2022, 2), requires={slot_of(neighbour): neighbour.uid})
     assert caught.value.keys == ("year=2022/month=01",)
 
 
@@ -254,8 +252,8 @@ def test_a_layer_that_appeared_in_a_merged_partition_is_a_conflict(
 ) -> None:
     rows, layer = fragment(2022, 1), fragment(2022, 1, layer=1)
     write(registry, collection, rows)
-    merged = change(collection, fragment(2022, 1), requires={rows.slot: rows.uid}, operation="merge")
-    write(registry, collection, layer, requires={rows.slot: rows.uid}, operation="update")
+    merged = change(collection, fragment(2022, 1), requires={slot_of(rows): rows.uid}, operation="merge")
+    write(registry, collection, layer, requires={slot_of(rows): rows.uid}, operation="update")
     before = visible()
     with pytest.raises(ConflictError, match="year=2022/month=01"):  # or the update would be lost
         commit(registry, merged)
@@ -265,30 +263,28 @@ def test_a_layer_that_appeared_in_a_merged_partition_is_a_conflict(
 def test_another_layer_that_appeared_does_not_disturb_an_update(
     registry: Registry, collection: CollectionRecord
 ) -> None:
-    first, second = (registry.layer_of(collection, {id_}) for id_ in (0, 1))
-    rows, one, two = (fragment(2022, 1, layer=layer) for layer in (0, first, second))
+    rows, one, two = (fragment(2022, 1, layer=layer) for layer in (0, frozenset({0}), frozenset({1})))
     write(registry, collection, rows)
     for id_, layer in enumerate((one, two)):
         own = frozenset({id_})
-        write(registry, collection, layer, requires={rows.slot: rows.uid}, operation="update", variables=own)
+        write(registry, collection, layer, requires={slot_of(rows): rows.uid}, operation="update", variables=own)
     assert live_uids(registry) == {(2022, 1): (rows.uid, one.uid, two.uid)}
 
 
 def test_a_layer_that_appeared_disturbs_an_update_that_has_read_its_variables(
     registry: Registry, collection: CollectionRecord
 ) -> None:
-    layer = registry.layer_of(collection, {0, 1})
-    rows, other = fragment(2022, 1), fragment(2022, 1, layer=layer)
+    rows, other = fragment(2022, 1), fragment(2022, 1, layer=frozenset({0, 1}))
     write(registry, collection, rows, other)
-    mine = fragment(2022, 1, layer=registry.layer_of(collection, {0}))
+    mine = fragment(2022, 1, layer=frozenset({0}))
     with pytest.raises(ConflictError) as caught:
-        write(registry, collection, mine, requires={rows.slot: rows.uid}, variables=frozenset({0}))
+        write(registry, collection, mine, requires={slot_of(rows): rows.uid}, variables=frozenset({0}))
     assert caught.value.keys == ("year=2022/month=01",)
 
 
 def test_a_layer_closes_those_whose_variables_it_has_too(registry: Registry, collection: CollectionRecord) -> None:
     add(registry, collection, "third")
-    small, other, large = (registry.layer_of(collection, ids) for ids in ({0}, {1, 2}, {0, 1}))
+    small, other, large = map(frozenset, ({0}, {1, 2}, {0, 1}))
     rows, below, beside, above = (fragment(2022, 1, layer=layer) for layer in (0, small, other, large))
     write(registry, collection, rows, below, beside)
     write(registry, collection, above)
@@ -296,8 +292,9 @@ def test_a_layer_closes_those_whose_variables_it_has_too(registry: Registry, col
 
 
 def test_a_set_of_variables_has_one_layer(registry: Registry, collection: CollectionRecord) -> None:
-    assert registry.layer_of(collection, {2, 1}) == registry.layer_of(collection, [1, 2])
-    assert registry.layer_of(collection, {1}) == 2
+    write(registry, collection, fragment(2022, 1))
+    for ids in ({2, 1}, {1}, {1, 2}):
+        write(registry, collection, fragment(2022, 1, layer=frozenset(ids)))
     assert registry.resolve("made/a").layers == {1: {1, 2}, 2: {1}}
 
 
@@ -307,12 +304,12 @@ def test_a_partition_that_came_between_two_neighbours_is_a_conflict(
     first, last = fragment(2022, 1), fragment(2022, 5)
     write(registry, collection, first, last)
     write(registry, collection, fragment(2022, 3))
-    requires = {each.slot: each.uid for each in (first, last)}
-    beyond = [(last.slot.key, None), (None, first.slot.key)]
+    requires = {slot_of(each): each.uid for each in (first, last)}
+    beyond = [(slot_of(last).key, None), (None, slot_of(first).key)]
     write(registry, collection, fragment(2022, 1), requires=requires, ranges=tuple(beyond))
-    between = (first.slot.key, last.slot.key)
+    between = (slot_of(first).key, slot_of(last).key)
     with pytest.raises(ConflictError) as caught:
-        write(registry, collection, fragment(2022, 5), requires={last.slot: last.uid}, ranges=(between,))
+        write(registry, collection, fragment(2022, 5), requires={slot_of(last): last.uid}, ranges=(between,))
     assert caught.value.keys == ("year=2022/month=01", "year=2022/month=03")
 
 
@@ -321,7 +318,7 @@ def test_a_partition_in_conflict_is_named_once(registry: Registry, collection: C
     write(registry, collection, rows, layer)
     write(registry, collection, fragment(2022, 1))
     with pytest.raises(ConflictError) as caught:
-        write(registry, collection, fragment(2022, 1), requires={rows.slot: rows.uid, layer.slot: layer.uid})
+        write(registry, collection, fragment(2022, 1), requires={slot_of(rows): rows.uid, slot_of(layer): layer.uid})
     assert caught.value.keys == ("year=2022/month=01",)
 
 
@@ -344,7 +341,7 @@ def test_the_other_keys_of_a_conflict_may_be_committed_by_the_same_transaction(
     with registry.begin() as transaction:
         transaction.stage(collection, intents(first, second))
         with pytest.raises(ConflictError):
-            transaction.commit([change(collection, first, second, requires={first.slot: None})])
+            transaction.commit([change(collection, first, second, requires={slot_of(first): None})])
         third = fragment(2022, 3)
         transaction.stage(collection, intents(third))
         (version,) = transaction.commit([change(collection, second, third)])
@@ -357,8 +354,8 @@ def test_two_writers_of_different_partitions_both_succeed(registry: Registry, co
     with registry.begin((collection, 0)) as first, registry.begin((collection, 0)) as second:
         first.stage(collection, intents(one))
         second.stage(collection, intents(two))
-        (later,) = second.commit([change(collection, two, requires={two.slot: None})])
-        (latest,) = first.commit([change(collection, one, requires={one.slot: None})])
+        (later,) = second.commit([change(collection, two, requires={slot_of(two): None})])
+        (latest,) = first.commit([change(collection, one, requires={slot_of(one): None})])
     assert (later.number, latest.number) == (1, 2)
     assert live_uids(registry) == {(2022, 1): (one.uid,), (2022, 2): (two.uid,)}
 
@@ -411,9 +408,9 @@ def test_the_same_key_of_another_collection_is_no_conflict(
 ) -> None:
     writes = [fragment(2022, 1), fragment(layer=-1)]
     write(registry, other, *writes)
-    vacant = {each.slot: None for each in writes}
+    vacant = {slot_of(each): None for each in writes}
     write(registry, collection, fragment(2022, 1), fragment(layer=-1), requires=vacant)
-    write(registry, other, fragment(2022, 1), requires={each.slot: each.uid for each in writes})
+    write(registry, other, fragment(2022, 1), requires={slot_of(each): each.uid for each in writes})
 
 
 def test_a_conflict_in_one_collection_changes_none(
@@ -560,7 +557,7 @@ def test_intents_are_recorded_before_the_commit_and_gone_after(
         transaction.stage(collection, iter(intents(*writes[1:])))
         recorded = sql("SELECT uid, collection_id, k0, k1, k2, k3, k4, k5, layer_id FROM staged")
         assert sorted(recorded) == sorted(
-            (each.uid, collection.id, *each.slot.key, each.slot.layer_id) for each in writes
+            (each.uid, collection.id, *slot_of(each).key, slot_of(each).layer_id) for each in writes
         )
         transaction.commit([change(collection, *writes)])
         assert sql("SELECT * FROM staged") == []
@@ -674,6 +671,28 @@ def test_a_commit_that_took_effect_before_the_connection_was_lost_returns_its_ve
     assert sql("SELECT * FROM staged") == []
 
 
+@pytest.mark.parametrize("took_effect", [True, False])
+def test_what_became_of_an_edit_whose_commit_lost_the_connection_is_found_out(
+    registry: Registry, collection: CollectionRecord, sql: Sql, lose: Callable[..., None], took_effect: bool
+) -> None:
+    lose(took_effect)
+    if took_effect:
+        assert add(registry, collection, "sst").number == 1
+    else:
+        with pytest.raises(RegistryUnavailableError, match="the connection was lost"):
+            add(registry, collection, "sst")
+    assert [version.number for version in registry.versions("made/a")] == ([0, 1] if took_effect else [0])
+    assert states(sql) == (["committed"] if took_effect else [])
+    assert add(registry, collection, "third").number == 1 + took_effect
+
+
+def test_an_edit_has_a_transaction_of_its_own_by_which_its_version_is_known(
+    registry: Registry, collection: CollectionRecord, sql: Sql
+) -> None:
+    add(registry, collection, "sst")
+    assert sql('SELECT v.version FROM version v JOIN "transaction" t ON t.id = v.transaction_id') == [(1,)]
+
+
 def test_a_commit_that_did_not_take_effect_before_the_connection_was_lost_raises_and_is_fenced(
     registry: Registry, collection: CollectionRecord, sql: Sql, visible: Visible, lose: Callable[..., None]
 ) -> None:
@@ -727,7 +746,7 @@ def test_an_outcome_learned_late_is_told(
 def insert_ten(registry: Registry, year: int) -> list[int]:
     collection = registry.collection("made/a")
     writes = [fragment(year, month) for month in range(10)]
-    return [write(registry, collection, each, requires={each.slot: None}).number for each in writes]
+    return [write(registry, collection, each, requires={slot_of(each): None}).number for each in writes]
 
 
 @pytest.mark.parametrize(("at_once", "writers"), [(in_threads, 4), (in_processes, 3)])
@@ -746,7 +765,7 @@ def test_writers_of_different_partitions_all_succeed_and_leave_no_gap(
 def insert_or_conflict(registry: Registry, uid: str) -> bool:
     writes = fragment(2022, 1, uid=uid)
     try:
-        write(registry, registry.collection("made/a"), writes, requires={writes.slot: None})
+        write(registry, registry.collection("made/a"), writes, requires={slot_of(writes): None})
     except ConflictError:
         return False
     return True
@@ -768,7 +787,7 @@ def count_up(registry: Registry, times: int) -> None:
         (found,) = partition.fragments
         writes = fragment(*found.key, rows=found.rows + 1)
         try:
-            write(registry, registry.collection("made/a"), writes, requires={writes.slot: found.uid})
+            write(registry, registry.collection("made/a"), writes, requires={slot_of(writes): found.uid})
         except ConflictError:
             continue
         done += 1

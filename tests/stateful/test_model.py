@@ -769,7 +769,7 @@ class CollectionMachine(RuleBasedStateMachine):
             np.testing.assert_array_equal(variable.values, expected, str(name))
 
     def query(self, text: str) -> list[tuple[Any, ...]]:
-        of = self.collection._record.id
+        of = self.collection._handle.record.id
         return self.sql.execute(text, {"of": of} if ":of" in text else {}).fetchall()
 
     # Invariants

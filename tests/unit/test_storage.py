@@ -30,10 +30,9 @@ from intake_zcollection.errors import (
 )
 from intake_zcollection.schema import Schema, Values, encoding
 from intake_zcollection.schema.template import schema_from_template
-from intake_zcollection.storage import layout
-from intake_zcollection.storage import location as stores
+from intake_zcollection.storage import layout, marker
 from intake_zcollection.storage.arrays import array_layout, chunk_codec
-from intake_zcollection.storage.location import Location
+from intake_zcollection.storage.location import Location, public_options, resolve_location
 from intake_zcollection.storage.read import Region, read_region
 from intake_zcollection.storage.write import fragment_objects, write_fragment
 
@@ -80,7 +79,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> type[CountingFileSystem]:
 
 @pytest.fixture
 def location(tmp_path: Path) -> Location:
-    return stores.resolve_location(str(tmp_path / "data"), None)
+    return resolve_location(str(tmp_path / "data"), None)
 
 
 def fresh_memory() -> Location:
@@ -176,7 +175,7 @@ def test_any_region_of_a_fragment_is_what_numpy_slices(codec: str, data: st.Data
     schema, values = data.draw(fragments(codec))
     location, rows = fresh_memory(), rows_of(schema, values)
     nbytes = write_fragment(location, "f", schema, {"ssh": values}, rows)
-    assert nbytes == location.filesystem.du(location.path("f"))
+    assert nbytes == fsspec.filesystem("memory").du(location.url)
     region = draw_region(data, values.shape)
     read = read_region(location, "f", schema.variables["ssh"], rows, region)
     np.testing.assert_array_equal(read, values[region], strict=True)
@@ -211,7 +210,7 @@ def test_what_zarr_writes_with_the_same_metadata_is_read(codec: str, data: st.Da
     objects = {f"f/{name}": buffer.to_bytes() for name, buffer in store._store_dict.items()}
     assert objects.keys() == written.keys()
     location = fresh_memory()
-    stores.put(location, objects.items())
+    location.store.put(objects.items())
     read = read_region(location, "f", schema.variables["ssh"], rows, whole(values))
     np.testing.assert_array_equal(read, values, strict=True)
 
@@ -247,7 +246,7 @@ def test_chunks_are_coded_without_changing_the_configuration_of_zarr(
     # It is the process's: of two threads that set it for a while, the later one restores what the earlier one set.
     monkeypatch.setattr("gzip.time.time", lambda: 1.6e9)  # gzip writes the second in which it compresses
     location, schema = _written(codec)
-    (data,) = stores.get(location, ["f/ssh/c.0.0"])
+    (data,) = location.store.get(["f/ssh/c.0.0"])
     codec_ = chunk_codec(schema.variables["ssh"])
 
     def refuse(*args: Any, **kwargs: Any) -> None:
@@ -268,7 +267,7 @@ def test_column_major_chunks_of_format_2_are_written_and_read() -> None:
     assert np.frombuffer(objects["f/ssh/0.0"], "<i4").tolist() == [0, 3, 6, 9, 1, 4, 7, 10]
     np.testing.assert_array_equal(zarr.open_array(as_zarr_store(objects), path="ssh", mode="r")[...], values)
     location = fresh_memory()
-    stores.put(location, objects.items())
+    location.store.put(objects.items())
     np.testing.assert_array_equal(read_region(location, "f", variable, 10, whole(values)), values)
 
 
@@ -283,7 +282,7 @@ def test_a_fragment_on_disk_opens_in_plain_xarray_as_the_dataset_it_was(
     write_fragment(location, "f", schema, stored, grid.sizes["time"])
     options: Any
     for options in ({}, {"consolidated": False}):
-        with xr.open_zarr(location.path("f"), **options) as dataset:
+        with xr.open_zarr(f"{location.url}/f", **options) as dataset:
             xr.testing.assert_allclose(dataset, grid)
             assert set(dataset.coords) == set(grid.coords)
             assert dataset.attrs == grid.attrs
@@ -320,7 +319,7 @@ def test_data_variables_name_their_coordinates_and_the_group_those_left_over(zar
 def test_a_fragment_holds_the_variables_it_is_given_and_no_others(location: Location) -> None:
     template = xr.Dataset({"ssh": ("time", np.zeros(3)), "swh": ("time", np.zeros(3))})
     write_fragment(location, "a/b", schema_of(template), {"swh": np.arange(3.0)}, 3)
-    group = zarr.open_group(location.path("a/b"), mode="r")
+    group = zarr.open_group(f"{location.url}/a/b", mode="r")
     assert list(group) == ["swh"]
 
 
@@ -329,7 +328,7 @@ def test_a_variable_lies_under_its_stored_name(location: Location) -> None:
     renamed = dataclasses.replace(schema.variables["ssh"], name="sla")
     schema = dataclasses.replace(schema, variables={"sla": renamed})
     write_fragment(location, "f", schema, {"sla": np.arange(3.0)}, 3)
-    assert np.asarray(zarr.open_array(location.path("f/ssh"), mode="r")[:]).tolist() == [0, 1, 2]
+    assert np.asarray(zarr.open_array(f"{location.url}/f/ssh", mode="r")[:]).tolist() == [0, 1, 2]
     assert read_region(location, "f", renamed, 3, (slice(1, 3),)).tolist() == [1, 2]
 
 
@@ -438,14 +437,14 @@ def _incompressible() -> Values:
 @pytest.mark.parametrize("region", [(slice(50, 51), slice(0, 1)), (slice(0, 100), slice(0, 2))], ids=["one", "several"])
 def test_a_missing_chunk_is_corruption_by_its_name(damaged: tuple[Location, Schema], region: Region) -> None:
     location, schema = damaged
-    location.filesystem.rm(location.path("f/ssh/c.1.0"))
+    location.store.remove((), ["f/ssh/c.1.0"])
     with pytest.raises(CorruptedDataError, match=r"missing in memory://.*f/ssh/c\.1\.0"):
         read_region(location, "f", schema.variables["ssh"], 100, region)
 
 
 def test_chunks_beside_the_missing_one_are_read(damaged: tuple[Location, Schema]) -> None:
     location, schema = damaged
-    location.filesystem.rm(location.path("f/ssh/c.1.0"))
+    location.store.remove((), ["f/ssh/c.1.0"])
     region = (slice(0, 50), slice(0, 2))
     np.testing.assert_array_equal(
         read_region(location, "f", schema.variables["ssh"], 100, region), _incompressible()[:50]
@@ -466,8 +465,8 @@ DAMAGES: dict[str, Any] = {
 def test_a_truncated_chunk_is_corruption_by_its_name(codec: str, damage: Any) -> None:
     location, schema = _written(codec)
     name = "f/ssh/c.1.0" if schema.zarr_format == 3 else "f/ssh/1.0"
-    (data,) = stores.get(location, [name])
-    stores.put(location, {name: damage(data)}.items())
+    (data,) = location.store.get([name])
+    location.store.put({name: damage(data)}.items())
     with pytest.raises(CorruptedDataError, match=rf"the chunk {name} in memory://\w+ does not decode"):
         read_region(location, "f", schema.variables["ssh"], 100, (slice(60, 61), slice(0, 1)))
 
@@ -476,7 +475,7 @@ def test_a_truncated_chunk_is_corruption_by_its_name(codec: str, damage: Any) ->
 def test_garbage_instead_of_a_chunk_is_corruption_by_its_name(codec: str) -> None:
     location, schema = _written(codec)
     name = "f/ssh/c.1.0" if schema.zarr_format == 3 else "f/ssh/1.0"
-    stores.put(location, {name: b"\x17garbage" * 30}.items())
+    location.store.put({name: b"\x17garbage" * 30}.items())
     with pytest.raises(CorruptedDataError, match=rf"the chunk {name} in memory://\w+ does not decode"):
         read_region(location, "f", schema.variables["ssh"], 100, (slice(60, 61), slice(0, 1)))
 
@@ -485,7 +484,7 @@ def test_garbage_instead_of_a_chunk_is_corruption_by_its_name(codec: str) -> Non
 def test_a_chunk_of_another_size_is_corruption(codec: str) -> None:
     location, schema = _written(codec)
     name = "f/ssh/c.1.0" if schema.zarr_format == 3 else "f/ssh/1.0"
-    stores.put(location, {name: chunk_codec(schema.variables["ssh"]).encode(np.zeros((49, 1), "<i4"))}.items())
+    location.store.put({name: chunk_codec(schema.variables["ssh"]).encode(np.zeros((49, 1), "<i4"))}.items())
     with pytest.raises(CorruptedDataError, match=f"the chunk {name}"):
         read_region(location, "f", schema.variables["ssh"], 100, (slice(60, 61), slice(0, 1)))
 
@@ -494,8 +493,8 @@ def test_a_chunk_of_another_size_is_corruption(codec: str) -> None:
 
 
 WRITES: dict[str, Callable[[Location], Any]] = {
-    "put": lambda location: stores.put(location, {"a/b": b""}.items()),
-    "claim": lambda location: stores.claim(location, "ns/name", "0f3c"),
+    "put": lambda location: location.store.put({"a/b": b""}.items()),
+    "claim": lambda location: marker.claim(location, "ns/name", "0f3c"),
     "write": lambda location: write_fragment(location, "f", schema_like(np.zeros(2)), {"ssh": np.zeros(2)}, 2),
 }
 
@@ -503,64 +502,64 @@ WRITES: dict[str, Callable[[Location], Any]] = {
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_a_location_below_a_file_cannot_be_written(tmp_path: Path, write: Callable[[Location], Any]) -> None:
     (tmp_path / "file").write_text("not a directory")
-    location = stores.resolve_location(str(tmp_path / "file" / "data"), None)
+    location = resolve_location(str(tmp_path / "file" / "data"), None)
     with pytest.raises(StorageUnavailableError, match=rf"the location {location.url} cannot be written"):
         write(location)
 
 
 def test_a_location_below_a_file_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
-    location = stores.resolve_location(str(tmp_path / "file" / "data"), None)
+    location = resolve_location(str(tmp_path / "file" / "data"), None)
     with pytest.raises(StorageUnavailableError, match=rf"the location {location.url} cannot be read"):
-        stores.get(location, ["a"])
+        location.store.get(["a"])
 
 
 def test_a_location_of_an_unknown_kind_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="the location nowhere://a cannot be opened"):
-        stores.resolve_location("nowhere://a", None)
+        resolve_location("nowhere://a", None)
 
 
 @pytest.mark.parametrize("url", ["memory", "local"])
 def test_a_claimed_location_says_so_and_is_refused_to_others(tmp_path: Path, url: str) -> None:
-    location = fresh_memory() if url == "memory" else stores.resolve_location(str(tmp_path), None)
-    assert stores.read_marker(location) is None
-    stores.claim(location, "altimetry/ssh", "0f3c")
-    marker = stores.read_marker(location)
-    assert marker is not None
-    assert (marker["collection"], marker["uid"]) == ("altimetry/ssh", "0f3c")
+    location = fresh_memory() if url == "memory" else resolve_location(str(tmp_path), None)
+    assert marker.read_marker(location) is None
+    marker.claim(location, "altimetry/ssh", "0f3c")
+    found = marker.read_marker(location)
+    assert found is not None
+    assert (found["collection"], found["uid"]) == ("altimetry/ssh", "0f3c")
     with pytest.raises(AlreadyExistsError, match=r"belongs to collection altimetry/ssh \(0f3c\).*choose another"):
-        stores.claim(location, "waves/swh", "77aa")
-    assert stores.read_marker(location) == marker
+        marker.claim(location, "waves/swh", "77aa")
+    assert marker.read_marker(location) == found
 
 
 def test_a_marker_that_is_no_json_is_somebodys_too() -> None:
     location = fresh_memory()
-    stores.put(location, {layout.MARKER: b"not json"}.items())
+    location.store.put({layout.MARKER: b"not json"}.items())
     with pytest.raises(AlreadyExistsError, match=r"belongs to collection None"):
-        stores.claim(location, "altimetry/ssh", "0f3c")
+        marker.claim(location, "altimetry/ssh", "0f3c")
 
 
 def test_a_released_location_can_be_claimed_again() -> None:
     location = fresh_memory()
-    stores.claim(location, "altimetry/ssh", "0f3c")
-    stores.release(location, "0f3c")
-    assert stores.read_marker(location) is None
-    stores.claim(location, "waves/swh", "77aa")
+    marker.claim(location, "altimetry/ssh", "0f3c")
+    marker.release(location, "0f3c")
+    assert marker.read_marker(location) is None
+    marker.claim(location, "waves/swh", "77aa")
 
 
 def test_only_its_own_collection_releases_a_location() -> None:
     location = fresh_memory()
-    stores.claim(location, "altimetry/ssh", "0f3c")
-    stores.release(location, "77aa")
-    marker = stores.read_marker(location)
-    assert marker is not None
-    assert marker["uid"] == "0f3c"
+    marker.claim(location, "altimetry/ssh", "0f3c")
+    marker.release(location, "77aa")
+    found = marker.read_marker(location)
+    assert found is not None
+    assert found["uid"] == "0f3c"
 
 
 def test_releasing_what_was_never_claimed_does_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
-    stores.release(stores.resolve_location(str(tmp_path / "file" / "data"), None), "0f3c")
-    stores.release(fresh_memory(), "0f3c")
+    marker.release(resolve_location(str(tmp_path / "file" / "data"), None), "0f3c")
+    marker.release(fresh_memory(), "0f3c")
 
 
 def test_the_same_directory_is_the_same_location_however_it_is_written(
@@ -579,63 +578,41 @@ def test_the_same_directory_is_the_same_location_however_it_is_written(
         f"{expected}/.",
         expected,
     ):
-        assert stores.resolve_location(url, None).url == expected, url
+        assert resolve_location(url, None).url == expected, url
 
 
 def test_a_home_directory_is_resolved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert stores.resolve_location("~/data", None).url == f"{tmp_path}/data"
+    assert resolve_location("~/data", None).url == f"{tmp_path}/data"
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert stores.resolve_location(f"{tmp_path}/link", None).url == f"{tmp_path}/link"
+    assert resolve_location(f"{tmp_path}/link", None).url == f"{tmp_path}/link"
 
 
 @pytest.mark.parametrize("url", ["memory://a/b", "memory://a/b/", "memory://a/b//"])
 def test_locations_in_memory_lose_their_trailing_slashes(url: str) -> None:
-    assert stores.resolve_location(url, None).url == "memory://a/b"
+    assert resolve_location(url, None).url == "memory://a/b"
 
 
 @pytest.mark.parametrize("url", ["/", "file:///", "memory://"])
 def test_a_root_is_resolved_to_itself(url: str) -> None:
-    location = stores.resolve_location(url, None)
+    location = resolve_location(url, None)
     fs, root = fsspec.core.url_to_fs(url)
     again = fsspec.core.url_to_fs(location.url)
     assert again == (fs, root)
 
 
 def test_a_location_pickles_even_when_it_has_been_used(location: Location) -> None:
-    stores.put(location, {"a/b": b"data"}.items())
+    location.store.put({"a/b": b"data"}.items())
     copy = pickle.loads(pickle.dumps(location))
     assert copy == location
-    assert stores.get(copy, ["a/b"]) == [b"data"]
+    assert copy.store.get(["a/b"]) == [b"data"]
     assert len(pickle.dumps(location)) < 300  # the file system does not travel
 
 
 def test_only_the_public_storage_options_are_recorded() -> None:
     options = {"endpoint_url": "http://s3", "anon": False, "key": "me", "secret": "hidden", "profile": "team"}
-    assert stores.public_options(options) == {"endpoint_url": "http://s3", "anon": False, "profile": "team"}
-
-
-@pytest.mark.parametrize("place", ["memory", "local"])
-def test_objects_come_back_in_the_order_asked_for(place: str, location: Location) -> None:
-    target = fresh_memory() if place == "memory" else location
-    stores.put(target, {"a/1": b"one", "a/b/2": b"two", "3": b""}.items())
-    assert stores.get(target, ["3", "a/b/2", "a/1"]) == [b"", b"two", b"one"]
-    assert stores.get(target, ["a/1"]) == [b"one"]
-
-
-@pytest.mark.parametrize("names", [["x"], ["a", "x"]])
-def test_a_missing_object_is_corruption(names: list[str], location: Location) -> None:
-    stores.put(location, {"a": b""}.items())
-    with pytest.raises(CorruptedDataError, match=rf"missing in {location.url}: .*/x"):
-        stores.get(location, names)
-
-
-def test_directories_are_removed_where_they_exist(location: Location) -> None:
-    stores.put(location, {"a/b/1": b"", "a/c/1": b""}.items())
-    stores.remove(location, ["a/b", "a/never"])
-    assert not location.filesystem.exists(location.path("a/b"))
-    assert stores.get(location, ["a/c/1"]) == [b""]
+    assert public_options(options) == {"endpoint_url": "http://s3", "anon": False, "profile": "team"}

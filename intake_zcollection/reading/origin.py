@@ -1,0 +1,126 @@
+"""Where variables lie, and their values in memory: the only concatenation."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xarray as xr
+
+from registry import FragmentRecord, PartitionRecord, Snapshot
+
+from ..schema import Schema, SchemaVariable, Values
+from ..schema.encoding import missing_value
+from ..storage import layout
+from ..storage.location import Location
+from ..storage.read import Region, Stored, read_region, read_regions
+from .table import Fragment, PartitionTable, Piece, partition_table
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where variables lie: a place, the rows of those that are partitioned, and what is stored once.
+
+    A collection has one for all its variables. Of several origins of a dataset all have the same rows, piece by piece.
+    """
+
+    location: Location
+    space: str
+    """The uid of the collection whose variable ids its fragments speak of."""
+    rows: PartitionTable
+    immutables: PartitionTable
+    """One piece, or none before the immutable variables are stored."""
+
+    @classmethod
+    def of(cls, location: Location, snapshot: Snapshot) -> "Origin":
+        """Return the origin of all that a snapshot has."""
+        return cls.of_partitions(location, snapshot, snapshot.partitions)
+
+    @classmethod
+    def of_partitions(cls, location: Location, snapshot: Snapshot, partitions: Iterable[PartitionRecord]) -> "Origin":
+        """Return the origin of some partitions of a snapshot's version."""
+        rows = partition_table(partitions, snapshot.layers)
+        return cls(location, snapshot.collection.uid, rows, _immutable_table(snapshot.immutable))
+
+    def table_of(self, variable: SchemaVariable) -> PartitionTable:
+        """Return the rows of a variable, or the one piece of an immutable one."""
+        return self.immutables if variable.is_immutable else self.rows
+
+    def cut(self, start: int, stop: int) -> "Origin":
+        """Return it with the pieces ``start`` … ``stop`` alone."""
+        rows = PartitionTable(self.rows.keys[start:stop], self.rows.pieces[start:stop])
+        return replace(self, rows=rows)
+
+    def read(self, variable: SchemaVariable) -> Values:
+        """Return all values of a variable, in memory; an immutable one has been stored."""
+        table = self.table_of(variable)
+        everything = tuple(slice(0, size) for size in variable.shape(sum(table.sizes)))
+        return read_pieces(self.location, variable, table.pieces, everything)
+
+
+def _immutable_table(fragment: FragmentRecord | None) -> PartitionTable:
+    if fragment is None:
+        return PartitionTable((), ())
+    stored = Fragment(layout.immutable_path(fragment.uid), fragment.schema_version, fragment.written_version)
+    return PartitionTable(((),), (Piece((stored,), 0, 0, 0, (None, None)),))
+
+
+def change_origins(origins: Mapping[str, Origin], change: Callable[[Origin], Origin]) -> dict[str, Origin]:
+    """Return what a function makes of each origin; variables that share one share it afterwards."""
+    changed = {id(origin): change(origin) for origin in {id(each): each for each in origins.values()}.values()}
+    return {name: changed[id(origin)] for name, origin in origins.items()}
+
+
+def read_dataset(schema: Schema, origins: Mapping[str, Origin], names: Iterable[str]) -> xr.Dataset:
+    """Return variables in memory, all rows of their origins; without the immutable ones that were never stored."""
+    variables = [schema.variables[name] for name in names]
+    values = {
+        variable.name: origins[variable.name].read(variable)
+        for variable in variables
+        if not variable.is_immutable or origins[variable.name].immutables.pieces
+    }
+    return in_memory(schema, values)
+
+
+def in_memory(schema: Schema, values: Mapping[str, Values]) -> xr.Dataset:
+    """Return a dataset of decoded values."""
+    variables = {
+        name: xr.Variable(schema.variables[name].dims, array, dict(schema.variables[name].attrs))
+        for name, array in values.items()
+    }
+    dataset = xr.Dataset(variables, attrs=dict(schema.attrs))
+    return dataset.set_coords([name for name in values if schema.variables[name].is_coordinate])
+
+
+def read_pieces(location: Location, variable: SchemaVariable, pieces: Sequence[Piece], others: Region) -> Values:
+    """Return the values of pieces, one after the other along the split dimension: the only concatenation.
+
+    Where a partition has no values of the variable, which was added later, they are missing ones.
+    """
+    if variable.is_immutable:
+        (piece,) = pieces
+        path = piece.path_of(variable)
+        if path is None:
+            return np.full([s.stop - s.start for s in others], missing_value(variable), variable.dtype)
+        return read_region(location, path, variable, piece.rows, others)
+    axis = variable.split_axis
+    shape = [s.stop - s.start for s in others]
+    shape[axis] = sum(map(len, pieces))
+    sources: list[Stored] = []
+    absent: list[Region] = []
+    offset = 0
+    for piece in pieces:
+        target = _replaced(tuple(map(slice, shape)), axis, slice(offset, offset + len(piece)))
+        path = piece.path_of(variable)
+        if path is None:
+            absent.append(target)
+        else:
+            sources.append(Stored(path, piece.rows, _replaced(others, axis, slice(piece.start, piece.stop)), target))
+        offset += len(piece)
+    values = read_regions(location, variable, shape, sources)
+    for target in absent:
+        values[target] = missing_value(variable)
+    return values
+
+
+def _replaced(region: Region, axis: int, along: slice) -> Region:
+    return (*region[:axis], along, *region[axis + 1 :])

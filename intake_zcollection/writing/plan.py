@@ -1,0 +1,214 @@
+"""The values of a write: what a verb wants done on a head. Nothing has happened yet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from registry import IMMUTABLE_SLOT, KeyRange, KeyValues, PartitionKey, Slot, Snapshot, Written, pad_key
+from registry.changes import (
+    AddVariables,
+    Commit,
+    NothingBetween,
+    PutFragments,
+    Requirement,
+    SchemaUnchanged,
+    Unchanged,
+    Update,
+)
+from registry.records import IMMUTABLE_LAYER, ROWS_LAYER, Identity, Layer
+
+from ..reading.selection import Selected
+from ..schema import Schema, Values
+from ..storage import layout
+from ..storage.location import Location
+
+Arrays = Mapping[str, Sequence[Any]]
+"""The pieces of each variable, encoded, one per input; dask's arrive computed."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One group about to be written: the intent, and what its metadata are made of.
+
+    ``uid`` and ``path`` are beginnings: each attempt to write it adds letters of its own, so that none tears what
+    another one wrote.
+    """
+
+    location: Location
+    schema: Schema
+    schema_version: int | None
+    """The version of the schema; None for the one that the commit makes."""
+    layer: Layer
+    key: KeyValues
+    """All six key columns."""
+    uid: str
+    path: str
+
+    @classmethod
+    def of_partition(
+        cls, place: Location, schema: Schema, schema_version: int | None, key: PartitionKey, layer: Layer = ROWS_LAYER
+    ) -> "Target":
+        """Return a new group of one partition: its rows, or a layer over them."""
+        uid = layout.new_intent()
+        values = pad_key(tuple(value for _, value in key))
+        return cls(place, schema, schema_version, layer, values, uid, layout.fragment_path(key, uid))
+
+    @classmethod
+    def of_immutables(cls, place: Location, schema: Schema, schema_version: int | None) -> "Target":
+        """Return a new group of the immutable variables."""
+        uid = layout.new_intent()
+        path = layout.immutable_path(uid)
+        return cls(place, schema, schema_version, IMMUTABLE_LAYER, IMMUTABLE_SLOT.key, uid, path)
+
+    @property
+    def slot(self) -> Slot:
+        """What is recorded of it as an intent: of a layer, whose number is not known yet, that of the rows below it."""
+        return Slot(self.key, self.layer if self.layer == IMMUTABLE_LAYER else ROWS_LAYER)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive rows of a group that are one partition's."""
+
+    key: KeyValues
+    """All six key columns."""
+    rows: int
+    bounds: tuple[int | None, int | None] = (None, None)
+    """The smallest and largest axis value, as the registry keeps them; None for immutable variables."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a group holds: encoded values by variable, and whose rows they are."""
+
+    values: Mapping[str, Values]
+    part: Part
+
+
+class Job(Protocol):
+    """All that a worker needs to write a group, but the arrays. Small, and pickled whole."""
+
+    @property
+    def target(self) -> Target:
+        """Which group."""
+
+    def content(self, arrays: Arrays) -> Content:
+        """Read and compute what it holds; it never uses SQL, and writes nothing."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a worker put down; all that comes back."""
+
+    fragment: Written
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A job, what its result depends on, and what it adds to the summary."""
+
+    job: Job
+    arrays: Arrays = field(default_factory=dict)
+    needs: tuple[Requirement, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a verb wants done on a head."""
+
+    head: Selected
+    operation: str
+    title: str
+    """What is going on, for people who watch."""
+    steps: tuple[Step, ...]
+    requirements: tuple[Requirement, ...] = ()
+    """What the whole depends on."""
+    updates: tuple[Update, ...] = ()
+    """What is done before the fragments are made live."""
+    summary: Mapping[str, int] = field(default_factory=dict)
+    """Counts by name, in the order in which they are told; steps add to them."""
+
+    def commit(self, results: Sequence[Result]) -> Commit:
+        """Return what to ask of the registry, once all steps are done."""
+        summary = dict(self.summary) | {"bytes": sum(result.fragment.nbytes for result in results)}
+        for step in self.steps:
+            for name, count in step.counts.items():
+                summary[name] += count
+        needs = [need for step in self.steps for need in step.needs]
+        return Commit(
+            collection=self.head.collection,
+            operation=self.operation,
+            requirements=(*self.requirements, *_joined(needs)),
+            updates=(*self.updates, PutFragments(tuple(result.fragment for result in results))),
+            summary=summary,
+        )
+
+
+Planner = Callable[[Selected], Plan | None]
+"""A verb, asked what it wants done on a head, any number of times; None back: nothing."""
+
+
+def immutable_need(head: Snapshot) -> Unchanged:
+    """Return what depends on the immutable variables, as they are or as there are none."""
+    return Unchanged({IMMUTABLE_SLOT: head.immutable.uid if head.immutable else None})
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """How a schema changes with a write: by variables that it gains, or not at all."""
+
+    before: Schema
+    after: Schema
+    version: int
+    """Of the schema before."""
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The names of the new variables."""
+        return tuple(name for name in self.after.variables if name not in self.before.variables)
+
+    @property
+    def schema_version(self) -> int | None:
+        """The version that what is written belongs to."""
+        return None if self.added else self.version
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """Nobody else changes the variables meanwhile, if it does."""
+        return (SchemaUnchanged(self.before.next_id, frozenset(self.added)),) if self.added else ()
+
+    @property
+    def updates(self) -> tuple[Update, ...]:
+        """Add the variables."""
+        return (AddVariables(tuple(self.after.variables[name].to_record() for name in self.added)),) * bool(self.added)
+
+
+def _joined(needs: Sequence[Requirement]) -> list[Requirement]:
+    """Return the needs of all steps, those of one kind as one: each is then asked with one statement."""
+    slots: dict[frozenset[int] | None, dict[Slot, Identity | None]] = {}
+    ranges: list[KeyRange] = []
+    known: set[KeyValues] = set()
+    others: list[Requirement] = []
+    for need in needs:
+        match need:
+            case Unchanged():
+                slots.setdefault(need.variables, {}).update(need.slots)
+            case NothingBetween():
+                ranges += need.ranges
+                known |= need.known
+            case _:
+                others.append(need)
+    joined = [*others, *(Unchanged(read, variables) for variables, read in slots.items())]
+    return [*joined, NothingBetween(_without_overlaps(ranges), frozenset(known))] if ranges else joined
+
+
+def _without_overlaps(ranges: Sequence[KeyRange]) -> tuple[KeyRange, ...]:
+    """Return the ranges with those joined that overlap; they come in order."""
+    joined: list[KeyRange] = []
+    for first, last in ranges:
+        if joined and (joined[-1][1] is None or first is None or first <= joined[-1][1]):
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return tuple(joined)

@@ -1,0 +1,35 @@
+"""What a commit demands and does, as values; and the modules that carry it out, which need SQLAlchemy."""
+
+from .values import (
+    AddVariables,
+    ClosePartitions,
+    Commit,
+    EditSchema,
+    NothingBetween,
+    PutFragments,
+    RememberSources,
+    Rename,
+    Requirement,
+    SchemaUnchanged,
+    SourcesNew,
+    Unchanged,
+    Update,
+    VariablesAlive,
+)
+
+__all__ = [
+    "AddVariables",
+    "ClosePartitions",
+    "Commit",
+    "EditSchema",
+    "NothingBetween",
+    "PutFragments",
+    "RememberSources",
+    "Rename",
+    "Requirement",
+    "SchemaUnchanged",
+    "SourcesNew",
+    "Unchanged",
+    "Update",
+    "VariablesAlive",
+]

@@ -1,0 +1,51 @@
+"""A collection under its lock: what requirements ask of it, and updates change."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import sqlalchemy as sa
+
+from ..keys import KeyValues
+from ..records import CollectionRecord, Identity, SchemaRecord, Slot
+from ..sql import queries
+
+
+@dataclass(eq=False)
+class Locked:
+    """A collection that nobody else can commit to while this lives; what is read of it is read once."""
+
+    connection: sa.Connection
+    record: CollectionRecord
+    """As it was when the commit was planned."""
+    version: int
+    """The version that is being made."""
+    transaction_id: int
+    keys: frozenset[KeyValues] = field(default=frozenset())
+    """Of which partitions the live fragments are wanted, by all requirements and updates."""
+
+    @property
+    def id(self) -> int:
+        """The collection's id."""
+        return self.record.id
+
+    @cached_property
+    def collection(self) -> CollectionRecord:
+        """The collection's record as it is now."""
+        record = queries.read_head(self.connection, self.id)
+        assert record is not None  # nobody drops what is locked
+        return record
+
+    @cached_property
+    def live(self) -> dict[Slot, Identity]:
+        """What is live in each occupied slot of the wanted keys."""
+        return queries.read_live(self.connection, self.id, self.keys)
+
+    @cached_property
+    def layers(self) -> dict[int, frozenset[int]]:
+        """The ids of the variables of each layer."""
+        return queries.read_layers(self.connection, self.id)
+
+    @cached_property
+    def schema(self) -> SchemaRecord:
+        """The schema of the head; who changes it deletes this."""
+        return queries.read_schema(self.connection, self.id, self.version)

@@ -1,0 +1,116 @@
+"""What must still hold when a commit takes effect, and what it does. Values only: no SQL is needed to make them.
+
+Requirements and updates as values are pyiceberg's idea (``table/update``).
+"""
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..keys import KeyValues
+from ..records import CollectionRecord, Identity, KeyRange, SchemaRecord, Slot, VariableRecord, Written
+from ..selection import Selection
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """Fragments are as they were read, and nothing new lies over the rows that were."""
+
+    slots: Mapping[Slot, Identity | None]
+    """What was live in each slot; None where nothing was."""
+    variables: frozenset[int] | None = None
+    """The ids of the variables that the result depends on; a new layer of others does not matter. None for all."""
+
+
+@dataclass(frozen=True)
+class NothingBetween:
+    """In ranges of keys there are no partitions but known ones."""
+
+    ranges: tuple[KeyRange, ...]
+    known: frozenset[KeyValues]
+
+
+@dataclass(frozen=True)
+class VariablesAlive:
+    """Nobody has dropped these variables."""
+
+    ids: frozenset[int]
+
+
+@dataclass(frozen=True)
+class SchemaUnchanged:
+    """Nobody has added a variable, of whatever name, nor given another one of these names."""
+
+    next_id: int
+    names: frozenset[str]
+
+
+@dataclass(frozen=True)
+class SourcesNew:
+    """Nobody has committed these sources."""
+
+    names: tuple[str, ...]
+
+
+Requirement = Unchanged | NothingBetween | VariablesAlive | SchemaUnchanged | SourcesNew
+"""What must still hold."""
+
+
+@dataclass(frozen=True)
+class PutFragments:
+    """Make fragments live. Rows close all that was live of their partition, a layer those that it covers."""
+
+    written: tuple[Written, ...]
+
+
+@dataclass(frozen=True)
+class ClosePartitions:
+    """Close the partitions of a selection that were last written before a time, if one is given."""
+
+    selection: Selection
+    before: dt.datetime | None = None
+
+
+@dataclass(frozen=True)
+class AddVariables:
+    """Add variables to the schema."""
+
+    variables: tuple[VariableRecord, ...]
+
+
+@dataclass(frozen=True)
+class EditSchema:
+    """Replace the schema by what a function makes of it, whatever the number of partitions."""
+
+    edit: Callable[[SchemaRecord], SchemaRecord]
+
+
+@dataclass(frozen=True)
+class RememberSources:
+    """Remember by name what was inserted, and by which version last."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Give the collection another full name. A name belongs to all versions, so this makes none."""
+
+    name: str
+
+
+Update = PutFragments | ClosePartitions | AddVariables | EditSchema | RememberSources | Rename
+"""What is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a transaction asks of one collection."""
+
+    collection: CollectionRecord
+    operation: str
+    requirements: tuple[Requirement, ...] = ()
+    updates: tuple[Update, ...] = ()
+    """In the order in which they are applied."""
+    summary: Mapping[str, int] = field(default_factory=dict)
+    """Counts for the version; those of its updates join them."""

@@ -126,6 +126,7 @@ def apply(
             "nbytes": fragment.nbytes,
             "axis_min": fragment.axis_min,
             "axis_max": fragment.axis_max,
+            "axis_unique": fragment.axis_unique,
             "transaction_id": transaction_id,
         }
         | dict(zip(KEY_NAMES, fragment.slot.key, strict=True))

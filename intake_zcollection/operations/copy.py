@@ -153,7 +153,7 @@ def _intent(key: PartitionKey) -> Intent:
 
 def _written(job: CopyJob, nbytes: int) -> Written:
     (piece,) = job.window.pieces
-    return Written(job.intent.slot, job.intent.uid, piece.rows, nbytes, *piece.bounds)
+    return Written(job.intent.slot, job.intent.uid, piece.rows, nbytes, *piece.bounds, piece.unique)
 
 
 def _copy_fragment(job: CopyJob, _: Any) -> int:

@@ -151,7 +151,7 @@ def _job(
 
 
 def _written(job: FragmentJob, result: FragmentResult) -> Written:
-    return Written(job.intent.slot, job.intent.uid, result.rows, result.nbytes, *result.bounds)
+    return Written(job.intent.slot, job.intent.uid, result.rows, result.nbytes, *result.bounds, result.unique)
 
 
 def _read_set(

@@ -160,7 +160,7 @@ def _immutable_read(schema: Schema, seen: Iterable[str], snapshot: Snapshot) -> 
 
 def _written(job: UpdateJob, nbytes: int) -> Written:
     piece = job.window.pieces[job.window.own]
-    return Written(job.intent.slot, job.intent.uid, piece.rows, nbytes, *piece.bounds)
+    return Written(job.intent.slot, job.intent.uid, piece.rows, nbytes, *piece.bounds, piece.unique)
 
 
 def _write_layer(job: UpdateJob, _: Any) -> int:

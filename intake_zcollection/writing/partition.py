@@ -60,6 +60,8 @@ class FragmentResult:
     nbytes: int
     bounds: tuple[int | None, int | None]
     """The smallest and largest axis value, as the registry keeps them; None for immutable variables."""
+    unique: bool | None
+    """Whether no axis value is repeated."""
 
 
 def write_partition(job: FragmentJob, arrays: Arrays) -> FragmentResult:
@@ -72,10 +74,11 @@ def write_partition(job: FragmentJob, arrays: Arrays) -> FragmentResult:
         raise InvalidInputError(f"{job.partition}: {error}") from error
     axis = job.schema.variables[job.schema.axis]
     if axis.name not in stored:
-        return FragmentResult(0, write_fragment(job.location, job.intent.path, job.schema, stored, 0), (None, None))
+        return FragmentResult(0, write_fragment(job.location, job.intent.path, job.schema, stored, 0), (None, None), None)
     values = decode(axis, stored[axis.name]).astype(np.int64)
     nbytes = write_fragment(job.location, job.intent.path, job.schema, stored, len(values))
-    return FragmentResult(len(values), nbytes, (int(values[0]), int(values[-1])))
+    unique = bool(np.all(values[1:] > values[:-1]))
+    return FragmentResult(len(values), nbytes, (int(values[0]), int(values[-1])), unique)
 
 
 def _gather(job: FragmentJob, variable: SchemaVariable, pieces: Sequence[Values]) -> Values:

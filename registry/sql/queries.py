@@ -45,6 +45,7 @@ _FRAGMENT_FIELDS = (
     "written_version",
     "schema_version",
     "path",
+    "axis_unique",
 )
 
 

@@ -74,7 +74,9 @@ def write_partition(job: FragmentJob, arrays: Arrays) -> FragmentResult:
         raise InvalidInputError(f"{job.partition}: {error}") from error
     axis = job.schema.variables[job.schema.axis]
     if axis.name not in stored:
-        return FragmentResult(0, write_fragment(job.location, job.intent.path, job.schema, stored, 0), (None, None), None)
+        return FragmentResult(
+            0, write_fragment(job.location, job.intent.path, job.schema, stored, 0), (None, None), None
+        )
     values = decode(axis, stored[axis.name]).astype(np.int64)
     nbytes = write_fragment(job.location, job.intent.path, job.schema, stored, len(values))
     unique = bool(np.all(values[1:] > values[:-1]))

@@ -136,6 +136,8 @@ class FragmentRecord(NamedTuple):
     schema_version: int
     path: str | None
     """Only where the storage layout cannot spell it from the key and the uid."""
+    axis_unique: bool | None = None
+    """Whether no axis value is repeated; None where nobody recorded it."""
 
     @property
     def slot(self) -> "Slot":
@@ -164,6 +166,11 @@ class PartitionRecord:
     def bounds(self) -> tuple[int | None, int | None]:
         """The smallest and largest axis value."""
         return self.fragments[0].axis_min, self.fragments[0].axis_max
+
+    @property
+    def axis_unique(self) -> bool | None:
+        """Whether no axis value is repeated in it; None where nobody recorded it."""
+        return self.fragments[0].axis_unique
 
     @property
     def version(self) -> int:
@@ -248,6 +255,7 @@ class Written:
     """The version whose schema it was written with; None for the one that its commit makes."""
     axis_min: int | None = None
     axis_max: int | None = None
+    axis_unique: bool | None = None
 
 
 KeyRange = tuple[KeyValues | None, KeyValues | None]

@@ -39,7 +39,7 @@ class CopyJob:
         data = read_dataset(self.source, self.origins, schema.partitioned)
         stored = {name: encode(variable, data.variables[name].values) for name, variable in schema.partitioned.items()}
         (piece,) = self.origins[schema.axis].rows.pieces
-        return Content(stored, Part(self.target.key, piece.rows, piece.bounds))
+        return Content(stored, Part(self.target.key, piece.rows, piece.bounds, piece.unique))
 
 
 def copy(

@@ -53,7 +53,8 @@ class InsertJob:
         except InvalidInputError as error:
             raise InvalidInputError(f"{self.partition}: {error}") from error
         axis = decode(schema.variables[schema.axis], stored[schema.axis]).astype(np.int64)
-        return Content(stored, Part(self.target.key, len(axis), (int(axis[0]), int(axis[-1]))))
+        unique = bool(np.all(axis[1:] > axis[:-1]))
+        return Content(stored, Part(self.target.key, len(axis), (int(axis[0]), int(axis[-1])), unique))
 
     def _gather(self, variable: SchemaVariable, pieces: Sequence[Values]) -> Values:
         joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=variable.split_axis)

@@ -81,4 +81,5 @@ def _rows_inside(selected: Selected, place: int, axis_range: AxisRange) -> dict[
     stop = piece.rows if high is None else int(np.searchsorted(values, high, "right"))
     rows = values[start:stop]
     bounds = (int(rows[0]), int(rows[-1])) if len(rows) else (None, None)
-    return {"start": start, "stop": max(start, stop), "bounds": bounds}
+    unique = bool(np.all(rows[1:] > rows[:-1]))
+    return {"start": start, "stop": max(start, stop), "bounds": bounds, "unique": unique}

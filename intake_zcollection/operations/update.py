@@ -59,7 +59,7 @@ class UpdateJob:
         kept = own.read(self.schema, [name for name in self.outputs if name not in stored])
         stored |= {str(name): encode(self.schema.variables[str(name)], kept[name].values) for name in kept.variables}
         (piece,) = own.origins[self.schema.axis].rows.pieces
-        part = Part(self.target.key, piece.rows, piece.bounds)
+        part = Part(self.target.key, piece.rows, piece.bounds, piece.unique)
         return Content({name: stored[name] for name in self.outputs}, part)
 
     def _encoded(self, variable: SchemaVariable, given: Any) -> Values:

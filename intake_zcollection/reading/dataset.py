@@ -10,7 +10,8 @@ from xarray.core import indexing
 
 from ..schema import Schema, SchemaVariable
 from .blocks import Chunks, plan_blocks
-from .index import LazyIndex, Segment
+from .index import LazyIndex
+from .labels import Segment
 from .lazy import PartitionedArray, dask_array
 from .selection import Selected
 from .table import PartitionTable, Piece, split_table
@@ -52,6 +53,8 @@ def build_dataset(selected: Selected, names: Iterable[str], chunks: Chunks) -> x
         for name, variable in coordinates.items()
         if variable.dims == (name,)
     }
+    for index in indexes.values():
+        coordinates |= index.create_variables(coordinates)
     return xr.Dataset(data, xr.Coordinates(coordinates, indexes), dict(schema.attrs))
 
 
@@ -71,7 +74,9 @@ def _index(schema: Schema, name: str, labels: xr.Variable, table: PartitionTable
 def _segments(table: PartitionTable) -> tuple[Segment, ...]:
     pieces = [piece for piece in table.pieces if len(piece)]
     stops = itertools.accumulate(map(len, pieces))
-    return tuple(Segment(stop - len(piece), stop, piece.bounds) for piece, stop in zip(pieces, stops, strict=True))
+    return tuple(
+        Segment(stop - len(piece), stop, piece.bounds, piece.unique) for piece, stop in zip(pieces, stops, strict=True)
+    )
 
 
 def _lazily_indexed(array: PartitionedArray) -> Any:

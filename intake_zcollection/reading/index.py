@@ -1,40 +1,30 @@
-"""An index whose labels are read when they are first needed, and not before.
+"""Coordinates that label a dimension, read when their labels are first needed, and not before.
 
 xarray's default index loads a coordinate at once, which for ten years of satellite data is the cost of
-opening it. This one keeps the lazy variable; everything that needs labels (``join``, ``reindex``) is the default
-index's, on labels read then. For ``sel`` it needs few of them: the registry knows the first and the last label of
-each partition, and so the default index is asked on a sparse sample of the labels, which has all of those
-partitions that the selection cuts, and only the first and the last of all others.
+opening it. This one does not, and ``sel`` reads few labels (see :mod:`.labels`); once all have been read, for a join
+or by ``compute``, the index *becomes* xarray's own, in place. So a dataset in memory has nothing of ours any more, and
+everything that is done with it is done by xarray.
+
+All that has to do with the inside of xarray's indexes is here: there is no public way to an index variable that is
+not in memory. An xarray ``IndexVariable`` holds a ``PandasIndexingAdapter``, and nobody may assign to its values.
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from dask.base import tokenize
+from xarray.core.formatting import format_array_flat
 from xarray.core.indexes import safe_cast_to_index
-from xarray.core.indexing import IndexSelResult
+from xarray.core.indexing import IndexSelResult, PandasIndexingAdapter
 from xarray.indexes import PandasIndex
 
+from .labels import Segment, Unread
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Consecutive labels, sorted."""
-
-    start: int
-    stop: int
-    bounds: tuple[Any, Any] | None
-    """The first and the last label, as integers (times: ns since 1970); None if they have to be read."""
-
-    def cut(self, start: int, stop: int) -> "Segment":
-        """Return what is left of it between two positions, counted from the first of them."""
-        low, high = max(self.start, start), min(self.stop, stop)
-        whole = (low, high) == (self.start, self.stop)
-        return Segment(low - start, high - start, self.bounds if whole else None)
+_SLOT: Any = PandasIndex.index
+"""Where an ordinary index has its labels."""
 
 
 class _LikePandasIndex(type):
@@ -51,194 +41,194 @@ class _LikePandasIndex(type):
 
 
 class LazyIndex(PandasIndex, metaclass=_LikePandasIndex):
-    """The labels of one dimension, read on demand; made by :meth:`from_lazy`.
+    """The labels of one dimension, not read yet; made by :meth:`from_lazy`.
 
-    What the base class derives from labels that were read (a join, say) is made by its constructor, and has them.
+    Its class changes when they are read, by another thread perhaps: so what it knows is asked for by :func:`_unread`,
+    and the base class by its name.
     """
 
-    _name: Hashable
-    _variable: xr.Variable | None = None
-    """The lazy, one-dimensional variable of the labels; None if they were at hand from the beginning."""
-    _token: str = ""
-    _segments: tuple[Segment, ...] = ()
+    _labels: Unread
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return an ordinary index: what the base class derives has its labels at hand."""
+        return PandasIndex(*args, **kwargs)
 
     @classmethod
     def from_lazy(
         cls, name: Hashable, variable: xr.Variable, token: str, segments: tuple[Segment, ...] = ()
     ) -> "LazyIndex":
-        """Return an index of a lazy variable's labels.
-
-        Parameters
-        ----------
-        name
-            The coordinate's name.
-        variable
-            The labels.
-        token
-            What they come from: equal tokens are equal labels, which saves reading them to compare.
-        segments
-            What is known of the labels, all of them; empty if nothing is.
-        """
-        self = cls.__new__(cls)
-        self._name, self._variable, self._token, self._segments = name, variable, token, segments
+        """Return an index of a lazy variable's labels; the parameters are the attributes of :class:`.Unread`."""
+        self: LazyIndex = object.__new__(cls)
+        self._labels = Unread(name, variable, token, segments)
         self.dim, self.coord_dtype = variable.dims[0], variable.dtype
         return self
 
-    @cached_property
-    def index(self) -> pd.Index:  # type: ignore[override,type-arg,unused-ignore]  # a slot of the base class
-        """The labels; the first access reads them."""
-        assert self._variable is not None  # otherwise the constructor has set them
-        index = safe_cast_to_index(self._variable.values)
-        index.name = self._name
-        return index
+    @property
+    def index(self) -> pd.Index:  # type: ignore[override,unused-ignore]  # a slot of the base class
+        """The labels; the first access reads them, and makes this an ordinary index."""
+        unread = _unread(self)
+        if unread is not None:
+            index = safe_cast_to_index(unread.read())
+            index.name = unread.name
+            _SLOT.__set__(self, index)
+            self.__class__ = PandasIndex  # type: ignore[assignment]  # its instances have the same layout
+            vars(self).clear()
+        return _SLOT.__get__(self)
 
     def create_variables(self, variables: Mapping[Any, xr.Variable] | None = None) -> Any:
         """Return the coordinate variable, still lazy; attributes and encoding as in ``variables``."""
-        variable = self._variable
-        if variable is None:
-            return super().create_variables(variables)
-        if variables is not None and self._name in variables:
-            like = variables[self._name]
-            variable = xr.Variable(variable.dims, variable._data, like.attrs, like.encoding, fastpath=True)
-        return {self._name: variable}
+        unread = _unread(self)
+        name = self.index.name if unread is None else unread.name
+        like = (variables or {}).get(name)
+        attributes, encoding = (None, None) if like is None else (like.attrs, like.encoding)
+        return {name: LazyIndexVariable(self.dim, LazyLabels(self), attributes, encoding, True)}  # type: ignore[no-untyped-call]  # so in xarray
 
     def isel(self, indexers: Mapping[Any, Any]) -> PandasIndex | None:
         """Select by position: lazily, where the result still has the dimension."""
-        if self._variable is None:
-            return super().isel(indexers)
-        variable = self._variable.isel({self.dim: indexers[self.dim]})
+        unread = _unread(self)
+        if unread is None:
+            return PandasIndex.isel(self, indexers)
+        indexer = indexers[self.dim]
+        variable = unread.variable.isel({self.dim: indexer})
         if variable.dims != (self.dim,):
             return None
-        kept = self._cut(indexers[self.dim])
-        return self.from_lazy(self._name, variable, tokenize(self._token, indexers[self.dim]), kept)
-
-    def _cut(self, indexer: Any) -> tuple[Segment, ...]:
-        if not isinstance(indexer, slice):
-            return ()
-        start, stop, step = indexer.indices(self._segments[-1].stop if self._segments else 0)
-        if step != 1:
-            return ()
-        kept = (segment for segment in self._segments if segment.start < stop and start < segment.stop)
-        return tuple(segment.cut(start, stop) for segment in kept)
+        return self.from_lazy(unread.name, variable, tokenize(unread.token, indexer), unread.segments_of(indexer))
 
     def sel(self, labels: dict[Any, Any], method: str | None = None, tolerance: Any = None) -> IndexSelResult:
         """Select by label; read the labels of the partitions that the selection cuts, and of all others none."""
+        unread = _unread(self)
         (label,) = labels.values()
-        if self._variable is None or "index" in self.__dict__ or self._edges is None:
-            return super().sel(labels, method, tolerance)
-        cut = _cut_segments(self._edges, label)
-        if cut is None:
-            return super().sel(labels, method, tolerance)
-        positions, sample = self._sample(cut)
-        result = PandasIndex(sample, self.dim, self.coord_dtype).sel(labels, method, tolerance)
-        found = result.dim_indexers[self.dim]
-        if _is_text(label) and not isinstance(found, slice):
-            # Whether a date is a period or an instant depends on the finest label that there is.
-            return super().sel(labels, method, tolerance)
-        return IndexSelResult({self.dim: _mapped(found, positions, self._variable.size)})
-
-    @cached_property
-    def _edges(self) -> pd.Index | None:  # type: ignore[type-arg,unused-ignore]  # of either dtype
-        """The first and the last label of each segment, in order; None unless all labels are sorted."""
-        bounds = [segment.bounds or self._bounds(segment) for segment in self._segments]
-        integers = np.array(bounds, np.int64).ravel()
-        labels = integers.view("M8[ns]") if np.dtype(self.coord_dtype).kind == "M" else integers
-        edges = pd.Index(labels.astype(self.coord_dtype), name=self._name)
-        return edges if len(edges) and edges.is_monotonic_increasing else None
-
-    def _bounds(self, segment: Segment) -> tuple[Any, Any]:
-        ends = self._labels(segment)[[0, -1]]
-        first, last = (ends.astype("M8[ns]") if ends.dtype.kind == "M" else ends).astype(np.int64).tolist()
-        return first, last
-
-    def _labels(self, segment: Segment) -> Any:
-        assert self._variable is not None  # only lazy indexes have segments
-        return self._variable[segment.start : segment.stop].values
-
-    def _sample(self, cut: set[int]) -> tuple[Any, pd.Index]:  # type: ignore[type-arg,unused-ignore]  # of either dtype
-        """Return positions, and their labels: all of the segments that are cut, the first and the last of others."""
-        positions, labels = [], []
-        for number, segment in enumerate(self._segments):
-            if number in cut:
-                positions.append(np.arange(segment.start, segment.stop))
-                labels.append(self._labels(segment))
-            else:
-                ends = [segment.start, segment.stop - 1][: segment.stop - segment.start]
-                positions.append(np.array(ends))
-                labels.append(self._edges[2 * number : 2 * number + len(ends)].values)  # type: ignore[index]  # sel asked
-        return np.concatenate(positions), pd.Index(np.concatenate(labels), name=self._name)
+        sample = None if unread is None else unread.sample(label, inexact=method is not None)
+        if sample is not None:
+            found = None
+            try:
+                some = PandasIndex(sample.labels, self.dim, self.coord_dtype)
+                found = sample.mapped(some.sel(labels, method, tolerance).dim_indexers[self.dim])
+            except KeyError:
+                if not isinstance(label, str):
+                    raise
+            # Whether a date's text is a period or an instant depends on the finest label that there is: in a sample
+            # only a period is certain.
+            if isinstance(found, slice) or not (found is None or isinstance(label, str)):
+                return IndexSelResult({self.dim: found})
+        return PandasIndex.sel(self, labels, method, tolerance)
 
     def equals(self, other: Any, *, exclude: Any = None) -> bool:
         """Tell whether the labels are equal; read them only if they come from elsewhere."""
-        lazy = isinstance(other, LazyIndex) and self._variable is not None and other._variable is not None
-        if lazy and (self._token, self.dim) == (other._token, other.dim):
+        mine, its = _unread(self), _unread(other)
+        if mine is not None and its is not None and (mine.token, self.dim) == (its.token, other.dim):
             return True
-        return bool(super().equals(other, exclude=exclude))
+        return bool(PandasIndex.equals(self, other, exclude=exclude))
 
-    def rename(self, name_dict: Mapping[Any, Hashable], dims_dict: Mapping[Any, Hashable]) -> "LazyIndex":
+    def rename(self, name_dict: Mapping[Any, Hashable], dims_dict: Mapping[Any, Hashable]) -> Any:
         """Rename the coordinate, or its dimension, lazily."""
-        if self._variable is None:
-            renamed: LazyIndex = super().rename(name_dict, dims_dict)  # type: ignore[no-untyped-call]  # so in xarray
-            return renamed
-        variable = xr.Variable(dims_dict.get(self.dim, self.dim), self._variable._data, fastpath=True)
-        return self.from_lazy(name_dict.get(self._name, self._name), variable, self._token, self._segments)
+        unread = _unread(self)
+        if unread is None:
+            return PandasIndex.rename(self, name_dict, dims_dict)
+        variable = xr.Variable(dims_dict.get(self.dim, self.dim), unread.variable._data, fastpath=True)
+        return self.from_lazy(name_dict.get(unread.name, unread.name), variable, unread.token, unread.segments)
 
     def _copy(self, deep: bool = True, memo: dict[int, Any] | None = None) -> Any:
-        # Nothing in a lazy index changes, but for the labels being read once.
-        return self if self._variable is not None else super()._copy(deep, memo)
+        return self  # nothing in it changes, but for the labels being read once
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._variable is None:
-            return LazyIndex, (self.index, self.dim, self.coord_dtype)
-        return LazyIndex.from_lazy, (self._name, self._variable, self._token, self._segments)
+        unread = _unread(self)
+        if unread is None:
+            return PandasIndex, (self.index, self.dim, self.coord_dtype)
+        return LazyIndex.from_lazy, (unread.name, unread.variable, unread.token, unread.segments)
 
     def __repr__(self) -> str:
-        if self._variable is None or "index" in self.__dict__:
-            return f"LazyIndex({self.index!r})"
-        return f"LazyIndex({self._name!r}, {self._variable.size} labels, not read yet)"
+        unread = _unread(self)
+        if unread is None:
+            return str(PandasIndex.__repr__(self))
+        return f"LazyIndex({unread.name!r}, {unread.size} labels, not read yet)"
 
 
-def _cut_segments(edges: Any, label: Any) -> set[int] | None:
-    """Return which segments have to be read to find a label or a slice of them; None if that cannot be told."""
-    if isinstance(label, slice):
-        if label.step is not None:
-            return None
-        return _cut_by_slice(edges, label.start, label.stop)
-    if _is_text(label):
-        return _cut_by_slice(edges, label, label)
-    if isinstance(label, Mapping):
-        return None
-    wanted = pd.Index(np.ravel(getattr(label, "values", label)))
-    if wanted.dtype.kind != edges.dtype.kind or wanted.hasnans:
-        return None
-    cut: set[int] = set()
-    for left, right in zip(edges.searchsorted(wanted, "left"), edges.searchsorted(wanted, "right"), strict=True):
-        if left < right or left % 2:  # otherwise it lies between two segments
-            cut.update(range(left // 2, (right - 1) // 2 + 1))
-    return cut
+def _unread(index: Any) -> Unread | None:
+    """Return what is known of an index's labels before they are read; None if they have been."""
+    unread: Unread | None = vars(index).get("_labels")
+    return unread
 
 
-def _cut_by_slice(edges: Any, low: Any, high: Any) -> set[int] | None:
-    try:
-        left = 0 if low is None else edges.get_slice_bound(low, "left")
-        right = 0 if high is None else edges.get_slice_bound(high, "right")
-    except (TypeError, KeyError, ValueError):  # the default index has the message for it
-        return None
-    return {position // 2 for position in (left, right) if position % 2}
+class LazyLabels(PandasIndexingAdapter):
+    """The values of an index's coordinate: read with the index, or, of a selection, by themselves."""
+
+    __slots__ = ("_index",)
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+        self._dtype = np.dtype(index.coord_dtype)
+
+    @property
+    def array(self) -> pd.Index:  # type: ignore[override,type-arg,unused-ignore]  # a slot of the base class
+        """The labels; the first access reads them."""
+        return self._index.index
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of labels, known without reading."""
+        unread = _unread(self._index)
+        return (len(self.array) if unread is None else unread.size,)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all labels in memory."""
+        return self._dtype.itemsize * self.shape[0]
+
+    @property
+    def _in_memory(self) -> bool:
+        return _unread(self._index) is None
+
+    def __getitem__(self, indexer: Any) -> Any:
+        return self._select(indexer, lambda array: array[indexer])
+
+    def _oindex_get(self, indexer: Any) -> Any:
+        return self._select(indexer, lambda array: array.oindex[indexer])
+
+    def _vindex_get(self, indexer: Any) -> Any:
+        return self._select(indexer, lambda array: array.vindex[indexer])
+
+    def _select(self, indexer: Any, select: Any) -> Any:
+        unread = _unread(self._index)
+        if unread is None:
+            return select(PandasIndexingAdapter(self.array, self._dtype))
+        (key,) = indexer.tuple
+        if isinstance(key, slice) or np.ndim(key) == 1:
+            return LazyLabels(self._index.isel({self._index.dim: key}))
+        return select(unread.variable._data)
+
+    def __deepcopy__(self, memo: Any) -> "LazyLabels":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazyLabels, (self._index,)
+
+    def _repr_inline_(self, max_width: int) -> str:
+        return str(format_array_flat(self, max_width)) if self._in_memory else "..."
 
 
-def _is_text(label: Any) -> bool:
-    return isinstance(label, str)
+class LazyIndexVariable(xr.IndexVariable):
+    """A coordinate that labels a dimension, with its index not read yet; an ordinary one once it is loaded."""
 
+    __slots__ = ()
 
-def _mapped(found: Any, positions: Any, size: int) -> Any:
-    """Return what was found in the sample as positions among all labels."""
-    if isinstance(found, slice):
-        start, stop, _ = found.indices(len(positions))
-        if start >= stop:
-            nowhere = int(positions[start]) if start < len(positions) else size
-            return slice(nowhere, nowhere)
-        return slice(int(positions[start]), int(positions[stop - 1]) + 1)
-    if isinstance(found, xr.Variable | xr.DataArray):
-        return found.copy(data=positions[found.values])
-    return positions[found]
+    @property
+    def _in_memory(self) -> bool:
+        return bool(getattr(self._data, "_in_memory", True))  # older versions of xarray do not ask the data
+
+    def load(self, **kwargs: Any) -> Any:
+        """Read the labels, which xarray takes to be in memory."""
+        if isinstance(self._data, LazyLabels):
+            self._data = PandasIndexingAdapter(self._data.array, self._data.dtype)
+        self.__class__ = xr.IndexVariable  # type: ignore[assignment]  # its instances have the same layout
+        return self
+
+    async def load_async(self, **kwargs: Any) -> Any:
+        """Read the labels."""
+        return self.load()
+
+    def __dask_tokenize__(self) -> object:
+        unread = _unread(self._data._index) if isinstance(self._data, LazyLabels) else None
+        if unread is None:
+            return xr.IndexVariable.__dask_tokenize__(self)
+        return tokenize(xr.IndexVariable, self._dims, unread.token, self._attrs or None)

@@ -79,6 +79,8 @@ class PartitionedArray(BackendArray):
         self.shape = variable.shape(sum(table.sizes))
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        # What follows raises IndexError for a slice of nothing that goes backwards.
+        key = type(key)(tuple(_plainest(k, size) for k, size in zip(key.tuple, self.shape, strict=True)))
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
 
     def _read(self, key: tuple[int | slice, ...]) -> Values:
@@ -92,6 +94,11 @@ class PartitionedArray(BackendArray):
         values = read_pieces(self._location, self._variable, pieces, region)
         inside = tuple(_inside(k, size) for k, size in zip(key, self.shape, strict=True))
         return np.asarray(values[(*inside, ...)])
+
+
+def _plainest(key: Any, size: int) -> Any:
+    """Return a slice of nothing as the plainest one, anything else as it is."""
+    return slice(0, 0) if isinstance(key, slice) and not range(size)[key] else key
 
 
 def _bounding_slice(key: int | slice, size: int) -> slice:

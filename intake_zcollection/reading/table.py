@@ -47,6 +47,8 @@ class Piece:
     stop: int
     bounds: tuple[int | None, int | None]
     """The smallest and largest axis value of the whole piece it was cut from, as the registry keeps them."""
+    unique: bool | None = None
+    """Whether no axis value is repeated in it; None where nobody knows."""
 
     def path_of(self, variable: SchemaVariable) -> str | None:
         """Return the fragment that a variable is read from; None where it has no values yet."""
@@ -54,7 +56,7 @@ class Piece:
 
     def cut(self, start: int, stop: int) -> "Piece":
         """Return the rows ``start`` … ``stop`` of this piece."""
-        return Piece(self.fragments, self.rows, self.start + start, self.start + stop, self.bounds)
+        return Piece(self.fragments, self.rows, self.start + start, self.start + stop, self.bounds, self.unique)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -132,7 +134,7 @@ def partition_piece(partition: PartitionRecord, layers: Mapping[int, frozenset[i
         for fragment in newest
     ]
     rows = partition.rows
-    return Piece(tuple(fragments), rows, 0, rows, partition.bounds)
+    return Piece(tuple(fragments), rows, 0, rows, partition.bounds, partition.axis_unique)
 
 
 def split_table(table: PartitionTable, blocks: Sequence[int]) -> list[tuple[Piece, ...]]:

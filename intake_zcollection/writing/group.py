@@ -33,4 +33,6 @@ def put_down(coordinator: str | None, job: Job, arrays: Arrays) -> Result:
     if coordinator is None or coordinator != this_machine():
         store.sync()
     uid = target.uid + attempt
-    return Result(Written(part.key, target.layer, uid, part.rows, nbytes, target.schema_version, *part.bounds))
+    return Result(
+        Written(part.key, target.layer, uid, part.rows, nbytes, target.schema_version, *part.bounds, part.unique)
+    )

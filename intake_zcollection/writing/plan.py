@@ -75,6 +75,8 @@ class Part:
     rows: int
     bounds: tuple[int | None, int | None] = (None, None)
     """The smallest and largest axis value, as the registry keeps them; None for immutable variables."""
+    unique: bool | None = None
+    """Whether no axis value is repeated, if that is known."""
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def _row(now: Locked, slot: Slot, fragment: Written) -> dict[str, Any]:
         "nbytes": fragment.nbytes,
         "axis_min": fragment.axis_min,
         "axis_max": fragment.axis_max,
+        "axis_unique": fragment.axis_unique,
         "transaction_id": now.transaction_id,
     } | queries.key_row(slot.key)
 

@@ -47,6 +47,7 @@ _FRAGMENT_FIELDS = (
     "written_version",
     "schema_version",
     "path",
+    "axis_unique",
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -194,6 +195,7 @@ def _fragment_columns() -> list[Column[Any]]:
         Column("axis_max", BigInteger),
         Column("transaction_id", BigInteger, nullable=False),
         Column("path", Text),
+        Column("axis_unique", Boolean),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -99,7 +100,9 @@ def parts_of_tables(path: Path) -> dict[str, list[str]]:
     """The lines of each CREATE TABLE and CREATE INDEX, in any order: keys, checks and options are among them."""
     with closing(sqlite3.connect(path)) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index')").fetchall()
-    lines = {name: [line.strip(", \t") for line in sql.splitlines()] for name, sql in rows if sql is not None}
+    # A column that was added stands behind another one on its line, parted by a comma outside of parentheses.
+    split = re.compile(r"\n|, (?![^(]*\))").split
+    lines = {name: [line.strip(", \t") for line in split(sql)] for name, sql in rows if sql is not None}
     return {name: sorted(filter(None, each)) for name, each in lines.items()}
 
 

@@ -247,6 +247,16 @@ def test_a_partition_shows_its_size_bounds_key_and_last_change(
     assert [each.layer_id for each in partition.fragments] == [0, 1]
 
 
+@pytest.mark.parametrize("unique", [True, False, None])
+def test_whether_an_axis_value_is_repeated_is_known_of_every_version(
+    registry: Registry, collection: CollectionRecord, unique: bool | None
+) -> None:
+    write(registry, collection, fragment(2022, 1, axis_unique=unique))
+    write(registry, collection, fragment(2022, 1))
+
+    assert [registry.partitions("made/a", version=number)[0].axis_unique for number in (1, 2)] == [unique, None]
+
+
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import dask.array  # noqa: F401 - like the next ones, for both jobs: so that what they cost is no part of the append
 import xarray as xr
-import zarr  # noqa: F401
+import zarr  # noqa: F401 - see above
 
 from .shapes import along_track
 

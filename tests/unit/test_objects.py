@@ -205,7 +205,7 @@ def test_of_several_claims_at_the_same_time_one_succeeds_on_a_local_disk(tmp_pat
     store = resolve_location(f"{tmp_path}/data", None).store
     with ThreadPoolExecutor(8) as pool:
         for i in range(50):
-            assert sum(pool.map(lambda j: store.claim(f"mine{i}", str(j).encode()), range(8))) == 1  # noqa: B023
+            assert sum(pool.map(lambda j: store.claim(f"mine{i}", str(j).encode()), range(8))) == 1  # noqa: B023 - the map ends before i changes
 
 
 # What cannot be

@@ -9,6 +9,7 @@ from dask.base import tokenize
 from xarray.core import indexing
 
 from ..schema import Schema, SchemaVariable
+from ..schema.encoding import typed_cf
 from .blocks import Chunks, plan_blocks
 from .index import LazyIndex
 from .labels import Segment
@@ -86,5 +87,5 @@ def _lazily_indexed(array: PartitionedArray) -> Any:
 
 def _encoding(variable: SchemaVariable) -> dict[str, Any]:
     """Return the CF encoding, so that the dataset can be written elsewhere, or be a template, as it is."""
-    cf = {name: value for name, value in variable.cf.items() if name != "dtype"}
+    cf = {name: value for name, value in typed_cf(variable).items() if name != "dtype"}
     return cf if variable.dtype.kind in "USO" else {**cf, "dtype": variable.stored_dtype}

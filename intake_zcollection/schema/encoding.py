@@ -23,6 +23,9 @@ DURATION_UNITS = {
 }
 """The nanoseconds of each unit that durations can be stored in, as integers."""
 
+PACKING_KEYS = ("scale_factor", "add_offset")
+"""The attributes by which numbers are packed."""
+
 _EXACT_UNITS = ("nanoseconds since 1970-01-01", "nanoseconds")
 
 _LAST = np.iinfo(np.int64).max
@@ -36,12 +39,26 @@ def decode(variable: SchemaVariable, stored: Values) -> Values:
     Costs nothing where nothing is encoded, nor for times in nanoseconds.
     """
     if is_plain(variable.cf):
-        return stored
+        # Stored in another width than it is read in, if the template said so.
+        return stored.astype(variable.dtype, copy=False) if variable.dtype.kind in "iufc" else stored
     if _is_exact_time(variable):
         return stored.view(variable.dtype)
     if variable.dtype.kind == "m":
         return _decode_duration(variable, stored)
-    return decode_cf(variable.cf, stored)
+    return decode_cf(typed_cf(variable), stored).astype(variable.dtype, copy=False)
+
+
+def typed_cf(variable: SchemaVariable) -> dict[str, Any]:
+    """Return the CF attributes of a variable, its packing in float32 where its values are and that is exact.
+
+    JSON has one kind of numbers, and xarray chooses by theirs what it computes in: float32 values have to be computed
+    as a reader of the original file does it, or they differ in their last digits.
+    """
+    cf = dict(variable.cf)
+    if variable.dtype == np.float32:
+        with np.errstate(over="ignore"):
+            cf |= {key: np.float32(cf[key]) for key in PACKING_KEYS if key in cf and np.float32(cf[key]) == cf[key]}
+    return cf
 
 
 def decode_cf(cf: Mapping[str, Any], stored: Values) -> Values:
@@ -86,7 +103,7 @@ def missing_value(variable: SchemaVariable) -> Any:
 
 def is_packed(variable: SchemaVariable) -> bool:
     """Whether values are stored as numbers of another scale, which may be coarser."""
-    return "scale_factor" in variable.cf or "add_offset" in variable.cf
+    return any(key in variable.cf for key in PACKING_KEYS)
 
 
 def is_plain(cf: Mapping[str, Any]) -> bool:
@@ -158,12 +175,20 @@ def _encode_time(variable: SchemaVariable, values: Values) -> Values:
     stored = _with_missing(variable, stored, missing, values)
     changed = (decode_cf(variable.cf, stored) != values) & ~missing
     if stored.dtype.kind == "f" and np.any(changed):
-        # xarray's decoder rounds on its way; a neighbouring float may be the one that it reads as this time.
-        for towards in (-np.inf, np.inf):
-            neighbour = np.nextafter(stored, np.asarray(towards, stored.dtype))
-            stored = np.where(changed & (decode_cf(variable.cf, neighbour) == values), neighbour, stored)
+        stored = _nudged(variable, stored, changed, values)
         changed = (decode_cf(variable.cf, stored) != values) & ~missing
     _refuse_inexact(variable, changed, values)
+    return stored
+
+
+def _nudged(variable: SchemaVariable, stored: Values, changed: Mask, values: Values) -> Values:
+    """Return stored floats with a neighbour in the place of a changed one, where that reads as the value.
+
+    xarray's decoder rounds on its way; a neighbouring float may be the one that it reads as this time or number.
+    """
+    for towards in (-np.inf, np.inf):
+        neighbour = np.nextafter(stored, np.asarray(towards, stored.dtype))
+        stored = np.where(changed & (decode(variable, neighbour) == values), neighbour, stored)
     return stored
 
 
@@ -225,10 +250,14 @@ def _encode_number(variable: SchemaVariable, values: Values) -> Values:
         return values.astype(dtype, copy=False)
     missing = np.isnan(values) if values.dtype.kind in "fc" else np.zeros(values.shape, bool)
     with np.errstate(all="ignore"):  # what overflows here is found out by decoding it
-        scaled = _scale(variable, np.where(missing, 0, values)) if dtype.kind in "iu" else _scale(variable, values)
-        if dtype.kind in "iu" and scaled.dtype.kind == "f":
-            scaled = _round(variable, scaled, values, dtype)
+        scaled = _scale(variable, values)
+        if dtype.kind in "iu":
+            # Stored as the fill value in the end; a 0 among the stored ones is in the range, whatever the offset is.
+            scaled = np.where(missing, 0, scaled)
+            scaled = _round(variable, scaled, values, dtype) if scaled.dtype.kind == "f" else scaled
         stored = _with_missing(variable, scaled.astype(dtype), missing, values)
+        if is_packed(variable) and dtype.kind == "f":
+            stored = _nudged(variable, stored, (decode(variable, stored) != values) & ~missing, values)
         _check_numbers(variable, stored, missing, values)
     return stored
 
@@ -260,19 +289,29 @@ def _check_numbers(variable: SchemaVariable, stored: Values, missing: Mask, valu
         why = f"are stored as {_fill_value(variable.cf)}, the fill value, and would read as missing"
         _refuse(variable, np.isnan(back) & ~missing, values, why, "choose another one in a new collection's template")
     if is_packed(variable):
-        half = abs(variable.cf.get("scale_factor", 1)) / 2
-        close = np.abs(back - values) <= half + 4 * np.finfo(back.dtype).eps * np.abs(values)
-        same = close | (back == values)
+        same = _is_near(variable, back, values)
     elif back.dtype.kind == "f" and values.dtype.kind in "iu":
         # As integers, since a float has no room for all of them, and below the first that is none.
         same = (back.astype(values.dtype) == values) & (back < float(np.iinfo(values.dtype).max) + 1)
     else:
         same = back == values
-    if stored.dtype.kind in "iu" and values.dtype.kind == "f":
+    if stored.dtype.kind in "iu" and values.dtype.kind == "f" and not is_packed(variable):
         why = f"are no integers, and are stored as {stored.dtype}"
     else:
-        why = f"have no exact {back.dtype}"
+        narrow = stored.dtype.kind == back.dtype.kind and stored.dtype.itemsize < back.dtype.itemsize
+        why = f"have no exact {stored.dtype if narrow else back.dtype}"
     _refuse(variable, ~(same | missing), values, why, "convert them yourself, if that is meant")
+
+
+def _is_near(variable: SchemaVariable, back: Values, values: Values) -> Mask:
+    """Whether packed values come back to half a step, and what the dtype rounds on top of it."""
+    half = abs(variable.cf.get("scale_factor", 1)) / 2
+    given, read = values.astype(np.float64), back.astype(np.float64)
+    size = np.abs(given) + abs(variable.cf.get("add_offset", 0))
+    rounding = 4 * np.finfo(back.dtype if back.dtype.kind == "f" else np.float64).eps * size
+    if values.dtype.itemsize > back.dtype.itemsize:
+        rounding = np.minimum(rounding, half)  # steps that float32 cannot tell apart are no home for a float64
+    return np.asarray((np.abs(read - given) <= half + rounding) | (back == values))
 
 
 # Text

@@ -25,7 +25,7 @@ import zarr.storage
 
 from ..errors import InvalidInputError
 from .attributes import NUMBER_KEYS, attributes_to_json, check_attributes
-from .encoding import DURATION_UNITS, decode_cf, encode, missing_value
+from .encoding import DURATION_UNITS, PACKING_KEYS, decode_cf, encode, missing_value
 from .names import check_name
 from .schema import Schema, SchemaVariable, Variable, dtype_of
 
@@ -74,15 +74,13 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
         variable = template.variables[name]
         array, cf = documents[name]
         sizes = tuple(None if dim == dimension else size for dim, size in variable.sizes.items())
-        stored = np.zeros(0, dtype_of(array))
-        dtype = np.dtype("m8[ns]") if variable.dtype.kind == "m" else decode_cf(cf, stored).dtype
         if zarr_format == 3:  # "." makes a file per chunk in one directory, the default "/" a directory per dimension
             array["chunk_key_encoding"] = {"name": "default", "configuration": {"separator": "."}}
         variables[name] = SchemaVariable(
             id=id_,
             name=name,
             stored_name=name,
-            dtype=dtype,
+            dtype=_dtype_to_read(variable, dtype_of(array), cf),
             dims=tuple(str(dim) for dim in variable.dims),
             sizes=sizes,
             is_coordinate=name in template.coords or variable.dims == (name,),
@@ -94,6 +92,19 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
     variables = _with_default_chunks(variables, requested)
     attrs = attributes_to_json(template.attrs, "the dataset")
     return Schema(axis, dimension, zarr_format, variables, attrs, len(names), tuple(names))
+
+
+def _dtype_to_read(variable: xr.Variable, stored: np.dtype[Any], cf: Mapping[str, Any]) -> np.dtype[Any]:
+    """Return the dtype that readers see: the template's, where what is stored decodes to numbers of that kind.
+
+    xarray would choose by the packing, whose dtype JSON does not keep: float64 for what the template has in float32.
+    """
+    if variable.dtype.kind == "m":
+        return np.dtype("m8[ns]")
+    decoded = decode_cf(cf, np.zeros(0, stored)).dtype
+    if variable.dtype.kind != decoded.kind or decoded.kind not in "iufc" or variable.dtype.char in "gG":
+        return decoded
+    return variable.dtype.newbyteorder("=")
 
 
 def new_variable(schema: Schema, variable: Variable | xr.DataArray) -> SchemaVariable:
@@ -188,6 +199,8 @@ def _resolve_encoding(name: str, variable: xr.Variable, zarr_format: int) -> dic
     for key in NUMBER_KEYS:
         if encoding.get(key) is not None:
             encoding[key] = np.asarray(encoding[key]).reshape(())[()]  # a NetCDF attribute may be an array of one
+    if variable.dtype.kind == "f":
+        encoding = _resolve_packing(encoding, variable.dtype)
     if variable.dtype.kind == "M":
         defaults = {"dtype": np.dtype("int64")} if "units" in encoding else _TIME_ENCODING
         encoding = {**defaults, **encoding}
@@ -198,6 +211,17 @@ def _resolve_encoding(name: str, variable: xr.Variable, zarr_format: int) -> dic
     encoding |= _resolve_chunks(name, encoding.pop("chunks", None), encoding.pop("shards", None), variable.ndim)
     encoding["compressors"] = _resolve_compressors(variable.encoding, zarr_format)
     return encoding
+
+
+def _resolve_packing(encoding: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the encoding of floats, its packing in floats; without the packing that changes nothing."""
+    packing = {key: encoding[key] for key in PACKING_KEYS if encoding.get(key) is not None}
+    others = {key: value for key, value in encoding.items() if key not in PACKING_KEYS}
+    same = np.dtype(encoding.get("dtype", dtype)) == dtype.newbyteorder("=")
+    if same and packing.get("scale_factor", 1) == 1 and packing.get("add_offset", 0) == 0:
+        return others  # with it, xarray would read float32 as float64
+    # A scale of integers would have xarray decode to integers, which NaN is none of.
+    return others | {key: value if value.dtype.kind == "f" else float(value) for key, value in packing.items()}
 
 
 def _resolve_text(name: str, variable: xr.Variable, given: Mapping[str, Any], zarr_format: int) -> dict[str, Any]:
@@ -359,6 +383,8 @@ def _sample_values(name: str, variable: xr.Variable, encoding: Mapping[str, Any]
         return np.zeros(shape, "m8[ns]")
     if variable.dtype.kind in "OT":
         return np.full(shape, "", object)
+    if "dtype" in encoding and any(key in encoding for key in PACKING_KEYS) and variable.dtype.kind in "iuf":
+        return np.full(shape, encoding.get("add_offset", 0), np.float64)  # stored as 0, which any dtype holds
     if variable.dtype.kind != "M":
         return np.zeros(shape, variable.dtype.newbyteorder("="))
     cf = {key: encoding[key] for key in ("units", "calendar") if key in encoding}

@@ -1,6 +1,7 @@
 """CF encoding: what goes in comes out, plain xarray reads the same, and what cannot be held is refused by name."""
 
 import re
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 
@@ -98,8 +99,8 @@ def assert_comes_back(variable: SchemaVariable, values: Values) -> None:
     """Encode, decode here and in plain xarray: the same values each time, NaN and NaT included."""
     stored = encode(variable, values)
     assert stored.dtype == variable.stored_dtype
+    assert decode(variable, stored).dtype == variable.dtype
     for back in (decode(variable, stored), read_by_xarray(variable, stored)):
-        assert back.dtype == variable.dtype
         np.testing.assert_array_equal(back, values, strict=False)
 
 
@@ -324,7 +325,55 @@ def test_numbers_packed_as_floats_are_refused_where_they_lose_more_than_half_a_s
         encode(packed, np.array([1.0, value]))
 
 
+def test_float64_that_float32_would_move_by_many_steps_is_refused() -> None:
+    # The template's dtype is float32, whose numbers near 1234 are a hundred steps apart.
+    packed = variable("float32", dtype="int32", scale_factor=1e-6, add_offset=1000.0)
+    assert packed.dtype == np.float32
+    encode(packed, np.array([1234.5678], "f4"))
+    with pytest.raises(InvalidInputError, match=r"1 of 2 values, the first of them 1234.56789, have no exact float32"):
+        encode(packed, np.array([1000.0, 1234.56789]))
+
+
+@pytest.mark.parametrize("scale", [2, np.int16(2)], ids=["int", "int16"])
+def test_a_scale_of_integers_leaves_floats_floats(scale: Any) -> None:
+    # xarray decodes to integers by it, which NaN is none of.
+    packed = variable("float32", dtype="int16", scale_factor=scale, _FillValue=-1)
+    assert_comes_back(packed, np.array([4, np.nan, -6], "f4"))
+
+
+def test_float32_is_decoded_in_float32_where_its_packing_is_float32() -> None:
+    packed = variable("float32", dtype="int16", scale_factor=np.float32(0.001), add_offset=np.float32(273.15))
+    stored = np.arange(-(2**15), 2**15).astype("i2")
+    expected = stored.astype("f4") * np.float32(0.001) + np.float32(273.15)
+    assert_same_bits(decode(packed, stored), expected)
+    assert encode(packed, expected).tolist() == stored.tolist()
+
+
+def test_a_variable_recorded_as_float64_is_read_so_as_before() -> None:
+    # What earlier releases recorded of float32 packed by a float32 scale.
+    recorded = replace(variable("float32", dtype="int16", scale_factor=np.float32(0.01)), dtype=np.dtype("float64"))
+    back = decode(recorded, np.array([29012], "i2"))
+    assert_same_bits(back, np.array([29012 * float(np.float32(0.01))]))
+
+
 # Missing values
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("encoding", "stored"),
+    [
+        ({"dtype": "int16", "scale_factor": 0.001, "add_offset": 293.0, "_FillValue": -32768}, -32768),
+        ({"dtype": "int32", "scale_factor": 1e-4, "add_offset": 1.3e6, "missing_value": 2**31 - 1}, 2**31 - 1),
+        ({"dtype": "uint8", "scale_factor": 0.5, "add_offset": 1.0, "_FillValue": 255}, 255),
+        ({"dtype": "uint8", "scale_factor": -1.0, "add_offset": -5.0, "_FillValue": 0}, 0),
+    ],
+    ids=["kelvin", "range", "unsigned", "falling"],
+)
+def test_nan_is_the_fill_value_where_the_packing_has_no_zero(dtype: str, encoding: dict[str, Any], stored: int) -> None:
+    packed = variable(dtype, **encoding)
+    assert encode(packed, np.array([np.nan], dtype)).tolist() == [stored]
+    assert np.isnan(decode(packed, np.array([stored], packed.stored_dtype)))
 
 
 @pytest.mark.parametrize(

@@ -347,6 +347,42 @@ def test_a_fill_value_is_kept(fill: float, zarr_format: Literal[2, 3]) -> None:
     assert type(variable.cf["_FillValue"]) is float
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+def test_a_packing_without_zero_makes_a_schema_without_a_warning(dtype: str, zarr_format: Literal[2, 3]) -> None:
+    # Warnings are errors here: the sample that xarray writes must not be outside the range.
+    packing = {"dtype": "int32", "scale_factor": 1e-4, "add_offset": 1.3e6, "_FillValue": -1}
+    assert dict(variable_of(dtype, zarr_format, **packing).cf) == {
+        key: packing[key] for key in packing if key != "dtype"
+    }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "encoding", "expected"),
+    [
+        ("float32", {"dtype": "int16", "scale_factor": np.float32(0.01)}, "float32"),
+        ("float32", {"dtype": "int16", "scale_factor": 0.01}, "float32"),
+        ("float64", {"dtype": "int16", "_FillValue": -1}, "float64"),
+        ("float16", {"dtype": "int8", "scale_factor": 0.5}, "float16"),
+        (">f4", {"dtype": "int32", "_FillValue": -1}, "float32"),
+        ("float64", {"dtype": "float32"}, "float64"),
+        ("int64", {"dtype": "int16"}, "int64"),
+        ("int16", {"dtype": "int16", "scale_factor": 0.5}, "float64"),
+        ("int16", {"dtype": "int16", "_FillValue": -1}, "float32"),
+    ],
+    ids=str,
+)
+def test_the_dtype_is_that_of_the_template_where_its_kind_is_read(
+    dtype: str, encoding: dict[str, Any], expected: str, zarr_format: Literal[2, 3]
+) -> None:
+    assert variable_of(dtype, zarr_format, **encoding).dtype == np.dtype(expected)
+
+
+@pytest.mark.parametrize("packing", [{"scale_factor": 1.0}, {"scale_factor": np.float32(1), "add_offset": 0}], ids=str)
+def test_a_packing_of_floats_that_changes_nothing_is_left_out(packing: dict[str, Any]) -> None:
+    assert variable_of("float32", **packing) == variable_of("float32")
+    assert dict(variable_of("float32", dtype="int16", **packing).cf) == {key: float(packing[key]) for key in packing}
+
+
 def test_an_integer_zero_is_no_fill_value(zarr_format: Literal[2, 3]) -> None:
     variable = variable_of("int32", zarr_format)
     assert variable.cf == {}

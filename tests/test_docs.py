@@ -20,6 +20,7 @@ import intake_zcollection
 import registry
 from intake_zcollection.cli import main
 from intake_zcollection.drivers.source import ZCollectionSource
+from tests.ftp import FTPServer
 from tests.s3 import SECRET, S3Server
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +69,7 @@ def registry_url(text: str) -> str:
 
 @pytest.fixture
 def environment(document: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a document's reader has in the environment: the registry's URL, and a bucket of S3 if it speaks of one."""
+    """What a document's reader has in the environment: the registry's URL, and servers of S3 and FTP if it has some."""
     text = document.read_text()
     monkeypatch.setenv("ZC_REGISTRY", registry_url(text))
     if "S3_ENDPOINT" in text:
@@ -76,6 +77,10 @@ def environment(document: Path, request: pytest.FixtureRequest, monkeypatch: pyt
         server.client.create_bucket(Bucket="ocean")
         for name, value in (("ENDPOINT", server.endpoint_url), ("KEY", "testing"), ("SECRET", SECRET)):
             monkeypatch.setenv(f"S3_{name}", value)
+    if "FTP_URL" in text:
+        ftp: FTPServer = request.getfixturevalue("ftp")
+        monkeypatch.setenv("FTP_URL", ftp.fresh_url())
+        monkeypatch.setenv("FTP_PASSWORD", ftp.storage_options["password"])
 
 
 @pytest.mark.usefixtures("environment")

@@ -21,6 +21,7 @@ from registry import PartitionKey, show_url
 
 from ..collection import Collection
 from ..opening import open_collection
+from ..schema.attributes import attributes_to_json
 from ..storage.location import hide_secrets
 
 
@@ -99,7 +100,7 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
             dtype={str(name): str(variable.dtype) for name, variable in dataset.variables.items()},
             shape=dict(dataset.sizes),
             npartitions=len(self._partitions),
-            extra_metadata=dict(dataset.attrs),
+            extra_metadata=attributes_to_json(dataset.attrs, "the dataset"),  # as plain values, for YAML and JSON
         )
 
     def _get_partition(self, i: int) -> xr.Dataset:

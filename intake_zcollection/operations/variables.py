@@ -16,7 +16,7 @@ from registry.changes import EditSchema
 from ..errors import AlreadyExistsError, InvalidInputError
 from ..handle import Handle
 from ..schema import Schema, Variable
-from ..schema.attributes import attributes_to_json, check_attributes
+from ..schema.attributes import Attributes, check_attributes
 from ..schema.names import check_name, find_variable
 from ..schema.template import new_variable
 from ..writing.check import protected_names
@@ -73,21 +73,17 @@ def set_attributes(handle: Handle, attrs: Mapping[str, Any], variable: str | Non
     """Set attributes; see :meth:`intake_zcollection.Collection.set_attributes`."""
     if not isinstance(attrs, Mapping):
         raise InvalidInputError(f"attrs={attrs!r} is no mapping of names to values")
-    given = attributes_to_json(attrs, "the dataset" if variable is None else f"variable {variable}")
+    given = Attributes.of(attrs, "the dataset" if variable is None else f"variable {variable}")
 
     def edit(schema: Schema) -> Schema:
         if variable is None:
-            return replace(schema, attrs=_merged(schema.attrs, given))
+            return replace(schema, attrs=schema.attrs.updated(given))
         found = find_variable(schema, variable, handle.record.name)
         check_attributes(variable, found.dtype, given)
-        changed = replace(found, attrs=_merged(found.attrs, given))
+        changed = replace(found, attrs=found.attrs.updated(given))
         return replace(schema, variables={**schema.variables, variable: changed})
 
     return _change(handle, edit, "set_attributes", variable or "")
-
-
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in {**old, **new}.items() if value is not None}
 
 
 def _check_unprotected(schema: Schema, collection: CollectionRecord, name: str, verb: str) -> None:

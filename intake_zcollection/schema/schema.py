@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from registry import CollectionRecord, SchemaRecord, VariableRecord
 
+from .attributes import Attributes
+
 TEXT = np.dtype(object, metadata={"element_type": str})
 """The dtype of text of any length; the metadata tells xarray's writers so, which need not look at all values then."""
 
@@ -62,7 +64,7 @@ class SchemaVariable:
     """The Zarr metadata document of its arrays, codecs resolved, less ``shape`` and the user's attributes."""
     cf: Mapping[str, Any]
     """The CF attributes that decode it: units, calendar, packing, fill value."""
-    attrs: Mapping[str, Any]
+    attrs: Attributes
     """The user's attributes."""
     begin_version: int = 0
     """The version that brought it; fragments of an older schema do not hold it."""
@@ -110,7 +112,7 @@ class SchemaVariable:
             role="coordinate" if self.is_coordinate else "data",
             encoding={"array": self.array, "cf": self.cf},
             fill_value=self.fill_value,
-            attributes=self.attrs,
+            attributes=self.attrs.recorded,
             begin_version=self.begin_version,
         )
 
@@ -127,7 +129,7 @@ class SchemaVariable:
             is_coordinate=record.role == "coordinate",
             array=record.encoding["array"],
             cf=record.encoding["cf"],
-            attrs=record.attributes,
+            attrs=Attributes(record.attributes),
             begin_version=record.begin_version,
             fill_value=record.fill_value,
         )
@@ -143,7 +145,7 @@ class Schema:
     """The dimension that is split."""
     zarr_format: Literal[2, 3]
     variables: Mapping[str, SchemaVariable]
-    attrs: Mapping[str, Any] = field(default_factory=dict)
+    attrs: Attributes = field(default_factory=Attributes)
     next_id: int = field(default=0, compare=False)
     """The id for the next variable."""
     stored_names: tuple[str, ...] = field(default=(), compare=False)
@@ -185,7 +187,8 @@ class Schema:
     def to_record(self) -> SchemaRecord:
         """Return what the registry keeps of it."""
         return SchemaRecord(
-            variables=tuple(variable.to_record() for variable in self.variables.values()), attributes=self.attrs
+            variables=tuple(variable.to_record() for variable in self.variables.values()),
+            attributes=self.attrs.recorded,
         )
 
     @classmethod
@@ -198,7 +201,8 @@ class Schema:
     def from_record(cls, record: SchemaRecord, *, axis: str, dimension: str, zarr_format: Literal[2, 3]) -> "Schema":
         """Return the schema of a record."""
         variables = {variable.name: SchemaVariable.from_record(variable) for variable in record.variables}
-        return cls(axis, dimension, zarr_format, variables, record.attributes, record.next_id, record.stored_names)
+        attrs = Attributes(record.attributes)
+        return cls(axis, dimension, zarr_format, variables, attrs, record.next_id, record.stored_names)
 
 
 def dtype_of(document: Mapping[str, Any]) -> np.dtype[Any]:

@@ -24,7 +24,7 @@ import zarr.errors
 import zarr.storage
 
 from ..errors import InvalidInputError
-from .attributes import NUMBER_KEYS, attributes_to_json, check_attributes
+from .attributes import NUMBER_KEYS, Attributes, attributes_to_json, check_attributes
 from .encoding import DURATION_UNITS, PACKING_KEYS, decode_cf, encode, missing_value
 from .names import check_name
 from .schema import Schema, SchemaVariable, Variable, dtype_of
@@ -86,11 +86,11 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
             is_coordinate=name in template.coords or variable.dims == (name,),
             array=array,
             cf=cf,
-            attrs=attributes_to_json(_attributes(variable), f"variable {name}"),
+            attrs=Attributes.of(_attributes(variable), f"variable {name}"),
         )
     requested = {name for name, encoding in encodings.items() if "chunks" in encoding or "shards" in encoding}
     variables = _with_default_chunks(variables, requested)
-    attrs = attributes_to_json(template.attrs, "the dataset")
+    attrs = Attributes.of(template.attrs, "the dataset")
     return Schema(axis, dimension, zarr_format, variables, attrs, len(names), tuple(names))
 
 
@@ -104,8 +104,7 @@ def _dtype_to_read(variable: xr.Variable, stored: np.dtype[Any], cf: Mapping[str
     decoded = decode_cf(cf, np.zeros(0, stored)).dtype
     if variable.dtype.kind != decoded.kind or decoded.kind not in "iufc" or variable.dtype.char in "gG":
         return decoded
-    dtype: np.dtype[Any] = variable.dtype.newbyteorder("=")
-    return dtype
+    return np.dtype(variable.dtype.newbyteorder("="))
 
 
 def new_variable(schema: Schema, variable: Variable | xr.DataArray) -> SchemaVariable:

@@ -62,11 +62,11 @@ def fragment_objects(schema: Schema, stored: Mapping[str, Values], rows: int, pa
     coordinates = _coordinate_attributes(variables)
     metadata: dict[str, dict[str, Any]] = {}
     for variable in variables:
-        attributes = {**variable.attrs, **variable.array["attributes"], **coordinates.get(variable.name, {})}
+        attributes = {**variable.attrs.plain, **variable.array["attributes"], **coordinates.get(variable.name, {})}
         if schema.zarr_format == 2:
             attributes["_ARRAY_DIMENSIONS"] = variable.dims
         metadata[variable.stored_name] = array_document(variable, rows, attributes)
-    group = {**schema.attrs, **coordinates.get("", {})}
+    group = {**schema.attrs.plain, **coordinates.get("", {})}
     documents = _format_2_documents if schema.zarr_format == 2 else _format_3_documents
     for name, document in documents(group, metadata).items():
         yield f"{path}/{name}", _to_bytes(document)

@@ -1,5 +1,6 @@
 """The intake driver, through intake itself: catalogs in YAML, entries, sources."""
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -223,6 +224,15 @@ def test_discover_fills_the_attributes_that_intake_has_for_it(open_entry: OpenEn
     described = source.discover()
 
     assert (source.npartitions, source.shape, source.dtype) == (3, described["shape"], described["dtype"])
+
+
+def test_discover_gives_attributes_of_any_dtype_as_plain_numbers(open_entry: OpenEntry, make_collection: Any) -> None:
+    attrs = {"flag_values": np.array([0, 1], "i1"), "valid_min": np.float32(0.5)}
+
+    described = open_entry(of=make_collection(GRID.assign_attrs(attrs))).discover()["metadata"]
+
+    plain = json.loads(json.dumps(described))
+    assert (plain["title"], plain["flag_values"], plain["valid_min"]) == (GRID.title, [0, 1], 0.5)
 
 
 def test_entering_a_source_discovers_it(open_entry: OpenEntry) -> None:

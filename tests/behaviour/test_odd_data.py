@@ -277,26 +277,72 @@ def test_a_template_may_come_from_a_file_of_odd_data(make_collection: Make, zarr
     assert_holds(collection, data)
 
 
-def test_attributes_of_all_kinds_come_back_as_json_has_them(make_collection: Make, zarr_format: int) -> None:
-    pairs = {
-        "list": ([1, 2.5, "é"], [1, 2.5, "é"]), "tuple": ((1, 2), [1, 2]), "empty": ([], []), "nothing": (None, None),
-        "nested": ({"a": [{"b": True}]}, {"a": [{"b": True}]}), "bool": (np.True_, True), "text": (np.str_("日"), "日"),
-        "int8": (np.int8(-128), -128), "uint64": (np.uint64(2**64 - 1), 2**64 - 1), "0-d": (np.array(5), 5),
-        "float32": (np.float32(0.1), float(np.float32(0.1))), "nan": (np.nan, np.nan), "inf": (np.float64(9), 9.0),
-        "array": (np.array([[1], [3]], ">i2"), [[1], [3]]), "nans": (np.array([np.nan, 1]), [np.nan, 1.0]),
-        "texts": (np.array(["a", "é"]), ["a", "é"]), "Größe ☃": ("\n", "\n"), "": ("no name", "no name"),
-        "$float": ("nan", "nan"), "dict": ({"$float": "nan"}, {"$float": "nan"}),
-    }  # fmt: skip
-    given = {name: before for name, (before, _) in pairs.items()}
-    expected = {name: after for name, (_, after) in pairs.items()}
+ATTRIBUTES: dict[str, tuple[Any, Any]] = {
+    "list": ([1, 2.5, "é"], [1, 2.5, "é"]), "tuple": ((1, 2), [1, 2]), "empty": ([], []), "nothing": (None, None),
+    "nested": ({"a": [{"b": True}]}, {"a": [{"b": True}]}), "bool": (np.True_, True), "text": (np.str_("日"), "日"),
+    "int64": (np.int64(5), 5), "0-d": (np.array(5), 5), "nan": (np.nan, np.nan), "float64": (np.float64(9), 9.0),
+    "texts": (np.array(["a", "é"]), ["a", "é"]), "Größe ☃": ("\n", "\n"), "": ("no name", "no name"),
+    "$float": ("nan", "nan"), "dict": ({"$float": "nan"}, {"$float": "nan"}),
+    "like_a_tag": ({"$dtype": "int8", "$value": 3}, {"$dtype": "int8", "$value": 3}),
+}  # fmt: skip
+"""Attributes, and what they are for all readers."""
+
+TYPED = {
+    "int8": np.int8(-128), "uint64": np.uint64(2**64 - 1), "float32": np.float32(0.1), "float16": np.float16("inf"),
+    "flag_values": np.array([0, 1, 2], "i1"), "valid_range": np.array([-5, 5], "f4"), "wide": np.array([1, 2]),
+    "array": np.array([[1], [3]], "i2"), "nans": np.array([np.nan, 1]), "none": np.zeros(0, "u2"),
+    "bools": np.array([True, False]), "of_0_dimensions": np.array(5, "i1")[()], "single_nan": np.float32("nan"),
+}  # fmt: skip
+"""Attributes that come back in their dtype, and are plain numbers in the JSON of Zarr."""
+
+
+def test_attributes_come_back_in_their_dtypes_and_as_json_has_them(make_collection: Make, zarr_format: int) -> None:
+    given = {name: before for name, (before, _) in ATTRIBUTES.items()} | TYPED
+    expected = {name: after for name, (_, after) in ATTRIBUTES.items()}
     data = Odd(cube(ROWS)).dataset(zarr_format).assign_attrs(given)
     data.v.attrs = given
     collection = make_collection(data, zarr_format=zarr_format)
     collection.insert(data)
+    for attrs in (collection.load().attrs, collection.load().v.attrs):
+        assert repr(attrs) == repr(expected | TYPED)
     path = Path(collection.location, collection.partitions()[0].fragments["v"])
     with xr.open_zarr(path, consolidated=False, chunks=None) as plain:
-        for attrs in (collection.load().attrs, collection.load().v.attrs, plain.attrs, plain.v.attrs):
-            assert repr({name: attrs[name] for name in expected}) == repr(expected)
+        numbers = {name: value.tolist() for name, value in TYPED.items()}
+        for attrs in (plain.attrs, plain.v.attrs):
+            assert repr({name: attrs[name] for name in given}) == repr(expected | numbers)
+
+
+def test_attributes_go_back_to_netcdf_in_their_dtypes(make_collection: Make, tmp_path: Path) -> None:
+    attrs = {name: value for name, value in TYPED.items() if name not in ("float16", "bools", "array", "none")}
+    data = Odd(cube(ROWS)).dataset(3).assign_attrs(attrs)
+    data.v.attrs = attrs
+    data.to_netcdf(tmp_path / "before.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "before.nc", engine="h5netcdf") as before:
+        collection = make_collection(before)
+        collection.insert(before)
+        collection.load().to_netcdf(tmp_path / "after.nc", engine="h5netcdf")
+        with xr.open_dataset(tmp_path / "after.nc", engine="h5netcdf") as after:
+            for name in attrs:
+                for old, new in ((before.attrs[name], after.attrs[name]), (before.v.attrs[name], after.v.attrs[name])):
+                    np.testing.assert_array_equal(new, old, strict=True)
+
+
+def test_setting_an_attribute_to_what_it_is_changes_nothing_and_another_dtype_does(make_collection: Make) -> None:
+    data = Odd(cube(ROWS)).dataset(3)
+    data.v.attrs = TYPED
+    collection = make_collection(data)
+    assert collection.set_attributes(TYPED, "v").number == 0
+    assert collection.set_attributes({"int8": np.int16(-128)}, "v").number == 1
+    assert collection.set_attributes({"int8": np.int16(-128), "valid_range": None}, "v").number == 2
+    attrs = collection.load().v.attrs
+    assert (attrs["int8"].dtype, "valid_range" in attrs) == (np.int16, False)
+
+
+def test_an_attribute_that_a_user_changes_stays_what_it_is_in_the_schema(make_collection: Make) -> None:
+    data = Odd(cube(ROWS)).dataset(3).assign_attrs(TYPED)
+    schema = make_collection(data).schema
+    schema.attrs["flag_values"][0] = 9
+    assert schema.attrs["flag_values"].tolist() == [0, 1, 2]
 
 
 # What cannot be stored

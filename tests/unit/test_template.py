@@ -18,7 +18,7 @@ import zarr.codecs
 
 from intake_zcollection.errors import InvalidInputError
 from intake_zcollection.schema import Schema, SchemaVariable
-from intake_zcollection.schema.attributes import attributes_to_json
+from intake_zcollection.schema.attributes import Attributes, attributes_to_json
 from intake_zcollection.schema.template import schema_from_template
 from registry import SchemaRecord, VariableRecord
 
@@ -591,6 +591,44 @@ def test_attributes_become_json_values(value: Any, expected: Any) -> None:
     assert json.loads(json.dumps(result)) == expected
 
 
+def test_attributes_are_equal_by_value_and_dtype() -> None:
+    given = {"a": np.int8(1), "b": np.array([1, np.nan], "f4"), "c": math.nan}
+    attributes = Attributes.of(given, "the dataset")
+    assert attributes == Attributes.of(dict(reversed(given.items())), "another")
+    assert attributes == given
+    assert attributes != given | {"a": 1}
+    assert attributes != given | {"a": np.int16(1)}
+    assert attributes != given | {"b": np.array([1, np.nan])}
+    assert attributes != {"a": np.int8(1)}
+    assert attributes != 5
+
+
+def test_attributes_are_shown_as_they_were_given() -> None:
+    given = {"flag_values": np.array([0, 1], "i1"), "valid_min": np.float32(0.5), "units": "m"}
+    assert repr(Attributes.of(given, "the dataset")) == repr(given)
+
+
+def test_attributes_that_were_recorded_without_dtypes_are_what_they_were() -> None:
+    recorded = {"flag_values": [0, 1], "valid_min": 0.5, "nested": {"a": [1, {"b": None}]}}
+    assert dict(Attributes(recorded)) == recorded
+    assert Attributes(recorded).plain == recorded
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"$dtype": "dict", "$value": {"a": 1}},
+        {"$dtype": "int8", "$value": {"$dtype": "int8", "$value": 1}},
+        {"a": {"$dtype": 1, "$value": [np.int8(3)]}},
+        [{"$dtype": "int8"}, {"$value": 3}],
+    ],
+    ids=str,
+)
+def test_attributes_that_look_like_tags_are_what_they_were(value: Any) -> None:
+    recorded = json.loads(json.dumps(Attributes.of({"a": value}, "the dataset").recorded))
+    assert repr(Attributes(recorded)["a"]) == repr(value)
+
+
 @pytest.mark.parametrize("nan", [math.nan, np.float32("nan"), np.float64("nan")], ids=lambda nan: type(nan).__name__)
 def test_nan_in_attributes_survives_json(nan: float) -> None:
     (value,) = json.loads(json.dumps(attributes_to_json({"a": [nan]}, "the dataset")))["a"]
@@ -607,6 +645,7 @@ def test_nan_in_attributes_survives_json(nan: float) -> None:
         b"bytes",
         1j,
         np.complex64(1),
+        np.longdouble(1),
         {1, 2},
         object(),
         np.array([object()]),

@@ -104,7 +104,8 @@ def _dtype_to_read(variable: xr.Variable, stored: np.dtype[Any], cf: Mapping[str
     decoded = decode_cf(cf, np.zeros(0, stored)).dtype
     if variable.dtype.kind != decoded.kind or decoded.kind not in "iufc" or variable.dtype.char in "gG":
         return decoded
-    return np.dtype(variable.dtype.newbyteorder("="))
+    dtype: np.dtype[Any] = variable.dtype.newbyteorder("=")
+    return dtype
 
 
 def new_variable(schema: Schema, variable: Variable | xr.DataArray) -> SchemaVariable:

@@ -307,7 +307,7 @@ def test_attributes_come_back_in_their_dtypes_and_as_json_has_them(make_collecti
         assert repr(attrs) == repr(expected | TYPED)
     path = Path(collection.location, collection.partitions()[0].fragments["v"])
     with xr.open_zarr(path, consolidated=False, chunks=None) as plain:
-        numbers = {name: value.tolist() for name, value in TYPED.items()}
+        numbers = {name: np.asarray(value).tolist() for name, value in TYPED.items()}
         for attrs in (plain.attrs, plain.v.attrs):
             assert repr({name: attrs[name] for name in given}) == repr(expected | numbers)
 

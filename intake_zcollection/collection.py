@@ -178,8 +178,8 @@ class Collection:
             itself. None is the collection's own choice.
         tolerance
             For ``"time_series"``, the longest distance between rows of one period: existing rows survive inside longer
-            gaps. For ``"upsert"``, how far an axis value may be off. A numpy.timedelta64, or an integer for an integer
-            axis.
+            gaps. For ``"upsert"``, how far an axis value may be off. A numpy.timedelta64, datetime.timedelta or
+            pandas.Timedelta, without months and years; an integer for an integer axis.
         missing
             What happens if a variable is not in the data: ``"refuse"``, or ``"fill"`` with its fill value: NaN, NaT, 0,
             False or empty text, unless it was added with another.
@@ -431,23 +431,38 @@ class Collection:
         self._check_writable("set_immutables")
         return set_immutables(self._handle, data, message=message)
 
-    def drop_partitions(self, *, filters: Filters | None = None, written_before: Time | None = None) -> Version:
-        """Drop partitions; older versions still have them. One of the two is required.
+    def drop_partitions(
+        self,
+        *,
+        filters: Filters | None = None,
+        written_before: Time | None = None,
+        all: bool = False,  # noqa: A002 - the word that a user writes
+    ) -> Version:
+        """Drop partitions; older versions still have them. One of the three is required.
 
         Parameters
         ----------
         filters
             By their keys, see :meth:`load`.
         written_before
-            Those last written before a time, in UTC if it has no zone.
+            Those last written before a time of the registry's clock: text, a ``date`` (its first instant) or a
+            ``datetime64``, all in UTC if they name no zone; or a ``datetime``, which has to have a zone.
+        all
+            Whether to drop every partition; alone.
 
         Returns
         -------
         Version
             The version it made; its ``summary`` counts partitions ``dropped``, and rows. The newest if there are none.
+
+        Raises
+        ------
+        InvalidInputError
+            A filter that is not understood; a time that is none, a datetime without a zone (Python's are local), or a
+            time in the future.
         """
         self._check_writable("drop_partitions")
-        return drop_partitions(self._handle, filters=filters, written_before=written_before)
+        return drop_partitions(self._handle, filters=filters, written_before=written_before, all=all)
 
     def copy(
         self,

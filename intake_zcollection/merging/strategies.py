@@ -16,6 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ..errors import InvalidInputError
+from .tolerance import Tolerance, parse_tolerance
 
 MergeFunction = Callable[..., xr.Dataset]
 """``(existing, inserted, *, axis, dimension) -> Dataset``, with numpy arrays in all of them."""
@@ -23,9 +24,7 @@ MergeFunction = Callable[..., xr.Dataset]
 Merge = str | MergeFunction
 """The name of a strategy, or a function."""
 
-Tolerance = np.timedelta64 | int | None
-
-Axis = npt.NDArray[Any]
+Axis = npt.NDArray[np.uint64]
 
 
 def replace(existing: xr.Dataset, inserted: xr.Dataset, *, axis: str, dimension: str) -> xr.Dataset:
@@ -47,7 +46,8 @@ def time_series(
     existing rows between the periods survive.
     """
     times, new = _axis(existing, axis), _axis(inserted, axis)
-    gaps = np.flatnonzero(np.diff(new) > tolerance) if tolerance is not None else np.empty(0, np.intp)
+    reach = _reach(tolerance, existing[axis].dtype)
+    gaps = np.flatnonzero(np.diff(new) > reach) if tolerance is not None else np.empty(0, np.intp)
     starts, stops = new[np.r_[0, gaps + 1]], new[np.r_[gaps, len(new) - 1]]
     # The last period that begins at or before a row is the only one that can contain it.
     last = np.searchsorted(starts, times, "right") - 1
@@ -60,12 +60,13 @@ def upsert(
 ) -> xr.Dataset:
     """Replace the existing rows that have the axis value of an inserted one, or one within ``tolerance`` of it."""
     times, new = _axis(existing, axis), _axis(inserted, axis)
+    reach = _reach(tolerance, existing[axis].dtype)
     after = np.searchsorted(new, times, "left")
     near = np.zeros(len(times), bool)
     for neighbour in (after - 1, after):
         known = (neighbour >= 0) & (neighbour < len(new))
-        distance = np.abs(new[neighbour[known]] - times[known])
-        near[known] |= distance <= (np.zeros(1, distance.dtype)[0] if tolerance is None else tolerance)
+        one, other = new[neighbour[known]], times[known]
+        near[known] |= np.maximum(one, other) - np.minimum(one, other) <= reach
     return _join(existing, inserted, ~near, axis, dimension)
 
 
@@ -101,8 +102,16 @@ def strategy_of(merge: Merge, tolerance: Tolerance = None) -> MergeFunction | No
 
 
 def _axis(dataset: xr.Dataset, axis: str) -> Axis:
-    values: Axis = dataset[axis].values
-    return values.astype(np.int64) if values.dtype.kind == "u" else values  # differences have signs
+    """Return the axis as numbers from 0 on, in the same order: of these, no difference wraps around."""
+    values = dataset[axis].values
+    if values.dtype.kind == "u":
+        return values.astype(np.uint64)
+    return values.astype(np.int64).view(np.uint64) ^ np.uint64(1 << 63)
+
+
+def _reach(tolerance: Tolerance, axis: np.dtype[Any]) -> int:
+    parsed = parse_tolerance(tolerance, axis)
+    return 0 if parsed is None else int(parsed.astype(np.int64)) if isinstance(parsed, np.timedelta64) else parsed
 
 
 def _join(

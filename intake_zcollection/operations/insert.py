@@ -14,7 +14,7 @@ from registry.changes import RememberSources, SourcesNew, Unchanged
 from ..errors import AlreadyExistsError, InvalidInputError
 from ..execution import Execution
 from ..handle import Handle
-from ..merging import Merge, MergeFunction, replace, strategy_of
+from ..merging import Merge, MergeFunction, parse_tolerance, replace, strategy_of
 from ..partitioning import Partitioning, PartitionRows, partitioning_from_json, split_rows
 from ..reading.origin import Origin
 from ..reading.selection import Selected
@@ -76,7 +76,8 @@ class Insertion:
     def plan(self, handle: Handle, head: Selected) -> Plan | None:
         """Return a step per partition; None if all that is given has been inserted already."""
         collection = head.collection
-        strategy = strategy_of(collection.merge if self.merge is None else self.merge, self.tolerance)
+        tolerance = parse_tolerance(self.tolerance, head.schema.variables[head.schema.axis].dtype)
+        strategy = strategy_of(collection.merge if self.merge is None else self.merge, tolerance)
         partitioning = partitioning_from_json(collection.partitioning)
         items, skipped = self._unseen(handle, head)
         if not items:

@@ -7,13 +7,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from ..errors import AlreadyExistsError, ConflictError
+from ..errors import AlreadyExistsError, ConflictError, InvalidInputError
 from ..records import ROWS_LAYER, SchemaRecord, Slot, VariableRecord, Written, parse_name
 from ..selection import Selection
 from ..sql import queries, tables
 from ..sql.creating import namespace_id
+from ..sql.engine import database_clock
 from .locked import Locked
 from .values import AddVariables, ClosePartitions, EditSchema, PutFragments, RememberSources, Rename, Update
+
+_CLOCKS_DIFFER = dt.timedelta(seconds=1)
+"""What is "now" for a caller may be this much ahead: machines differ by some of it, and SQLite counts milliseconds."""
 
 Counts = Mapping[str, int]
 """What was done, for the summary of the version."""
@@ -132,6 +136,14 @@ def _close_partitions(now: Locked, selection: Selection, before: dt.datetime | N
 
 
 def _last_version(now: Locked, before: dt.datetime) -> int:
+    """Return the last version committed before a time; raises InvalidInputError if that is to come."""
+    clock = now.connection.execute(sa.select(database_clock())).scalar_one()
+    if before > clock + _CLOCKS_DIFFER:
+        raise InvalidInputError(
+            f"the partitions of collection {now.record.name} that were written before {before:%Y-%m-%d %H:%M:%S} UTC: "
+            f"that is in the future, for the database's clock says {clock:%Y-%m-%d %H:%M:%S} UTC. Is it a local time? "
+            "Give it its zone, time.astimezone(). To drop every partition, say all=True"
+        )
     table = tables.version
     earlier = table.c.collection_id == now.id, table.c.committed_at < before
     return now.connection.scalar(sa.select(sa.func.max(table.c.version)).where(*earlier)) or 0

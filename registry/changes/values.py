@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ..errors import InvalidInputError
 from ..keys import KeyValues
 from ..records import CollectionRecord, Identity, KeyRange, SchemaRecord, Slot, VariableRecord, Written
 from ..selection import Selection
@@ -69,6 +70,11 @@ class ClosePartitions:
 
     selection: Selection
     before: dt.datetime | None = None
+    """With a zone, and not in the future."""
+
+    def __post_init__(self) -> None:
+        if self.before is not None and self.before.utcoffset() is None:
+            raise InvalidInputError(f"the datetime {self.before} has no zone, and the registry's clock is UTC")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 """What is dropped and renamed: partitions, and whole collections; and what stays."""
 
 import datetime as dt
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -84,7 +88,7 @@ def test_an_insert_of_any_merge_fills_what_was_dropped(maps: izc.Collection, mer
 
 
 def test_all_partitions_can_be_dropped_and_the_collection_goes_on(maps: izc.Collection) -> None:
-    maps.drop_partitions(written_before="2999-01-01")
+    assert maps.drop_partitions(all=True).summary == {"dropped": 3, "rows": 90}
     assert (maps.partitions(), maps.load().sizes["time"]) == ((), 0)
     maps.insert(make_grid())
     assert months_of(maps) == [1, 2, 3]
@@ -101,20 +105,75 @@ def test_a_filter_that_is_none_drops_nothing(maps: izc.Collection, wrong: Any) -
 
 
 def test_dropping_without_saying_what_is_refused(maps: izc.Collection) -> None:
-    with pytest.raises(izc.InvalidInputError, match="which partitions of collection"):
+    with pytest.raises(izc.InvalidInputError, match=r"which partitions of collection .* all=True"):
         maps.drop_partitions()
     assert maps.version.number == 1
 
 
 @pytest.mark.parametrize(
+    "options",
+    [{"all": True, "filters": "month == 1"}, {"all": True, "written_before": "2022-01-01"}, {"all": 1}, {"all": "no"}],
+    ids=repr,
+)
+def test_all_is_true_or_false_and_stands_alone(maps: izc.Collection, options: dict[str, Any]) -> None:
+    with pytest.raises(izc.InvalidInputError, match="all="):
+        maps.drop_partitions(**options)
+    assert maps.version.number == 1
+
+
+@pytest.mark.parametrize(
     "wrong",
-    ["soon", "2022-13-01", "", np.datetime64("NaT", "ns"), 2022, object()],
-    ids=["soon", "2022-13-01", "empty", "NaT", "2022", "object"],
+    [
+        *["soon", "2022-13-01", "", 2022, object(), np.datetime64("NaT", "ns"), pd.NaT],
+        *[np.datetime64("12022-01-01"), np.datetime64(2**62, "D"), "0001-01-01T00:00+09:00"],
+    ],
+    ids=["soon", "2022-13-01", "empty", "2022", "object", "NaT", "pandas' NaT", "year 12022", "far", "year 0"],
 )
 def test_what_is_no_time_is_refused(maps: izc.Collection, wrong: Any) -> None:
     with pytest.raises(izc.InvalidInputError, match="is not a time"):
         maps.drop_partitions(written_before=wrong)
     assert maps.version.number == 1
+
+
+@pytest.mark.parametrize("kind", [dt.datetime, pd.Timestamp])
+def test_a_datetime_without_a_zone_is_refused_with_the_line_that_gives_it_one(maps: izc.Collection, kind: Any) -> None:
+    with pytest.raises(izc.InvalidInputError, match=r"no zone.*datetime\.now\(timezone\.utc\).*\.astimezone\(\)"):
+        maps.drop_partitions(written_before=kind(2022, 1, 1))
+    assert maps.drop_partitions(written_before=kind(2022, 1, 1, tzinfo=dt.UTC)).number == 1
+
+
+@pytest.mark.parametrize("ahead", [dt.timedelta(minutes=1), dt.timedelta(hours=9), dt.timedelta(days=365_000)], ids=str)
+def test_a_time_in_the_future_is_refused_and_drops_nothing(maps: izc.Collection, ahead: dt.timedelta) -> None:
+    with pytest.raises(izc.InvalidInputError, match=r"in the future.*database's clock says 2.*all=True"):
+        maps.drop_partitions(written_before=dt.datetime.now(dt.UTC) + ahead)
+    assert months_of(maps) == [1, 2, 3]
+    assert maps.drop_partitions(written_before=dt.datetime.now(dt.UTC)).summary["dropped"] == 3
+
+
+TOKYO = """
+import datetime as dt, sys, time
+import intake_zcollection as izc
+
+assert time.tzname == ("JST", "JST")
+levels = izc.open_collection(*sys.argv[1:])
+an_hour_ago = dt.datetime.now() - dt.timedelta(hours=1)
+for wrong in (an_hour_ago, an_hour_ago.isoformat()):  # text is UTC, and so this is in the future
+    try:
+        levels.drop_partitions(written_before=wrong)
+    except izc.InvalidInputError as error:
+        print("refused")
+levels.drop_partitions(written_before=an_hour_ago.astimezone())
+print(len(levels.partitions()))
+"""
+
+
+def test_an_hour_ago_in_tokyo_does_not_drop_what_was_written_a_minute_ago(
+    registry: izc.Registry, maps: izc.Collection
+) -> None:
+    command = [sys.executable, "-c", TOKYO, registry.url, maps.name]
+    environment = {**os.environ, "TZ": "Asia/Tokyo"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["refused", "refused", "3"]
 
 
 @pytest.fixture
@@ -130,7 +189,7 @@ EAST = dt.timezone(dt.timedelta(hours=9))
 FORMS: dict[str, Callable[[dt.datetime], Any]] = {
     "with a zone": lambda time: time,
     "of another zone": lambda time: time.astimezone(EAST),
-    "naive": lambda time: time.astimezone(dt.UTC).replace(tzinfo=None),
+    "pandas": pd.Timestamp,
     "numpy": lambda time: np.datetime64(time.astimezone(dt.UTC).replace(tzinfo=None), "us"),
     "numpy, ns": lambda time: np.datetime64(time.astimezone(dt.UTC).replace(tzinfo=None), "ns"),
     "text": lambda time: time.isoformat(),
@@ -158,7 +217,7 @@ def test_days_are_their_first_instant_and_both_conditions_count(
     today = written[0].astimezone(dt.UTC).date()
     for day in (today, today.isoformat(), np.datetime64(today)):
         assert maps.drop_partitions(written_before=day).number == 4
-    maps.drop_partitions(written_before=today + dt.timedelta(days=2), filters="month == 3")
+    maps.drop_partitions(written_before=dt.datetime.now(dt.UTC), filters="month == 3")
     assert months_of(maps) == [1, 2]
     maps.drop_partitions(written_before=written[1], filters=lambda key: key["month"] == 2)
     assert months_of(maps) == [1, 2]
@@ -286,7 +345,8 @@ WRITES: dict[str, Callable[[izc.Collection], Any]] = {
     "set_attributes": lambda c: c.set_attributes({"title": "x"}),
     "set_immutables": lambda c: c.set_immutables(xr.Dataset({"crs": ((), np.int32(1))})),
     "drop_partitions": lambda c: c.drop_partitions(filters="month == 1"),
-    "drop_partitions by time": lambda c: c.drop_partitions(written_before="2999-01-01"),
+    "drop_partitions by time": lambda c: c.drop_partitions(written_before=dt.datetime.now(dt.UTC)),
+    "drop_partitions of all": lambda c: c.drop_partitions(all=True),
 }
 READS: dict[str, Callable[[izc.Collection], Any]] = {
     "load": lambda c: c.load().sizes["time"],

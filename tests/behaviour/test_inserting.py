@@ -179,6 +179,15 @@ def test_time_series_with_gaps_keeps_what_lies_in_them(make_collection: Make, gr
     np.testing.assert_array_equal(loaded["count"].values[4:20], grid["count"].values[4:20])
 
 
+@pytest.mark.parametrize("merge", ["time_series", "upsert", "refuse"])
+def test_a_tolerance_that_is_no_duration_is_refused_before_anything_is_opened(
+    make_collection: Make, grid: xr.Dataset, merge: str
+) -> None:
+    collection = make_collection(grid)
+    with pytest.raises(izc.InvalidInputError, match=r"tolerance=60 has no unit"):
+        collection.insert(lambda: pytest.fail("opened"), merge=merge, tolerance=60)
+
+
 def test_a_function_may_merge(make_collection: Make, grid: xr.Dataset) -> None:
     def keep_the_old_means(existing: xr.Dataset, inserted: xr.Dataset, *, axis: str, dimension: str) -> xr.Dataset:
         assert (axis, dimension) == ("time", "time")

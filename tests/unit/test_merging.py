@@ -84,6 +84,20 @@ def test_an_unsigned_axis_is_compared_as_numbers() -> None:
     assert upsert(old, new, axis="time", dimension="x", tolerance=3).sizes["x"] == 2
 
 
+@pytest.mark.parametrize(
+    ("dtype", "far", "tolerance"),
+    [("i2", 2**15 - 1, 2**15), ("M8[ns]", 2**63 - 1, np.timedelta64(2**63 - 1, "ns"))],
+)
+def test_values_at_both_ends_of_a_dtype_are_far_apart(dtype: str, far: int, tolerance: Any) -> None:
+    def at(values: list[int], origin: str) -> xr.Dataset:
+        axis = np.array(values, f"i{np.dtype(dtype).itemsize}").view(dtype)
+        return rows(values, origin).assign_coords(time=("x", axis))
+
+    how: dict[str, Any] = {"axis": "time", "dimension": "x", "tolerance": tolerance}
+    assert time_series(at([0], "old"), at([-far, far], "new"), **how).sizes["x"] == 3
+    assert upsert(at([-far], "old"), at([far], "new"), **how).sizes["x"] == 2
+
+
 TIMES = st.lists(st.integers(0, 12), min_size=1, max_size=8).map(sorted)
 STRATEGIES = [concat, replace, time_series, upsert, partial(time_series, tolerance=2), partial(upsert, tolerance=2)]
 IDS = ["concat", "replace", "time_series", "upsert", "time_series+tolerance", "upsert+tolerance"]

@@ -13,7 +13,7 @@ from ..schema.encoding import typed_cf
 from .blocks import Chunks, plan_blocks
 from .index import LazyIndex
 from .labels import Segment
-from .lazy import PartitionedArray, dask_array
+from .lazy import LazilyIndexed, PartitionedArray, dask_array
 from .selection import Selected
 from .table import PartitionTable, Piece, split_table
 
@@ -81,7 +81,7 @@ def _segments(table: PartitionTable) -> tuple[Segment, ...]:
 
 
 def _lazily_indexed(array: PartitionedArray) -> Any:
-    lazy: Any = indexing.LazilyIndexedArray(array)
+    lazy: Any = LazilyIndexed(array)
     return indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazy))
 
 

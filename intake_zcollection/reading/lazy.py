@@ -79,9 +79,8 @@ class PartitionedArray(BackendArray):
         self.shape = variable.shape(sum(table.sizes))
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        # What follows raises IndexError for a slice of nothing that goes backwards.
-        key = type(key)(tuple(_plainest(k, size) for k, size in zip(key.tuple, self.shape, strict=True)))
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+        plain = _plainest(key, self.shape)
+        return indexing.explicit_indexing_adapter(plain, self.shape, indexing.IndexingSupport.BASIC, self._read)
 
     def _read(self, key: tuple[int | slice, ...]) -> Values:
         """Read the smallest block around a basic key, then index it."""
@@ -96,9 +95,21 @@ class PartitionedArray(BackendArray):
         return np.asarray(values[(*inside, ...)])
 
 
-def _plainest(key: Any, size: int) -> Any:
-    """Return a slice of nothing as the plainest one, anything else as it is."""
-    return slice(0, 0) if isinstance(key, slice) and not range(size)[key] else key
+class LazilyIndexed(indexing.LazilyIndexedArray):
+    """xarray's lazy indexing, of slices of nothing too."""
+
+    def _updated_key(self, new_key: indexing.ExplicitIndexer) -> Any:
+        return super()._updated_key(_plainest(new_key, self.shape))
+
+
+def _plainest(key: indexing.ExplicitIndexer, shape: tuple[int, ...]) -> indexing.ExplicitIndexer:
+    """Return a key whose slices of nothing are the plainest.
+
+    Of those that go backwards, xarray makes slices of everything where they begin before the first row, and an
+    IndexError elsewhere.
+    """
+    parts = zip(indexing.expanded_indexer(key.tuple, len(shape)), shape, strict=True)
+    return type(key)(tuple(slice(0, 0) if isinstance(k, slice) and not range(n)[k] else k for k, n in parts))
 
 
 def _bounding_slice(key: int | slice, size: int) -> slice:

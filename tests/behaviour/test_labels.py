@@ -333,6 +333,7 @@ REPEATED = np.sort(np.append(DAYS, DAYS[[2, 9, 9]]))
         pytest.param(slice(DAYS[3], DAYS[12], 2), {}, id="a step"),
         pytest.param(slice(None, None, -1), {}, id="backwards"),
         pytest.param(slice(DAYS[3], DAYS[12], -1), {}, id="nothing, backwards"),
+        pytest.param(slice(DAYS[0] - np.timedelta64(1, "D"), None, -1), {}, id="backwards from before all"),
         pytest.param({"x": 1}, {}, id="a dict"),
         pytest.param([True, False] * 7, {}, id="a mask"),
     ],

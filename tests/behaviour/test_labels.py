@@ -56,6 +56,7 @@ USES = [
     pytest.param(lambda ds: ds.isel(time=5), id="isel number"),
     pytest.param(lambda ds: ds.isel(time=slice(5, 5)), id="isel nothing"),
     pytest.param(lambda ds: ds.isel(time=slice(1, 5, -1), lat=[2, 0]), id="isel nothing, backwards"),
+    pytest.param(lambda ds: ds.isel(time=slice(None, None, -1)), id="isel backwards"),
     pytest.param(lambda ds: pickle.loads(pickle.dumps(ds)), id="pickle"),
     pytest.param(lambda ds: ds.copy(deep=True), id="copy"),
     pytest.param(lambda ds: ds.rename(time="t", lat="y"), id="rename"),
@@ -138,6 +139,10 @@ def test_labels_that_a_coordinate_reads_are_read_for_selections_too(grid: izc.Co
 
 # Labels are not assigned to
 
+NEW_PANDAS = pytest.mark.skipif(
+    pd.__version__.startswith("2."), reason="pandas 2 lets the values of any index be changed, behind its back"
+)
+
 ASSIGNMENTS = [
     pytest.param(lambda ds: ds.lat.__setitem__(0, 5), id="an item"),
     pytest.param(lambda ds: ds.time.__setitem__(slice(0, 3), np.datetime64("2000-01-01", "ns")), id="a slice"),
@@ -145,9 +150,15 @@ ASSIGNMENTS = [
     pytest.param(lambda ds: ds.lat.variable.__setitem__(0, 5), id="of the variable"),
     pytest.param(lambda ds: setattr(ds.lat, "values", [1, 2, 3]), id="values"),
     pytest.param(lambda ds: setattr(ds.lat.variable, "data", np.zeros(3)), id="data"),
-    pytest.param(lambda ds: ds.lat.values.__setitem__(0, 5), id="an item of values"),
-    pytest.param(lambda ds: ds.time.values.__setitem__(0, np.datetime64("2000-01-01", "ns")), id="a time of values"),
-    pytest.param(lambda ds: ds.time.data.__setitem__(0, np.datetime64("2000-01-01", "ns")), id="a time of data"),
+    pytest.param(lambda ds: ds.lat.values.__setitem__(0, 5), id="an item of values", marks=NEW_PANDAS),
+    pytest.param(
+        lambda ds: ds.time.values.__setitem__(0, np.datetime64("2000-01-01", "ns")),
+        id="a time of values",
+        marks=NEW_PANDAS,
+    ),
+    pytest.param(
+        lambda ds: ds.time.data.__setitem__(0, np.datetime64("2000-01-01", "ns")), id="a time of data", marks=NEW_PANDAS
+    ),
     pytest.param(lambda ds: ds.lat.__iadd__(1), id="in place"),
 ]
 

@@ -92,7 +92,7 @@ class LazyIndex(PandasIndex, metaclass=_LikePandasIndex):
         variable = unread.variable.isel({self.dim: indexer})
         if variable.dims != (self.dim,):
             return None
-        return self.from_lazy(unread.name, variable, tokenize(unread.token, indexer), unread.segments_of(indexer))
+        return LazyIndex.from_lazy(unread.name, variable, tokenize(unread.token, indexer), unread.segments_of(indexer))
 
     def sel(self, labels: dict[Any, Any], method: str | None = None, tolerance: Any = None) -> IndexSelResult:
         """Select by label; read the labels of the partitions that the selection cuts, and of all others none."""
@@ -126,7 +126,7 @@ class LazyIndex(PandasIndex, metaclass=_LikePandasIndex):
         if unread is None:
             return PandasIndex.rename(self, name_dict, dims_dict)
         variable = xr.Variable(dims_dict.get(self.dim, self.dim), unread.variable._data, fastpath=True)
-        return self.from_lazy(name_dict.get(unread.name, unread.name), variable, unread.token, unread.segments)
+        return LazyIndex.from_lazy(name_dict.get(unread.name, unread.name), variable, unread.token, unread.segments)
 
     def _copy(self, deep: bool = True, memo: dict[int, Any] | None = None) -> Any:
         return self  # nothing in it changes, but for the labels being read once

@@ -7,8 +7,10 @@ the same type.
 import datetime as dt
 import itertools
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +137,32 @@ def test_labels_that_a_coordinate_reads_are_read_for_selections_too(grid: izc.Co
         dataset.sel(time="2022-02-09")
 
     assert requests == []
+
+
+def test_threads_may_read_the_labels_while_others_use_them(grid: izc.Collection) -> None:
+    plain = GRID.isel(time=slice(40))
+    uses: list[Callable[[xr.Dataset], Any]] = [
+        lambda ds: ds.sel(time=GRID.time.values[[3, 50]]),
+        lambda ds: ds.sel(time="2022-02-03"),
+        lambda ds: ds.isel(time=slice(3, 9)),
+        lambda ds: ds.rename(time="t"),
+        lambda ds: ds.time[3:5].values,
+        lambda ds: ds.copy(deep=True),
+        lambda ds: ds.indexes["time"],
+        lambda ds: pickle.dumps(ds),
+        lambda ds: ds.ice + plain.ice,
+        repr,
+    ]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(len(uses)) as threads:
+            for _ in range(20):
+                dataset = grid.load()
+                assert len(list(threads.map(lambda use, ds=dataset: use(ds), uses))) == len(uses)
+                xr.testing.assert_identical(dataset.compute(), GRID)
+    finally:
+        sys.setswitchinterval(before)
 
 
 # Labels are not assigned to

@@ -42,7 +42,8 @@ def create_collection(
     name
         The full name, ``namespace/name``.
     template
-        A dataset with the collection's variables, attributes and encodings; only its metadata is used.
+        A dataset with the collection's variables, attributes and encodings; only its metadata is used. ``lossy`` in an
+        encoding says that its filters may round.
     axis
         The ordering variable: datetime64 or integer, of one dimension, which is the one that is split.
     partitioning

@@ -44,6 +44,7 @@ def create(
     dimension = _check_axis(template, axis)
     schema = schema_from_template(template, axis=axis, dimension=dimension, zarr_format=zarr_format)
     _check_partitioning(schema, partitioning)
+    _check_exact(schema, partitioning)
     place = resolve_location(location, storage_options)
     definition = CollectionDefinition(
         name=name,
@@ -104,3 +105,12 @@ def _check_partitioning(schema: Schema, partitioning: Partitioning) -> None:
                 f"the partitioning variable {name} has dimensions {variable.dims}; it needs ({schema.dimension!r},)"
             )
     partitioning.check_dtypes({name: schema.variables[name].dtype for name in partitioning.variables})
+
+
+def _check_exact(schema: Schema, partitioning: Partitioning) -> None:
+    for name in (schema.axis, *partitioning.variables):
+        if schema.variables[name].lossy:
+            raise InvalidInputError(
+                f"variable {name} is lossy, and rows have their place by it: its values cannot be rounded; take lossy "
+                "out of its encoding"
+            )

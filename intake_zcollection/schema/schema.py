@@ -36,6 +36,9 @@ class Variable:
         How it is stored, as in xarray: chunks, shards, compressors, filters, packing, time units.
     fill_value
         What it reads as in partitions that have no values of it yet; None for NaN, NaT, 0, False or empty text.
+    lossy
+        Whether the filters of its encoding may round its values; where they may not, what would come back as another
+        value is refused.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Variable:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     encoding: Mapping[str, Any] = field(default_factory=dict)
     fill_value: Any = None
+    lossy: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class SchemaVariable:
     """The version that brought it; fragments of an older schema do not hold it."""
     fill_value: Any = None
     """What it reads as where a fragment does not hold it; None for what stands for no value in its dtype."""
+    lossy: bool = False
+    """Whether its codecs may round its values, as whoever brought it said."""
 
     @cached_property
     def array_text(self) -> str:
@@ -110,7 +116,7 @@ class SchemaVariable:
             dimensions=self.dims,
             sizes=self.sizes,
             role="coordinate" if self.is_coordinate else "data",
-            encoding={"array": self.array, "cf": self.cf},
+            encoding={"array": self.array, "cf": self.cf} | ({"lossy": True} if self.lossy else {}),
             fill_value=self.fill_value,
             attributes=self.attrs.recorded,
             begin_version=self.begin_version,
@@ -132,6 +138,7 @@ class SchemaVariable:
             attrs=Attributes(record.attributes),
             begin_version=record.begin_version,
             fill_value=record.fill_value,
+            lossy=record.encoding.get("lossy", False),
         )
 
 

@@ -55,7 +55,8 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
     ----------
     template
         Any dataset with the collection's variables; may be lazy, nothing is computed. Each variable's
-        ``encoding`` says how it is stored: chunks, shards, compressors, filters, packing, fill value, time units.
+        ``encoding`` says how it is stored: chunks, shards, compressors, filters, packing, fill value, time units; and
+        by ``lossy`` whether its filters may round.
     axis, dimension
         The ordering variable, and the dimension that is split.
     zarr_format
@@ -87,11 +88,22 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
             array=array,
             cf=cf,
             attrs=Attributes.of(_attributes(variable), f"variable {name}"),
+            lossy=_is_lossy(name, variable, dimension),
         )
     requested = {name for name, encoding in encodings.items() if "chunks" in encoding or "shards" in encoding}
     variables = _with_default_chunks(variables, requested)
     attrs = Attributes.of(template.attrs, "the dataset")
     return Schema(axis, dimension, zarr_format, variables, attrs, len(names), tuple(names))
+
+
+def _is_lossy(name: str, variable: xr.Variable, dimension: str) -> bool:
+    """Whether the codecs of a variable may round its values: whoever brings it has to say so."""
+    lossy = variable.encoding.get("lossy", False)
+    if not isinstance(lossy, bool):
+        raise _unstorable(name, f"lossy is {lossy!r}, and has to be True or False")
+    if lossy and dimension not in variable.dims:
+        raise _unstorable(name, f"it lacks the dimension {dimension!r}: it is stored once, and exactly")
+    return lossy
 
 
 def _dtype_to_read(variable: xr.Variable, stored: np.dtype[Any], cf: Mapping[str, Any]) -> np.dtype[Any]:
@@ -104,8 +116,8 @@ def _dtype_to_read(variable: xr.Variable, stored: np.dtype[Any], cf: Mapping[str
     decoded = decode_cf(cf, np.zeros(0, stored)).dtype
     if variable.dtype.kind != decoded.kind or decoded.kind not in "iufc" or variable.dtype.char in "gG":
         return decoded
-    dtype: np.dtype[Any] = variable.dtype.newbyteorder("=")
-    return dtype
+    given: np.dtype[Any] = variable.dtype.newbyteorder("=")
+    return given
 
 
 def new_variable(schema: Schema, variable: Variable | xr.DataArray) -> SchemaVariable:
@@ -155,7 +167,8 @@ def _template_of(schema: Schema, variable: Variable | xr.DataArray) -> xr.Datase
         raise InvalidInputError(f"variable {variable.name}: {error}") from error
     zero = np.array("", object) if dtype in (np.dtype(object), np.dtype(str)) else np.zeros((), dtype)
     values = np.broadcast_to(zero, [schema.sizes.get(dim, 1) for dim in dims])
-    made = xr.Variable(dims, values, dict(variable.attrs), dict(variable.encoding))
+    lossy = {"lossy": variable.lossy} if variable.lossy else {}
+    made = xr.Variable(dims, values, dict(variable.attrs), {**variable.encoding, **lossy})
     return xr.Dataset({variable.name: made.to_base_variable()}).reset_coords()
 
 
@@ -419,7 +432,7 @@ def _write_sample(sample: _Sample) -> str:
     their variables in common.
     """
     store, name = zarr.storage.MemoryStore(), sample.name
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(all="ignore"):  # a filter's business with the sample says nothing
         # A missing _FillValue concerns values, and those are checked when they come.
         warnings.simplefilter("ignore", xr.SerializationWarning)
         # Zarr's specification of text of a fixed width is a draft; zarr-python and others read it all the same.

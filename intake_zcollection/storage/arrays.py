@@ -21,6 +21,7 @@ from zarr.buffer import cpu
 from ..schema import SchemaVariable, Values
 from ..schema.schema import dtype_of
 from . import layout
+from .loss import inexact_codecs
 
 _BLOSC_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
@@ -77,6 +78,8 @@ class ChunkCodec:
         self._filters, self._compressors = _numcodecs_of(document)
         codecs = [*self._filters, *(self._compressors or ())]
         self._blosc = codecs[0] if len(codecs) == 1 and isinstance(codecs[0], numcodecs.Blosc) else None
+        self.inexact = inexact_codecs(document)
+        """Those of its codecs that are not known to give back every bit: names and configurations."""
 
     def encode(self, chunk: Values) -> bytes:
         """Return the bytes of a whole chunk."""

@@ -61,6 +61,16 @@ def slot_path(names: Sequence[str], slot: Slot, uid: str) -> str:
     return fragment_path(name_values(names, slot.key[: len(names)]), uid)
 
 
+def partition_of(path: str) -> str:
+    """Return what a fragment is of, for a message: the text of its key, or the immutable variables.
+
+    >>> partition_of("year=2022/month=01/0f3c"), partition_of("immutable/0f3c")
+    ('year=2022/month=01', 'the immutable variables')
+    """
+    key = path.rpartition("/")[0]
+    return "the immutable variables" if key == "immutable" else key
+
+
 def recorded_path(key: PartitionKey, fragment: FragmentRecord) -> str:
     """Return the path of a fragment that the registry holds."""
     return fragment.path or fragment_path(key, fragment.uid)

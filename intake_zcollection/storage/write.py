@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InvalidInputError
 from ..schema import Schema, SchemaVariable, Values
 from . import layout
-from .arrays import array_document, array_layout, chunk_codec
+from .arrays import ChunkCodec, array_document, array_layout, chunk_codec
 from .location import Location
+from .loss import check_loss
 
 
 def write_fragment(location: Location, path: str, schema: Schema, stored: Mapping[str, Values], rows: int) -> int:
@@ -29,6 +31,8 @@ def write_fragment(location: Location, path: str, schema: Schema, stored: Mappin
 
     Raises
     ------
+    InvalidInputError
+        Values would come back as other ones from the codecs of their variable.
     StorageUnavailableError
         The storage refused.
     """
@@ -126,15 +130,38 @@ def _chunk_objects(variable: SchemaVariable, rows: int, stored: Values, path: st
     codec = chunk_codec(variable)
     for index in itertools.product(*(range(count) for count in arrangement.grid)):
         name = layout.chunk_name(index, variable.array["zarr_format"])
-        yield f"{path}/{variable.stored_name}/{name}", codec.encode(_cut_chunk(stored, index, arrangement.chunks))
+        block = _cut_chunk(stored, index, arrangement.chunks)
+        yield f"{path}/{variable.stored_name}/{name}", _encode_block(variable, codec, block, arrangement.chunks, path)
 
 
 def _cut_chunk(stored: Values, index: Sequence[int], chunks: Sequence[int]) -> Values:
+    """Return the values of a chunk, fewer at the edge of the array."""
     cuts: tuple[Any, ...] = tuple(slice(i * chunk, (i + 1) * chunk) for i, chunk in zip(index, chunks, strict=True))
-    block = stored[(*cuts, ...)]  # an array, even without dimensions
+    return np.asarray(stored[(*cuts, ...)])  # an array, even without dimensions
+
+
+def _encode_block(
+    variable: SchemaVariable, codec: ChunkCodec, block: Values, chunks: Sequence[int], path: str
+) -> bytes:
+    """Return the bytes of a chunk; raises InvalidInputError if its codecs refuse its values, or change them."""
+    with np.errstate(all="ignore"):  # what overflows in a filter is found out by decoding it
+        try:
+            data = codec.encode(_padded(block, chunks))
+        except (TypeError, ValueError, OverflowError) as error:  # a chunk too large for Blosc, for one
+            raise InvalidInputError(
+                f"{layout.partition_of(path)}: variable {variable.name} cannot be stored with the encoding it has: "
+                f"{error}; choose other codecs or chunks in a new collection's template"
+            ) from error
+        if codec.inexact:
+            back = codec.decode(data, tuple(chunks))[tuple(map(slice, block.shape))]
+            check_loss(variable, codec.inexact, block, back, layout.partition_of(path))
+    return data
+
+
+def _padded(block: Values, chunks: Sequence[int]) -> Values:
     if block.shape == tuple(chunks):
         return block
-    padded = np.zeros(chunks, stored.dtype)  # Zarr's chunks are whole; what lies beyond the edge is never read
+    padded = np.zeros(chunks, block.dtype)  # Zarr's chunks are whole; what lies beyond the edge is never read
     padded[tuple(slice(0, size) for size in block.shape)] = block
     return padded
 

@@ -1,16 +1,21 @@
 """Nothing comes back silently different: packed floats in their dtype, NaN by every door, codecs that change values."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
 import xarray as xr
+import zarr.codecs
+import zarr.codecs.numcodecs as zn
 
 import intake_zcollection as izc
+from intake_zcollection.storage.arrays import ChunkCodec
 
 Make = Callable[..., izc.Collection]
 Values = npt.NDArray[Any]
@@ -176,3 +181,264 @@ def test_a_variable_is_added_where_the_packing_has_no_zero(make_collection: Make
     collection.insert(data)
     collection.add_variable(izc.Variable("sst", "f8", ("time",), encoding=packing))
     assert np.isnan(collection.load().sst.values).all()
+
+
+# Codecs that change values
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """A filter, and values that it gives back, changes, and rounds."""
+
+    name: str
+    configuration: Mapping[str, Any]
+    kept: Values
+    changed: Values
+    """None of them by rounding alone."""
+    rounded: Values | None = None
+
+    def encoding(self, zarr_format: int, **others: Any) -> dict[str, Any]:
+        if zarr_format == 2:
+            return {"filters": [numcodecs.get_codec({"id": self.name, **self.configuration})], **others}
+        codecs: dict[str, Any] = {"fixedscaleoffset": zn.FixedScaleOffset, "delta": zn.Delta, "astype": zn.AsType}
+        codecs |= {"quantize": zn.Quantize, "bitround": zn.BitRound}
+        return {"filters": [codecs[self.name](**self.configuration)], **others}
+
+
+def numbers(*first: float, dtype: str = "f8") -> Values:
+    """These numbers, and ones between them and 300 in tenths."""
+    return np.array([*first, *(285 + np.arange(24 - len(first)) / 8)]).astype(dtype)
+
+
+FILTERS: dict[str, Filtered] = {
+    "offset_nan": Filtered(
+        "fixedscaleoffset", {"offset": 285, "scale": 8, "dtype": "f8", "astype": "u1"}, numbers(), numbers(np.nan)
+    ),
+    "offset_range": Filtered(
+        "fixedscaleoffset",
+        {"offset": 285, "scale": 8, "dtype": "f8", "astype": "u1"},
+        numbers(),
+        numbers(284, 500),
+        numbers(285.3),
+    ),
+    "delta": Filtered("delta", {"dtype": "f8"}, numbers(), numbers(np.nan)),
+    "delta_rounding": Filtered("delta", {"dtype": "f4"}, numbers(dtype="f4"), numbers(1e8, 0.1, dtype="f4")),
+    "delta_narrow": Filtered(
+        "delta", {"dtype": "i4", "astype": "i1"}, np.arange(24, dtype="i4"), np.array([0, 200, *[9] * 22], "i4")
+    ),
+    "astype": Filtered(
+        "astype", {"encode_dtype": "f4", "decode_dtype": "f8"}, numbers(), numbers(1e300), numbers(285.1)
+    ),
+    "astype_integers": Filtered(
+        "astype", {"encode_dtype": "i2", "decode_dtype": "f8"}, np.arange(24.0), numbers(np.nan), numbers(285.5)
+    ),
+    "quantize": Filtered("quantize", {"digits": 1, "dtype": "f8"}, numbers(), numbers(1.7e308), numbers(285.11)),
+    "bitround": Filtered("bitround", {"keepbits": 20}, numbers(), numbers(np.finfo("f8").max), numbers(285.1)),
+}
+
+not_of_the_standard = pytest.mark.filterwarnings(
+    "ignore:Numcodecs codecs are not in the Zarr version 3 specification:UserWarning"
+)
+
+
+@pytest.fixture(params=FILTERS)
+def filtered(request: pytest.FixtureRequest) -> Filtered:
+    """Each filter, one after the other."""
+    return FILTERS[request.param]
+
+
+def assert_nothing_left(collection: izc.Collection, version: int = 0) -> None:
+    """Fail if there is another version than this, or a file that no version has."""
+    assert collection.version.number == version
+    if version == 0:
+        files = [path.name for path in Path(collection.location).rglob("*") if path.is_file()]
+        assert files == [".zcollection"]
+
+
+@not_of_the_standard
+@pytest.mark.parametrize("lazy", [False, True], ids=["numpy", "dask"])
+def test_values_that_a_filter_would_change_are_refused_by_variable_and_partition(
+    make_collection: Make, zarr_format: int, filtered: Filtered, lazy: bool
+) -> None:
+    data = dataset(filtered.changed, **filtered.encoding(zarr_format))
+    collection = make_collection(data, zarr_format=zarr_format)
+    message = (
+        rf"^year=2022/month=0[12]: variable v: \d+ of 12 values, .* would come back as .* from {filtered.name} in its"
+    )
+    with pytest.raises(izc.InvalidInputError, match=message):
+        collection.insert(data.chunk(time=5) if lazy else data)
+    assert_nothing_left(collection)
+
+
+@not_of_the_standard
+@pytest.mark.parametrize("chunks", [(24,), (5,)], ids=["one_chunk", "edges"])
+def test_values_that_a_filter_gives_back_are_stored(
+    make_collection: Make, zarr_format: int, filtered: Filtered, chunks: tuple[int]
+) -> None:
+    # What fills a chunk beyond the edge is 0, which some of these filters would change.
+    data = dataset(filtered.kept, **filtered.encoding(zarr_format, chunks=chunks))
+    collection = make_collection(data, zarr_format=zarr_format)
+    collection.insert(data)
+    np.testing.assert_array_equal(collection.load().v.values, filtered.kept, strict=True)
+    np.testing.assert_array_equal(plain(collection).values, filtered.kept, strict=True)
+
+
+@not_of_the_standard
+@pytest.mark.parametrize("name", [name for name, filtered in FILTERS.items() if filtered.rounded is not None])
+def test_rounding_is_stored_where_it_is_said_to_be_wanted_and_refused_where_not(
+    make_collection: Make, zarr_format: int, name: str
+) -> None:
+    filtered = FILTERS[name]
+    data = dataset(filtered.rounded, **filtered.encoding(zarr_format))
+    unsaid = make_collection(data, zarr_format=zarr_format)
+    assert not unsaid.schema.variables["v"].lossy
+    with pytest.raises(izc.InvalidInputError, match=r"variable v: .* from .* say that rounding is wanted, by lossy=Tr"):
+        unsaid.insert(data)
+    assert_nothing_left(unsaid)
+    data.v.encoding["lossy"] = True
+    collection = make_collection(data, zarr_format=zarr_format)
+    assert collection.schema.variables["v"].lossy
+    collection.insert(data)
+    values = collection.load().v.values
+    assert np.any(values != filtered.rounded)
+    np.testing.assert_allclose(values, filtered.rounded, atol=1)
+    assert collection.validate().ok
+    collection.insert(data.isel(time=slice(3)), merge="upsert")  # what was rounded is not rounded again
+    np.testing.assert_array_equal(collection.load().v.values, values)
+
+
+@not_of_the_standard
+@pytest.mark.parametrize("name", [name for name in FILTERS if "delta" not in name])  # which says nothing of rounding
+def test_rounding_that_is_wanted_is_no_leave_to_lose_values(make_collection: Make, zarr_format: int, name: str) -> None:
+    filtered = FILTERS[name]
+    data = dataset(filtered.changed, **filtered.encoding(zarr_format, lossy=True))
+    collection = make_collection(data, zarr_format=zarr_format)
+    with pytest.raises(izc.InvalidInputError, match=r"variable v: .* which goes further than rounding; store it witho"):
+        collection.insert(data)
+    assert_nothing_left(collection)
+
+
+@not_of_the_standard
+def test_a_missing_value_stays_one_where_rounding_is_wanted(make_collection: Make, zarr_format: int) -> None:
+    values = numbers(np.nan, np.inf, -np.inf, 0.0)
+    encoding = FILTERS["bitround"].encoding(zarr_format, lossy=True)
+    collection = make_collection(dataset(values, **encoding), zarr_format=zarr_format)
+    collection.insert(dataset(values))
+    np.testing.assert_array_equal(collection.load().v.values[:4], values[:4])
+    packed = {"dtype": "i2", "scale_factor": 0.5, "_FillValue": -32767}
+    tens = Filtered("fixedscaleoffset", {"offset": 0, "scale": 0.1, "dtype": "i2", "astype": "i2"}, values, values)
+    collection = make_collection(
+        dataset(values, **packed, **tens.encoding(zarr_format, lossy=True)), zarr_format=zarr_format
+    )
+    with pytest.raises(
+        izc.InvalidInputError, match=r"variable v: 1 of 12 values, the first of them nan, would come ba"
+    ):
+        collection.insert(dataset(numbers(np.nan)))
+
+
+@not_of_the_standard
+def test_every_writer_refuses_what_a_filter_would_change(make_collection: Make, zarr_format: int) -> None:
+    filtered = FILTERS["quantize"]
+    data = dataset(filtered.kept, **filtered.encoding(zarr_format))
+    data["once"] = ("x", np.array([0.5, 0.25]), {}, filtered.encoding(zarr_format))
+    collection = make_collection(data, zarr_format=zarr_format)
+    collection.insert(data)
+    with pytest.raises(izc.InvalidInputError, match=r"^year=2022/month=0[12]: variable v: 12 of 12 values, .* quant"):
+        collection.update(lambda part: {"v": part.v + 0.01})
+    with pytest.raises(izc.InvalidInputError, match=r"^year=2022/month=02: variable v: 1 of 12 values, .* 285.11"):
+        collection.insert(data.isel(time=[-1]).assign(v=("time", [285.11])), merge="upsert")
+    with pytest.raises(izc.InvalidInputError, match=r"^the immutable variables: variable once: 1 of 2 values, .* 0.11"):
+        collection.set_immutables(xr.Dataset({"once": ("x", [0.11, 0.5])}))
+    new = data.assign(w=("time", filtered.rounded, {}, filtered.encoding(zarr_format)))
+    with pytest.raises(izc.InvalidInputError, match=r"^year=2022/month=0[12]: variable w: 1 of 12 values"):
+        collection.insert(new, unknown="add", merge="replace")
+    assert_nothing_left(collection, version=1)
+    np.testing.assert_array_equal(collection.load().v.values, filtered.kept)
+
+
+@not_of_the_standard
+def test_a_new_variable_may_be_lossy(make_collection: Make, zarr_format: int) -> None:
+    data = dataset(numbers())
+    collection = make_collection(data, zarr_format=zarr_format)
+    collection.insert(data)
+    encoding = FILTERS["quantize"].encoding(zarr_format)
+    exact = izc.Variable("exact", "f8", ("time",), encoding=encoding)
+    lossy = izc.Variable("lossy", "f8", ("time",), encoding=encoding, lossy=True)
+    with pytest.raises(izc.InvalidInputError, match="variable exact: 12 of 12 values"):
+        collection.update(lambda part: {"exact": part.v + 0.01}, outputs=[exact])
+    collection.update(lambda part: {"lossy": part.v + 0.01}, outputs=[lossy])
+    assert collection.schema.variables["lossy"].lossy
+    np.testing.assert_allclose(collection.load().lossy.values, data.v.values, atol=0.05)
+    copied = collection.copy("made/copied", f"{collection.location}-copied")
+    assert copied.schema.variables["lossy"].lossy
+    np.testing.assert_array_equal(copied.load().lossy.values, collection.load().lossy.values)
+
+
+@pytest.mark.parametrize("name", ["time", "cycle"])
+def test_a_variable_by_which_rows_have_their_place_cannot_be_lossy(make_collection: Make, name: str) -> None:
+    data = dataset(numbers()).assign(cycle=("time", np.arange(24)))
+    data[name].encoding["lossy"] = True
+    with pytest.raises(izc.InvalidInputError, match=f"variable {name} is lossy, and rows have their place by it"):
+        make_collection(data, partitioning=izc.Sequence("cycle"))
+
+
+def test_a_variable_that_is_stored_once_cannot_be_lossy(make_collection: Make) -> None:
+    data = dataset(numbers()).assign(once=("x", [1.0], {}, {"lossy": True}))
+    with pytest.raises(izc.InvalidInputError, match=r"variable once cannot be .* lacks the dimension 'time'"):
+        make_collection(data)
+
+
+@pytest.mark.parametrize("lossy", [1, "yes", 0.5])
+def test_lossy_is_true_or_false(make_collection: Make, lossy: Any) -> None:
+    with pytest.raises(izc.InvalidInputError, match=f"variable v cannot be .* lossy is {lossy!r}"):
+        make_collection(dataset(numbers(), lossy=lossy))
+
+
+@not_of_the_standard
+def test_filters_inside_shards_are_compared_too(make_collection: Make) -> None:
+    filtered = FILTERS["offset_nan"]
+    encoding = filtered.encoding(3, chunks=(2,), shards=(4,))
+    collection = make_collection(dataset(filtered.changed, **encoding))
+    with pytest.raises(izc.InvalidInputError, match=r"variable v: 1 of 4 values, the first of them nan"):
+        collection.insert(dataset(filtered.changed))
+    collection.insert(dataset(filtered.kept))
+    np.testing.assert_array_equal(collection.load().v.values, filtered.kept)
+
+
+EXACT: dict[str, tuple[int, dict[str, Any]]] = {
+    "default_3": (3, {}),
+    "default_2": (2, {}),
+    "none": (3, {"compressors": None}),
+    "gzip": (3, {"compressors": (zarr.codecs.GzipCodec(), zarr.codecs.Crc32cCodec())}),
+    "sharded": (3, {"chunks": (2,), "shards": (4,), "filters": [zarr.codecs.TransposeCodec(order=(0,))]}),
+    "big": (3, {"serializer": zarr.codecs.BytesCodec(endian="big"), "compressors": zarr.codecs.ZstdCodec()}),
+    "shuffle": (2, {"filters": [numcodecs.Shuffle(8)], "compressors": numcodecs.Zlib()}),
+    "delta": (2, {"filters": [numcodecs.Delta("i8")], "compressors": numcodecs.LZ4()}),
+    "bz2": (2, {"compressors": numcodecs.BZ2()}),
+    "lzma": (2, {"filters": [numcodecs.Adler32()], "compressors": numcodecs.LZMA()}),
+}
+
+
+@pytest.mark.parametrize(("zarr_format", "encoding"), EXACT.values(), ids=EXACT)
+def test_codecs_that_give_back_every_bit_do_so_and_are_not_asked(
+    make_collection: Make, zarr_format: int, encoding: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bits = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, 24).view("f8")  # NaN of all kinds among them
+    bits[:3] = np.nan, -0.0, np.inf
+    data = dataset(bits, **encoding).assign(word=("time", np.array(["é", "日本"] * 12, object)))
+    collection = make_collection(data, zarr_format=zarr_format)
+    with monkeypatch.context() as patch:
+        patch.setattr(ChunkCodec, "decode", lambda *_: pytest.fail("what was encoded was decoded again"))
+        collection.insert(data)
+    assert collection.load().v.values.tobytes() == bits.tobytes()
+
+
+@not_of_the_standard
+def test_a_codec_that_refuses_values_is_named_with_its_variable(make_collection: Make, zarr_format: int) -> None:
+    encoding = FILTERS["delta_narrow"].encoding(zarr_format)
+    collection = make_collection(dataset(np.arange(24, dtype="i4"), **encoding), zarr_format=zarr_format)
+    with pytest.raises(
+        izc.InvalidInputError, match=r"^year=2022/month=01: variable v cannot be stored .* 300 out of bo"
+    ):
+        collection.insert(dataset(np.array([300] * 24, "i4")), scheduler="synchronous")
+    assert_nothing_left(collection)

@@ -144,12 +144,13 @@ class TestCollection(CFEncodedBase):
     # What is checked in part
 
     @pytest.mark.parametrize("dtype", ["f8", "f4"])
-    def test_roundtrip_mask_and_scale(self, dtype: str) -> None:  # nobody sees it encoded, and it comes back as f8
+    def test_roundtrip_mask_and_scale(self, dtype: str) -> None:  # nobody sees it encoded
         encoding = {"_FillValue": -1, "add_offset": np.dtype(dtype).type(10), "scale_factor": np.dtype(dtype).type(0.1)}
         values = np.array([np.nan, np.nan, 10, 10.1, 10.2], dtype)
         data = xr.Dataset({"x": ("t", values, {}, encoding | {"dtype": "i2"})})
         with self.roundtrip(data) as actual:
             xr.testing.assert_allclose(actual, data)
+            assert actual.x.dtype == dtype
             assert actual.x.encoding["_FillValue"] == -1
 
     def test_dataset_caching(self) -> None:  # what was read is kept, always: there is no cache=False

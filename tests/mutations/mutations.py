@@ -101,4 +101,25 @@ MUTATIONS = (
         ),
         ("tests/registry/test_predicate.py", "-k", "python or divi or agrees"),
     ),
+    Mutation(
+        "what a filter changed is put down",
+        (Edit("intake_zcollection/storage/write.py", "if codec.inexact:", "if False:"),),
+        ("tests/behaviour/test_exactness.py", "-k", "shards"),
+    ),
+    Mutation(
+        "codecs that give back every bit are asked whether they do",
+        (Edit("intake_zcollection/storage/write.py", "if codec.inexact:", "if True:"),),
+        ("tests/behaviour/test_exactness.py", "-k", "every_bit"),
+    ),
+    Mutation(
+        "float32 is decoded in float64",
+        (
+            Edit(
+                "intake_zcollection/schema/encoding.py",
+                "decode_cf(typed_cf(variable), stored)",
+                "decode_cf(variable.cf, stored)",
+            ),
+        ),
+        ("tests/unit/test_encoding.py", "-k", "decoded_in_float32"),
+    ),
 )

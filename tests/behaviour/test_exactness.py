@@ -301,7 +301,7 @@ def test_rounding_is_stored_where_it_is_said_to_be_wanted_and_refused_where_not(
     collection.insert(data)
     values = collection.load().v.values
     assert np.any(values != filtered.rounded)
-    np.testing.assert_allclose(values, filtered.rounded, atol=1)
+    np.testing.assert_allclose(values, np.asarray(filtered.rounded), atol=1)
     assert collection.validate().ok
     collection.insert(data.isel(time=slice(3)), merge="upsert")  # what was rounded is not rounded again
     np.testing.assert_array_equal(collection.load().v.values, values)
@@ -379,7 +379,7 @@ def test_a_variable_by_which_rows_have_their_place_cannot_be_lossy(make_collecti
     data = dataset(numbers()).assign(cycle=("time", np.arange(24)))
     data[name].encoding["lossy"] = True
     with pytest.raises(izc.InvalidInputError, match=f"variable {name} is lossy, and rows have their place by it"):
-        make_collection(data, partitioning=izc.Sequence("cycle"))
+        make_collection(data, partitioning=izc.Sequence(("cycle",)))
 
 
 def test_a_variable_that_is_stored_once_cannot_be_lossy(make_collection: Make) -> None:
@@ -438,7 +438,7 @@ def test_a_codec_that_refuses_values_is_named_with_its_variable(make_collection:
     encoding = FILTERS["delta_narrow"].encoding(zarr_format)
     collection = make_collection(dataset(np.arange(24, dtype="i4"), **encoding), zarr_format=zarr_format)
     with pytest.raises(
-        izc.InvalidInputError, match=r"^year=2022/month=01: variable v cannot be stored .* 300 out of bo"
+        izc.InvalidInputError, match=r"^year=2022/month=0[12]: variable v cannot be stored .* 300 out of bo"
     ):
         collection.insert(dataset(np.array([300] * 24, "i4")), scheduler="synchronous")
     assert_nothing_left(collection)

@@ -51,7 +51,7 @@ def connect(url: str, *, create: bool = False) -> "Registry":
     Raises
     ------
     InvalidInputError
-        The URL is none of these.
+        The URL is none of these, or has an option that there is not.
     RegistryUnavailableError
         There is no registry (and ``create`` is false), or the database cannot be reached.
     RegistryRevisionError

@@ -1,12 +1,13 @@
 """Where a collection lies: a URL and what is needed to reach it, as plain data; and which store that is."""
 
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from fsspec import AbstractFileSystem
+from fsspec import AbstractFileSystem, available_protocols, get_filesystem_class
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
@@ -93,6 +94,7 @@ def _open(url: str, options: Mapping[str, Any], **how: bool) -> tuple[AbstractFi
 def resolve_location(url: str, storage_options: Mapping[str, Any] | None) -> Location:
     """Return the location in its recorded form: local paths absolute, no trailing slash."""
     _check_no_password("location", url)
+    _check_chain(url)
     options = options_for(url, storage_options)
     fs, root = _open(url, options)
     if type(fs) is LocalFileSystem:  # a subclass has a protocol of its own, which the URL has to keep
@@ -166,6 +168,29 @@ def _is_public(name: str, value: Any) -> bool:
 
 def _has_password(url: str) -> bool:
     return any("://" in part and urlsplit(part).password for part in url.split("::"))
+
+
+def _check_chain(url: str) -> None:
+    """Refuse "::" behind what contains no other file system: fsspec would take what is before it for the location."""
+    *outer, _ = url.split("::")
+    for part in outer:
+        if not _contains_others(part):
+            raise InvalidInputError(
+                f"the location {url} has '::' in it, which chains file systems (simplecache::s3://…): the data would "
+                f"lie in {part!r}, which contains no other; choose a path without '::'"
+            )
+
+
+def _contains_others(part: str) -> bool:
+    """Whether a part of a URL is a file system around another one: a cache, an archive, a directory."""
+    protocol, separator, _ = part.partition("://")
+    if not separator and part not in available_protocols():
+        return False  # a path
+    try:
+        kind = get_filesystem_class(protocol)
+    except (ImportError, ValueError):
+        return True  # opening it says what is wrong
+    return any("target_protocol" in inspect.signature(each.__init__).parameters for each in kind.__mro__)
 
 
 def _check_no_password(what: str, url: str) -> None:

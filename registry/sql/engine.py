@@ -21,6 +21,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from ..errors import InvalidInputError, RegistryUnavailableError
 from . import postgres, sqlite
+from .options import check_options
 from .tables import UTCDateTime
 
 _WRITING = "registry_writing"
@@ -71,7 +72,9 @@ def parse_url(url: str) -> URL:
     if backend not in ("sqlite", "postgresql"):
         raise InvalidInputError(f"a registry lives in SQLite or Postgres, not in {backend!r}")
     if backend == "sqlite":
+        check_options(text, parsed, sqlite.OPTIONS)
         return sqlite.check_url(parsed)
+    check_options(text, parsed, postgres.known_options() if parsed.query else None)
     return parsed
 
 

@@ -13,8 +13,17 @@ from ..errors import InvalidInputError, RegistryUnavailableError
 _BUSY_TIMEOUT_MS = 60_000
 
 
+OPTIONS = ("journal",)
+"""The options of an address."""
+
+
 def check_url(url: URL) -> URL:
     """Return the URL with the file's path made absolute; raises InvalidInputError for a registry in memory."""
+    if url.host or url.username or url.port:  # SQLAlchemy leaves them out, as "data" of sqlite://data/registry.db
+        raise InvalidInputError(
+            "the registry's address has a host, and SQLite has files: write three slashes before a relative path, "
+            "'sqlite:///data/registry.db', and four with an absolute one, 'sqlite:////data/registry.db'"
+        )
     if url.database in (None, "", ":memory:"):
         raise InvalidInputError(
             "a registry in memory could not be shared between threads; write 'sqlite:///path/to/registry.db'"

@@ -118,6 +118,75 @@ def test_an_unknown_journal_is_refused_and_makes_no_file(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("query", "match"),
+    [
+        ("jurnal=delete", r"option 'jurnal', .*did you mean journal\?"),
+        ("mode=ro", r"option 'mode', .*there is journal"),
+        ("Journal=delete", "option 'Journal'.*journal"),
+        ("journal=delete&journal=delete", "option journal 2 times"),
+        ("journal=delete&timeout=5", "option 'timeout'"),
+        ("journal", "option 'journal' without a value"),
+        ("journal=", "option 'journal' without a value"),
+        ("=delete", "no option"),
+        ("", "no option"),
+        ("journal=delete&", "no option"),
+    ],
+)
+def test_an_option_that_there_is_not_is_refused_and_makes_no_file(tmp_path: Path, query: str, match: str) -> None:
+    with pytest.raises(InvalidInputError, match=match):
+        connect(f"sqlite:///{tmp_path}/registry.db?{query}", create=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rest", ["what?/registry.db", "what?journal=delete/registry.db", "what?a=b/registry.db", "a?"])
+def test_a_question_mark_in_a_path_never_leads_to_another_file(tmp_path: Path, rest: str) -> None:
+    with pytest.raises(InvalidInputError):
+        connect(f"sqlite:///{tmp_path}/{rest}", create=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["sqlite://data/registry.db", "sqlite://me:x@host/registry.db", "sqlite://h:1/a.db"])
+def test_a_host_before_the_path_of_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match=r"has a host.*'sqlite:///data/registry\.db'"):
+        connect(url, create=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "match"),
+    [
+        ("aplication_name=x", r"option 'aplication_name', .*did you mean application_name"),
+        ("sslmode=require&ssl_mode=require", r"did you mean sslmode"),
+        ("sslmode", "'sslmode' without a value"),
+        ("sslmode=a&sslmode=b", "sslmode 2 times"),
+    ],
+)
+@pytest.mark.parametrize("user", ["", "me@", "me:a?b@"])
+def test_an_option_that_libpq_does_not_know_is_refused(user: str, query: str, match: str) -> None:
+    with pytest.raises(InvalidInputError, match=match):
+        Registry(f"postgresql://{user}host/db?{query}")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "host/db",
+        "host/db?sslmode=require&connect_timeout=5",
+        "/db?host=a:1&host=b:2",
+        "/db?service=x&options=-c%20a%3Db",
+    ],
+)
+def test_what_libpq_knows_is_passed_on(rest: str) -> None:
+    assert Registry(f"postgresql://{rest}").url.startswith("postgresql://")
+
+
+def test_without_the_driver_no_name_is_known_to_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert "nosuch" in Registry("postgresql://host/db?nosuch=1").url
+
+
 # Passwords. This one is not spelled in the tests, whose lines are part of a traceback.
 
 PASSWORD = "".join(["hun", "ter2"])

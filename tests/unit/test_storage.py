@@ -616,3 +616,20 @@ def test_a_location_pickles_even_when_it_has_been_used(location: Location) -> No
 def test_only_the_public_storage_options_are_recorded() -> None:
     options = {"endpoint_url": "http://s3", "anon": False, "key": "me", "secret": "hidden", "profile": "team"}
     assert public_options(options) == {"endpoint_url": "http://s3", "anon": False, "profile": "team"}
+
+
+@pytest.mark.parametrize("url", ["x::y", "/data/x::y", "/data/x::", "::y", "memory://x::y", "simplecache::/data/x::y"])
+def test_a_location_whose_end_fsspec_would_leave_out_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"'::' in it, which chains file systems"):
+        resolve_location(url, None)
+
+
+@pytest.mark.parametrize("url", ["simplecache::memory://x", "simplecache::/data/x", "dir://x::memory://y"])
+def test_file_systems_around_others_are_understood(url: str) -> None:
+    assert resolve_location(url, None).url == url
+
+
+@pytest.mark.parametrize("name", ["what?", "a#b", "100%", "a%20b", "a b", "a:b", "a*", "[a]", "é", "a&b=c"])
+def test_a_path_with_characters_of_urls_is_that_very_directory(tmp_path: Path, name: str) -> None:
+    resolve_location(f"{tmp_path}/{name}", None).store.put([("object", b"mine")])
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [name, f"{name}/object"]

@@ -21,7 +21,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from registry import CollectionRecord, PartitionKey, PartitionRecord, Version, format_key, parse_key
+from registry import CollectionRecord, PartitionKey, PartitionRecord, Source, Version, format_key, parse_key
 
 from .errors import (
     AlreadyExistsError,
@@ -60,6 +60,7 @@ __all__ = [
     "Schema",
     "SchemaVariable",
     "Sequence",
+    "Source",
     "StorageUnavailableError",
     "TransactionClosedError",
     "Variable",

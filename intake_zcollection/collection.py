@@ -19,7 +19,7 @@ from .merging import Merge
 from .operations.copy import copy
 from .operations.drop import Time, drop_partitions
 from .operations.immutable import set_immutables
-from .operations.insert import Insertion, Seen, insert
+from .operations.insert import Insertion, insert
 from .operations.load import load
 from .operations.map import map_partitions
 from .operations.update import Updating, update
@@ -30,7 +30,8 @@ from .reading.blocks import Chunks
 from .reading.selection import NO_PARTITIONS, Selection, Where
 from .reading.window import Call
 from .schema import Schema, Variable
-from .writing.inputs import Data, Missing, Unknown, as_list
+from .writing.inputs import Missing, Unknown
+from .writing.sources import Data, Seen, Sources, gather
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,9 @@ class Collection:
         tolerance: Any = None,
         missing: Missing = "refuse",
         unknown: Unknown = "refuse",
-        sources: Sequence[str] = (),
+        sources: Sources = (),
         seen: Seen = "insert",
+        storage_options: Mapping[str, Any] | None = None,
         message: str = "",
         scheduler: Any = None,
         workers: int | None = None,
@@ -168,8 +170,9 @@ class Collection:
         ----------
         data
             A dataset with all partitioned variables of the schema, of numpy or dask arrays or lazily opened from a
-            file; or a function that returns one, which the workers call again; or an iterable of these, of which each
-            partition is merged once. Immutable variables (those without the split dimension) are stored by the first
+            file; or a function that returns one, which the workers call again; or the path or URL of a file, which
+            ``xarray.open_dataset`` opens, in the workers again; or an iterable of these, of which each partition is
+            merged once. Immutable variables (those without the split dimension) are stored by the first
             insert that brings them; later ones bring equal values or leave them out.
         merge
             What happens to partitions that have data: ``"refuse"`` raises; ``"replace"`` gives the old rows up;
@@ -186,9 +189,16 @@ class Collection:
         unknown
             What happens to variables that the schema does not have: ``"refuse"``, ``"drop"``, or ``"add"`` them to it.
         sources
-            A name for each dataset, a file's for one: the registry remembers what has been committed.
+            A name for each dataset, a file's for one, or a :class:`Source` of a name and a fingerprint (also as pairs,
+            or a dict): the registry remembers what has been committed. Where data are paths or URLs, these are the
+            names, and fingerprints are filled in: the size, and a digest of the content, or what the file system
+            has instead of one (an etag).
         seen
-            ``"skip"`` leaves out the datasets whose source has been committed already.
+            What happens to sources that have been committed: ``"insert"`` takes them; ``"skip"`` leaves out those whose
+            fingerprint is the same, and takes what is new or has changed; ``"changed"`` takes nothing but known ones
+            that have changed; ``"refuse"`` raises. Where one of the fingerprints is missing, the name decides.
+        storage_options
+            Passed to fsspec where data are URLs, flat or keyed by URL prefix.
         message
             Recorded with the version.
         scheduler
@@ -202,25 +212,27 @@ class Collection:
         -------
         Version
             The version it made; its ``summary`` counts partitions created, replaced and merged, sources skipped, rows
-            and bytes. If all sources were skipped, no version is made, and this is the newest.
+            and bytes. If all sources were left out, no version is made, and this is the newest.
 
         Raises
         ------
         InvalidInputError
             The dataset does not fit the schema, or a value cannot be stored exactly.
         AlreadyExistsError
-            A partition has data, and merge is ``"refuse"``.
+            A partition has data, and merge is ``"refuse"``; or a source has been committed, and seen is.
         ConflictError
             Another writer was faster; repeat.
         ReadOnlyError
             This object is bound to one version.
         StorageUnavailableError
             The location cannot be written.
+        Exception
+            What reading raises, with a note that names the source.
         """
         self._check_writable("insert")
         how = Execution(scheduler, workers, progress)
-        items = as_list(data, self._handle.record.name)
-        insertion = Insertion(items, merge, tolerance, missing, unknown, sources, seen)
+        items = gather(data, sources, storage_options, self._handle.record.name)
+        insertion = Insertion(items, merge, tolerance, missing, unknown, seen)
         return insert(self._handle, insertion, how, message=message)
 
     def update(

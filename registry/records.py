@@ -22,6 +22,9 @@ IMMUTABLE_LAYER = -1
 PUBLIC_OPTIONS = ("endpoint_url", "region", "anon", "profile")
 """What is recorded of a location's storage options; the rest may be secret, and is given again at each opening."""
 
+MAX_SOURCE_NAME = 1024
+"""How many characters the name of a source may have."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -179,6 +182,47 @@ class PartitionRecord:
 
     def __str__(self) -> str:
         return format_key(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What rows came from: a file's name, or any other, and what tells its content from that of all others.
+
+    Raises
+    ------
+    InvalidInputError
+        The name is not a text of 1 to 1024 characters, or the fingerprint no text.
+    """
+
+    name: str
+    fingerprint: str | None = None
+    """Equal for equal content, as far as anybody can tell; None where nothing is known but the name."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the registry could not keep."""
+        if not _is_text(self.name) or not 0 < len(self.name) <= MAX_SOURCE_NAME:
+            raise InvalidInputError(
+                f"the source {self.name!r} cannot be recorded: a name is text, of 1 to {MAX_SOURCE_NAME} characters"
+            )
+        if self.fingerprint is not None and not (_is_text(self.fingerprint) and self.fingerprint):
+            raise InvalidInputError(f"source {self.name} has the fingerprint {self.fingerprint!r}, which is no text")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """A source as a collection remembers it at one version."""
+
+    source: Source
+    begin_version: int
+    """The version that brought it, in this form."""
+
+
+def _is_text(value: object) -> bool:
+    """Whether every database keeps it as it is."""
+    try:
+        return isinstance(value, str) and "\0" not in value and bool(value.encode() or True)
+    except UnicodeEncodeError:  # half of a surrogate pair, as a file's name may have
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from .records import (
     PartitionRecord,
     Slot,
     Snapshot,
+    SourceRecord,
     Version,
     parse_name,
 )
@@ -193,10 +194,10 @@ class Registry:
         with self._snapshot(name) as (connection, collection):
             return queries.read_versions(connection, collection)
 
-    def seen_sources(self, name: Name, sources: Iterable[str]) -> frozenset[str]:
-        """Return which of these sources a collection has committed; raises NotFoundError."""
+    def known_sources(self, name: Name, sources: Iterable[str]) -> dict[str, SourceRecord]:
+        """Return what the head of a collection knows of these sources, by name; raises NotFoundError."""
         with self._snapshot(name) as (connection, collection):
-            return queries.read_seen_sources(connection, collection.id, sources)
+            return queries.read_sources(connection, collection.id, sources)
 
     @contextmanager
     def create_collection(self, definition: CollectionDefinition) -> Iterator[CollectionRecord]:

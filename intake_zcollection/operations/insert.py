@@ -1,17 +1,18 @@
 """Insertion: rows → keys → one step per partition."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from registry import KeyValues, PartitionRecord, Slot, Version, format_key, name_values
-from registry.changes import RememberSources, SourcesNew, Unchanged
+from registry.changes import RememberSources, SourcesUnchanged, Unchanged
 
-from ..errors import AlreadyExistsError, InvalidInputError
+from ..errors import AlreadyExistsError
 from ..execution import Execution
 from ..handle import Handle
 from ..merging import Merge, MergeFunction, parse_tolerance, replace, strategy_of
@@ -20,14 +21,17 @@ from ..reading.origin import Origin
 from ..reading.selection import Selected
 from ..schema import Schema, SchemaVariable, Values
 from ..schema.encoding import decode
+from ..schema.names import check_choice
 from ..storage.location import Location
 from ..writing.immutables import immutable_step, inserted_immutables
-from ..writing.inputs import Dataset, Input, Missing, Unknown, adapt_schema, open_dataset, plan_input
+from ..writing.inputs import Input, Missing, Unknown, adapt_schema, plan_input
 from ..writing.merge import Merging
+from ..writing.naming import is_named, listing, naming
 from ..writing.plan import Arrays, Content, Evolution, Part, Plan, Step, Target, immutable_need
+from ..writing.sources import Item, Seen, choose, fetch_fingerprints, to_remember
 from ..writing.write import write
 
-Seen = Literal["insert", "skip"]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class InsertJob:
     collection: str
     """The collection's name, for messages."""
     partition: str
-    """The partition's, likewise."""
+    """The partition's, likewise, and whose rows go there."""
     order: npt.NDArray[np.intp] | None
     """What sorts the pieces, put one after the other, by the axis."""
     merging: Merging | None
@@ -46,12 +50,10 @@ class InsertJob:
     def content(self, arrays: Arrays) -> Content:
         """Return the rows, sorted by the axis."""
         schema = self.target.schema
-        try:
+        with naming(self.partition):
             stored = {name: self._gather(schema.variables[name], pieces) for name, pieces in arrays.items()}
             if self.merging is not None:
                 stored = self.merging.merge(schema, stored, self.collection)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"{self.partition}: {error}") from error
         axis = decode(schema.variables[schema.axis], stored[schema.axis]).astype(np.int64)
         unique = bool(np.all(axis[1:] > axis[:-1]))
         return Content(stored, Part(self.target.key, len(axis), (int(axis[0]), int(axis[-1])), unique))
@@ -65,25 +67,32 @@ class InsertJob:
 class Insertion:
     """An insert that was asked for: what it plans on any head. The fields are those of ``Collection.insert``."""
 
-    items: Sequence[Dataset]
+    items: Sequence[Item]
     merge: Merge | None
     tolerance: Any
     missing: Missing
     unknown: Unknown
-    sources: Sequence[str]
     seen: Seen
 
+    def __post_init__(self) -> None:
+        """Refuse misspelt choices."""
+        for argument, choices in (("missing", Missing), ("unknown", Unknown), ("seen", Seen)):
+            check_choice(argument, getattr(self, argument), get_args(choices))
+
     def plan(self, handle: Handle, head: Selected) -> Plan | None:
-        """Return a step per partition; None if all that is given has been inserted already."""
+        """Return a step per partition; None if nothing is given, or all of it is left out."""
         collection = head.collection
         tolerance = parse_tolerance(self.tolerance, head.schema.variables[head.schema.axis].dtype)
         strategy = strategy_of(collection.merge if self.merge is None else self.merge, tolerance)
         partitioning = partitioning_from_json(collection.partitioning)
-        items, skipped = self._unseen(handle, head)
+        items, known = self._chosen(handle, head)
         if not items:
+            said = "all %d sources are left out by seen=%r" if self.items else "there is nothing to insert"
+            arguments = (len(self.items), self.seen) if self.items else ()
+            logger.info(f"{collection.name} stays at version %d: {said}", head.version, *arguments)
             return None
-        opened = (open_dataset(item, collection.name) for item in items)
-        schema = adapt_schema(head.schema, opened, unknown=self.unknown, head=head.version)
+        fetch_fingerprints(items)
+        schema = adapt_schema(head.schema, items, collection.name, unknown=self.unknown, head=head.version)
         evolution = Evolution(head.schema, schema, head.version)
         checked = partial(plan_input, collection=collection.name, unknown=self.unknown, missing=self.missing)
         inputs = [checked(item, schema, partitioning) for item in items]
@@ -100,9 +109,9 @@ class Insertion:
         requirements = [*evolution.requirements]
         if any(each.immutable for each in inputs):
             requirements.append(immutable_need(head.snapshot))
-        sources = tuple(name for name in self.sources if name not in skipped)
-        if sources and self.seen == "skip":
-            requirements.append(SourcesNew(sources))
+        if known:
+            requirements.append(SourcesUnchanged(known))
+        sources, left_out = to_remember(items), len(self.items) - len(items)
         return Plan(
             head,
             "insert",
@@ -110,25 +119,32 @@ class Insertion:
             tuple(steps),
             tuple(requirements),
             (*(RememberSources(sources),) * bool(sources), *evolution.updates),
-            {"created": 0, "replaced": 0, "merged": 0, "skipped": len(skipped), "rows": 0},
+            {"created": 0, "replaced": 0, "merged": 0, "skipped": left_out, "rows": 0},
         )
 
-    def _unseen(self, handle: Handle, head: Selected) -> tuple[Sequence[Dataset], frozenset[str]]:
-        """Return the items to insert, and the names of those that are skipped because they have been."""
-        items, sources, seen = self.items, self.sources, self.seen
-        if sources and len(sources) != len(items):
-            raise InvalidInputError(f"there are {len(sources)} sources for {len(items)} datasets; name each, or none")
-        if seen == "insert":
-            return items, frozenset()
-        if seen != "skip" or not sources:
-            raise InvalidInputError(f"seen={seen!r} with {len(sources)} sources: 'skip' needs sources, to know them by")
-        skipped = handle.registry.seen_sources(head.collection, sources)
-        return [item for item, name in zip(items, sources, strict=True) if name not in skipped], skipped
+    def _chosen(self, handle: Handle, head: Selected) -> tuple[Sequence[Item], Mapping[str, int | None]]:
+        """Return the items to insert, and on what was known of which sources that depends."""
+        if self.seen == "insert":
+            return self.items, {}
+        names = [item.name for item in self.items if item.name is not None]
+        known = handle.registry.known_sources(head.collection, names)
+        versions = {name: known[name].begin_version if name in known else None for name in names}
+        return choose(self.items, known, self.seen), versions
 
 
 def insert(handle: Handle, insertion: Insertion, how: Execution, *, message: str) -> Version:
     """Insert datasets, and return the version it made; see :meth:`intake_zcollection.Collection.insert`."""
-    return write(handle, partial(insertion.plan, handle), how, message=message)
+    items = insertion.items
+    try:
+        return write(handle, partial(insertion.plan, handle), how, message=message)
+    except Exception as error:
+        if len(items) > 1 and not is_named(error):
+            # A task of somebody else's dask array: nothing of ours runs in it.
+            error.add_note(
+                f"while {len(items)} inputs were inserted. Dask arrays do not tell which of them could not be read: "
+                "give paths of files, or functions that open them with chunks=None, and this will"
+            )
+        raise
 
 
 @dataclass(frozen=True)
@@ -155,7 +171,10 @@ class _Steps:
         there = {fragment.slot: fragment.uid for fragment in present.fragments} if present else {}
         needs = () if blind else (Unchanged({Slot(target.key): None, **there}),)
         what = "created" if present is None else "replaced" if blind else "merged"
-        job = InsertJob(target, collection.name, format_key(key), part.order, merging)
+        partition = format_key(key)
+        if labels := [self.inputs[number].label for number, _ in part.pieces if self.inputs[number].label]:
+            partition = f"{partition} (rows of {listing(labels)})"
+        job = InsertJob(target, collection.name, partition, part.order, merging)
         return Step(job, _arrays(schema, part, self.inputs), needs, {what: 1, "rows": part.count})
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from typing import Any
 
 from ..errors import InvalidInputError, NotFoundError
@@ -39,3 +39,9 @@ def near(name: str, names: Iterable[str]) -> str:
     """Return the names like a wrong one, or all, for a message."""
     close = difflib.get_close_matches(str(name), list(names), n=2)
     return f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
+
+
+def check_choice(argument: str, value: Any, choices: Collection[str]) -> None:
+    """Raise InvalidInputError unless an argument is one of its choices, which the message names."""
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidInputError(f"{argument}={value!r} is not one of {', '.join(map(repr, choices))}")

@@ -93,7 +93,7 @@ def _open(url: str, options: Mapping[str, Any], **how: bool) -> tuple[AbstractFi
 
 def resolve_location(url: str, storage_options: Mapping[str, Any] | None) -> Location:
     """Return the location in its recorded form: local paths absolute, no trailing slash."""
-    _check_no_password("location", url)
+    check_no_password("location", url)
     _check_chain(url)
     options = options_for(url, storage_options)
     fs, root = _open(url, options)
@@ -107,6 +107,17 @@ def resolve_location(url: str, storage_options: Mapping[str, Any] | None) -> Loc
 def open_location(url: str, recorded: Mapping[str, Any], storage_options: Mapping[str, Any] | None) -> Location:
     """Return a location as it is recorded, with the options that are given for it now."""
     return Location(url, {**recorded, **options_for(url, storage_options)})
+
+
+def file_system(url: str, storage_options: Mapping[str, Any] | None) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of a file that is read, and the path in it.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no such kind of storage, or it has other options.
+    """
+    return _open(url, options_for(url, storage_options))
 
 
 def options_for(url: str, storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -146,7 +157,7 @@ def public_options(storage_options: Mapping[str, Any]) -> dict[str, Any]:
     public = {name: value for options in nested for name, value in public_options(options).items()}
     public |= {name: value for name, value in storage_options.items() if name in PUBLIC_OPTIONS}
     for name, value in public.items():
-        _check_no_password(f"storage option {name}", str(value))
+        check_no_password(f"storage option {name}", str(value))
     return public
 
 
@@ -193,7 +204,8 @@ def _contains_others(part: str) -> bool:
     return any("target_protocol" in inspect.signature(each.__init__).parameters for each in kind.__mro__)
 
 
-def _check_no_password(what: str, url: str) -> None:
+def check_no_password(what: str, url: str) -> None:
+    """Raise InvalidInputError if a URL that would be recorded has a password in it."""
     if _has_password(url):
         raise InvalidInputError(
             f"the {what} has a password in it, and would be recorded for all to read: give it in storage_options, "

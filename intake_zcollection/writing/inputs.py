@@ -17,11 +17,8 @@ from ..schema import Schema, SchemaVariable, Values
 from ..schema.encoding import encode, missing_value, to_nanoseconds
 from ..schema.template import new_variable
 from .check import check_dataset, unknown_names
-
-Dataset = xr.Dataset | Callable[[], xr.Dataset]
-"""A dataset, or a function that opens one: it is called again by the workers, so that no data is kept meanwhile."""
-
-Data = Dataset | Iterable[Dataset]
+from .naming import naming
+from .sources import Item
 
 Unknown = Literal["refuse", "drop", "add"]
 Missing = Literal["refuse", "fill"]
@@ -37,54 +34,51 @@ class Input:
     """The encoded values of the immutable variables that it brings."""
     keys: npt.NDArray[np.int64]
     axis: npt.NDArray[np.int64]
+    label: str
+    """What errors call it."""
 
 
-def as_list(data: Data, collection: str) -> list[Dataset]:
-    """Return the datasets, or the functions that open them."""
-    if isinstance(data, xr.Dataset) or callable(data):
-        return [data]
-    if isinstance(data, Mapping | str | bytes | xr.DataArray) or not isinstance(data, Iterable):
-        raise InvalidInputError(
-            f"collection {collection} takes an xarray.Dataset, a function that returns one, or an iterable of these, "
-            f"not {type(data).__name__}"
-        )
-    return list(data)
-
-
-def open_dataset(data: Dataset, collection: str) -> xr.Dataset:
-    """Return the dataset, or what the function returns."""
-    dataset = data() if callable(data) else data
+def open_item(item: Item, collection: str) -> xr.Dataset:
+    """Return the dataset, or what the function returns, or what is in the file."""
+    dataset = item.data() if callable(item.data) else item.data
     if not isinstance(dataset, xr.Dataset):
-        what = "what the function to insert from returned" if callable(data) else "an item"
+        what = "what the function to insert from returned" if callable(item.data) else "an item"
         raise InvalidInputError(
-            f"collection {collection} takes xarray.Dataset objects, and {what} is of type {type(dataset).__name__}"
+            f"collection {collection} takes xarray.Dataset objects, functions that return one, and paths of files, and "
+            f"{what} is of type {type(dataset).__name__}"
         )
     return dataset
 
 
-def adapt_schema(schema: Schema, datasets: Iterable[xr.Dataset], *, unknown: Unknown, head: int) -> Schema:
+def adapt_schema(schema: Schema, items: Iterable[Item], collection: str, *, unknown: Unknown, head: int) -> Schema:
     """Return the schema with the variables that datasets have and it lacks, if they are to be added.
 
-    Only then are the datasets taken, one after the other.
+    Only then are they opened, one after the other.
     """
     if unknown != "add":
         return schema
-    for dataset in datasets:
-        for name in unknown_names(schema, dataset):
-            variable = new_variable(schema, dataset[name])
-            if variable.is_immutable:
-                raise InvalidInputError(
-                    f"variable {name} lacks the dimension {schema.dimension!r}: unknown='add' adds variables that are "
-                    "stored with each partition; set_immutables adds others"
-                )
-            # No fragment up to the head holds it, not even those of variables that the head itself added.
-            variable = replace(variable, is_coordinate=name in dataset.coords)
-            schema = schema.added(variable, begin_version=head + 1)
+    for item in items:
+        with naming(item.label):
+            schema = _with_added(schema, open_item(item, collection), head)
+    return schema
+
+
+def _with_added(schema: Schema, dataset: xr.Dataset, head: int) -> Schema:
+    for name in unknown_names(schema, dataset):
+        variable = new_variable(schema, dataset[name])
+        if variable.is_immutable:
+            raise InvalidInputError(
+                f"variable {name} lacks the dimension {schema.dimension!r}: unknown='add' adds variables that are "
+                "stored with each partition; set_immutables adds others"
+            )
+        # No fragment up to the head holds it, not even those of variables that the head itself added.
+        variable = replace(variable, is_coordinate=name in dataset.coords)
+        schema = schema.added(variable, begin_version=head + 1)
     return schema
 
 
 def plan_input(
-    data: Dataset,
+    item: Item,
     schema: Schema,
     partitioning: Partitioning,
     *,
@@ -101,31 +95,39 @@ def plan_input(
     InvalidInputError
         It does not fit, or a value in memory cannot be stored exactly.
     """
-    dataset = open_dataset(data, collection)
-    if unknown == "drop":
-        dataset = dataset.drop_vars(unknown_names(schema, dataset))
-    needed = {schema.axis, *partitioning.variables}
-    fillable = [name for name in schema.partitioned if name not in needed] if missing == "fill" else []
-    check_dataset(schema, dataset, collection, may_lack=fillable)
-    # Computed once, for planning and for storing: a source need not give the same twice.
-    planned = {name: dataset.variables[name].values for name in needed}
-    axis = _axis_values(schema.variables[schema.axis], planned[schema.axis])
-    keys = partitioning.key_values({name: planned[name] for name in partitioning.variables})
-    call = delayed(_values_of)(data) if callable(data) else None
-    stored = {}
+    with naming(item.label):
+        dataset = open_item(item, collection)
+        if unknown == "drop":
+            dataset = dataset.drop_vars(unknown_names(schema, dataset))
+        needed = {schema.axis, *partitioning.variables}
+        fillable = [name for name in schema.partitioned if name not in needed] if missing == "fill" else []
+        check_dataset(schema, dataset, collection, may_lack=fillable)
+        # Computed once, for planning and for storing: a source need not give the same twice.
+        planned = {name: dataset.variables[name].values for name in needed}
+        axis = _axis_values(schema.variables[schema.axis], planned[schema.axis])
+        keys = partitioning.key_values({name: planned[name] for name in partitioning.variables})
+        immutable = {
+            name: encode(variable, dataset.variables[name].values)
+            for name, variable in schema.immutable.items()
+            if name in dataset.variables
+        }
+        return Input(_encoded(schema, dataset, planned, item), immutable, keys, axis, item.label)
+
+
+def _encoded(schema: Schema, dataset: xr.Dataset, planned: Mapping[str, Values], item: Item) -> dict[str, Any]:
+    """Return the partitioned variables as stored: those in memory now, so that bad ones are refused; lazily by dask."""
+    call = delayed(partial(_values_of, item.label))(item.data) if callable(item.data) else None
+    stored = dict[str, Any]()
     for name, variable in schema.partitioned.items():
         if name in planned:
             stored[name] = encode(variable, planned[name])
-        elif name in dataset.variables:
-            stored[name] = _encoded(variable, _lazy(name, dataset.variables[name], call))
+        elif name not in dataset.variables:
+            stored[name] = _filled(variable, dataset.sizes[schema.dimension])
         else:
-            stored[name] = _filled(variable, len(axis))
-    immutable = {
-        name: encode(variable, dataset.variables[name].values)
-        for name, variable in schema.immutable.items()
-        if name in dataset.variables
-    }
-    return Input(stored, immutable, keys, axis)
+            values = _lazy(name, dataset.variables[name], call, item.label)
+            lazily = isinstance(values, da.Array)
+            stored[name] = _encode_later(variable, values, item.label) if lazily else encode(variable, values)
+    return stored
 
 
 def _axis_values(variable: SchemaVariable, values: Values) -> npt.NDArray[np.int64]:
@@ -144,27 +146,55 @@ def _axis_values(variable: SchemaVariable, values: Values) -> npt.NDArray[np.int
     return (to_nanoseconds(variable, values) if values.dtype.kind == "M" else values).astype(np.int64)
 
 
-def _values_of(function: Callable[[], xr.Dataset]) -> dict[str, Any]:
-    return {str(name): variable.values for name, variable in function().variables.items()}
+def _values_of(label: str, function: Callable[[], xr.Dataset]) -> dict[str, Any]:
+    with naming(label):
+        return {str(name): variable.values for name, variable in function().variables.items()}
 
 
-def _lazy(name: str, variable: xr.Variable, call: Any) -> Any:
+@dataclass(frozen=True, eq=False)
+class _Unread:
+    """A variable that was opened from a file, as dask takes arrays; an error of reading it names the file."""
+
+    variable: xr.Variable
+    label: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.variable.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.variable.ndim
+
+    @property
+    def dtype(self) -> Any:
+        return self.variable.dtype
+
+    def __getitem__(self, key: Any) -> Values:
+        with naming(self.label):
+            return np.asarray(self.variable[key].values)
+
+
+def _lazy(name: str, variable: xr.Variable, call: Any, label: str) -> Any:
     """Return dask's array of what is not in memory, or is there only because ``call`` opened it to look."""
     if variable.chunks is not None:
         return variable.data
     if not variable._in_memory:  # opened from a file, and not read yet; xarray has no public word for it
-        return variable.chunk().data
+        meta = np.empty((0,) * variable.ndim, variable.dtype)
+        return da.from_array(_Unread(variable, label), chunks=-1, name=False, meta=meta)
     if call is not None:
         return da.from_delayed(call[name], variable.shape, variable.dtype)
     return variable.values
 
 
-def _encoded(variable: SchemaVariable, values: Any) -> Any:
-    """Return the values as stored: at once in memory, so that bad ones are refused now; lazily by dask."""
-    if isinstance(values, da.Array):
-        dtype = variable.stored_dtype
-        return da.map_blocks(partial(encode, variable), values, dtype=dtype, meta=np.empty((0,) * values.ndim, dtype))
-    return encode(variable, np.asarray(values))
+def _encode_later(variable: SchemaVariable, values: Any, label: str) -> Any:
+    dtype, meta = variable.stored_dtype, np.empty((0,) * values.ndim, variable.stored_dtype)
+    return da.map_blocks(partial(_encode_named, label, variable), values, dtype=dtype, meta=meta)
+
+
+def _encode_named(label: str, variable: SchemaVariable, values: Any) -> Values:
+    with naming(label):
+        return encode(variable, values)
 
 
 def _filled(variable: SchemaVariable, rows: int) -> Any:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
-from ..records import ROWS_LAYER, Conflict, Identity, KeyRange, Slot
+from ..records import ROWS_LAYER, Conflict, Identity, KeyRange, Slot, SourceRecord
 from ..sql import queries
 from .locked import Locked
-from .values import NothingBetween, Requirement, SchemaUnchanged, SourcesNew, Unchanged, VariablesAlive
+from .values import NothingBetween, Requirement, SchemaUnchanged, SourcesUnchanged, Unchanged, VariablesAlive
 
 
 def conflict(now: Locked, requirement: Requirement) -> Conflict | None:
@@ -22,9 +22,21 @@ def conflict(now: Locked, requirement: Requirement) -> Conflict | None:
             # What is written with the schema of the new version holds all of its variables.
             taken = names & {variable.name for variable in now.schema.variables}
             return Conflict("changed its variables") if taken or now.schema.next_id != next_id else None
-        case SourcesNew(sources):
-            seen = queries.read_seen_sources(now.connection, now.id, sources)
-            return Conflict(f"committed {', '.join(sorted(seen)[:5])}") if seen else None
+        case SourcesUnchanged(known):
+            return _of_sources(now, known)
+
+
+def _of_sources(now: Locked, known: Mapping[str, int | None]) -> Conflict | None:
+    there = queries.read_sources(now.connection, now.id, known)
+    changed = [name for name, version in known.items() if _version(there.get(name)) != version]
+    if not changed:
+        return None
+    more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+    return Conflict(f"committed {', '.join(changed[:5])}{more}")
+
+
+def _version(record: SourceRecord | None) -> int | None:
+    return None if record is None else record.begin_version
 
 
 def _in_slots(slots: list[Slot]) -> Conflict | None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import AlreadyExistsError, ConflictError, InvalidInputError
-from ..records import ROWS_LAYER, SchemaRecord, Slot, VariableRecord, Written, parse_name
+from ..records import ROWS_LAYER, SchemaRecord, Slot, Source, VariableRecord, Written, parse_name
 from ..selection import Selection
 from ..sql import queries, tables
 from ..sql.creating import namespace_id
@@ -34,8 +34,8 @@ def apply(now: Locked, update: Update) -> Counts | None:
             return _add_variables(now, variables)
         case EditSchema(edit):
             return _edit_schema(now, edit)
-        case RememberSources(names):
-            return _remember_sources(now, names)
+        case RememberSources(sources):
+            return _remember_sources(now, sources)
         case Rename(name):
             _rename(now, name)
             return None
@@ -181,16 +181,17 @@ def _end(now: Locked, table: sa.Table, *which: sa.ColumnElement[bool]) -> None:
     now.connection.execute(sa.update(table).where(*open_).values(end_version=now.version))
 
 
-def _remember_sources(now: Locked, names: Iterable[str]) -> Counts:
-    """Record the new ones, and the version of the others."""
-    seen = queries.read_seen_sources(now.connection, now.id, names)
-    table, version = tables.source, {"version": now.version}
-    if seen:
-        again = table.c.collection_id == now.id, table.c.name == sa.bindparam("of_name")
-        now.connection.execute(sa.update(table).where(*again).values(version), [{"of_name": name} for name in seen])
-    new = [name for name in dict.fromkeys(names) if name not in seen]
-    if new:
-        rows = [{"collection_id": now.id, "name": name} | version for name in new]
+def _remember_sources(now: Locked, sources: Iterable[Source]) -> Counts:
+    """End the rows of what is known, and begin new ones."""
+    table, latest = tables.source, {source.name: source for source in sources}
+    known = queries.read_sources(now.connection, now.id, latest)
+    if known:
+        again = table.c.collection_id == now.id, table.c.name == sa.bindparam("of_name"), table.c.end_version.is_(None)
+        end = sa.update(table).where(*again).values(end_version=now.version)
+        now.connection.execute(end, [{"of_name": name} for name in known])
+    begin = {"collection_id": now.id, "begin_version": now.version}
+    rows = [begin | {"name": name, "fingerprint": source.fingerprint} for name, source in latest.items()]
+    if rows:
         now.connection.execute(sa.insert(table), rows)
     return {}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInputError
 from ..keys import KeyValues
-from ..records import CollectionRecord, Identity, KeyRange, SchemaRecord, Slot, VariableRecord, Written
+from ..records import CollectionRecord, Identity, KeyRange, SchemaRecord, Slot, Source, VariableRecord, Written
 from ..selection import Selection
 
 
@@ -47,13 +47,14 @@ class SchemaUnchanged:
 
 
 @dataclass(frozen=True)
-class SourcesNew:
-    """Nobody has committed these sources."""
+class SourcesUnchanged:
+    """What is known of sources is what was."""
 
-    names: tuple[str, ...]
+    known: Mapping[str, int | None]
+    """By name, the version that brought it last; None where it was not known."""
 
 
-Requirement = Unchanged | NothingBetween | VariablesAlive | SchemaUnchanged | SourcesNew
+Requirement = Unchanged | NothingBetween | VariablesAlive | SchemaUnchanged | SourcesUnchanged
 """What must still hold."""
 
 
@@ -93,9 +94,9 @@ class EditSchema:
 
 @dataclass(frozen=True)
 class RememberSources:
-    """Remember by name what was inserted, and by which version last."""
+    """Remember what was inserted; what is known of the same names ends."""
 
-    names: tuple[str, ...]
+    sources: tuple[Source, ...]
 
 
 @dataclass(frozen=True)

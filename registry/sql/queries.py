@@ -19,6 +19,8 @@ from ..records import (
     SchemaRecord,
     Slot,
     Snapshot,
+    Source,
+    SourceRecord,
     VariableRecord,
     Version,
     version_number,
@@ -366,18 +368,23 @@ def versions_of(connection: sa.Connection, transaction_id: int) -> tuple[Version
     return tuple(version_record(row, row.full_name) for row in connection.execute(query))
 
 
-def read_seen_sources(connection: sa.Connection, collection_id: int, names: Iterable[str]) -> frozenset[str]:
-    """Return which of these sources have been committed."""
-    table, wanted = tables.source, sorted(set(names))
-    return frozenset(
-        name
+def read_sources(connection: sa.Connection, collection_id: int, names: Iterable[str]) -> dict[str, SourceRecord]:
+    """Return what is known of these sources, by name."""
+    wanted = sorted(set(names))
+    return {
+        name: SourceRecord(Source(name, fingerprint), begin_version)
         for start in range(0, len(wanted), _BATCH)
-        for name in connection.scalars(
-            sa.select(table.c.name).where(
-                table.c.collection_id == collection_id, table.c.name.in_(wanted[start : start + _BATCH])
-            )
+        for name, fingerprint, begin_version in connection.execute(
+            sources_query(collection_id, wanted[start : start + _BATCH])
         )
-    )
+    }
+
+
+def sources_query(collection_id: int, names: Sequence[str]) -> AnySelect:
+    """Select what the head knows of some sources."""
+    table = tables.source
+    known = table.c.collection_id == collection_id, table.c.end_version.is_(None)
+    return sa.select(table.c.name, table.c.fingerprint, table.c.begin_version).where(*known, table.c.name.in_(names))
 
 
 def keys_between_query(collection_id: int, keys: KeyRange) -> AnySelect:

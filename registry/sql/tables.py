@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 
 from ..keys import MAX_KEYS
+from ..records import MAX_SOURCE_NAME
 
 
 class UTCDateTime(TypeDecorator[dt.datetime]):
@@ -289,8 +290,10 @@ source = Table(
     "source",
     metadata,
     _collection_id(primary_key=True),
-    Column("name", String(1024), primary_key=True),
-    Column("version", Integer, nullable=False),
+    Column("name", String(MAX_SOURCE_NAME), primary_key=True),
+    Column("begin_version", Integer, primary_key=True, autoincrement=False),
+    Column("end_version", Integer),
+    Column("fingerprint", Text),
 )
 
 tag = Table(

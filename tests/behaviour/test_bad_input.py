@@ -208,7 +208,7 @@ def test_an_empty_dataset_is_refused(shared: izc.Collection) -> None:
     assert_insert_refused(shared, april().isel(time=slice(0)), "empty", "no rows along 'time'", "made/maps")
 
 
-@pytest.mark.parametrize("data", [None, {"sst": 1}, april().sst, "sst.nc"], ids=["None", "dict", "DataArray", "str"])
+@pytest.mark.parametrize("data", [None, {"sst": 1}, april().sst, b"sst.nc"], ids=["None", "dict", "DataArray", "bytes"])
 def test_what_is_not_a_dataset_is_refused(shared: izc.Collection, data: Any) -> None:
     assert_insert_refused(shared, data, "made/maps", "xarray.Dataset", type(data).__name__)
 

@@ -122,11 +122,9 @@ def test_nothing_to_insert_makes_no_version(make_collection: Make, grid: xr.Data
     assert len(collection.versions()) == 1
 
 
-@pytest.mark.parametrize("data", ["path.nc", 5, {"a": 1}, None])
+@pytest.mark.parametrize("data", [b"path.nc", 5, {"a": 1}, None])
 def test_what_is_no_dataset_is_refused(make_collection: Make, grid: xr.Dataset, data: Any) -> None:
-    with pytest.raises(
-        izc.InvalidInputError, match=r"made/c0 takes an xarray\.Dataset, a function that returns one, or an iterable"
-    ):
+    with pytest.raises(izc.InvalidInputError, match=r"made/c0 takes an xarray\.Dataset, a function .*, or an iterable"):
         make_collection(grid).insert(data)
 
 
@@ -139,7 +137,7 @@ def test_immutable_variables_that_differ_between_datasets_are_refused(make_colle
     first, second, _ = thirds(grid)
     second = second.assign_coords(lat=second.lat + 1)
     collection = make_collection(grid)
-    with pytest.raises(izc.InvalidInputError, match=r"the immutable variable lat .* other values"):
+    with pytest.raises(izc.InvalidInputError, match=r"the immutable variable lat .* differs between"):
         collection.insert([first, second])
     assert len(collection.versions()) == 1
 
@@ -283,7 +281,7 @@ def test_a_failed_insert_remembers_no_source(make_collection: Make, grid: xr.Dat
 
 def test_skipping_needs_a_source_for_each_dataset(make_collection: Make, grid: xr.Dataset) -> None:
     collection = make_collection(grid)
-    with pytest.raises(izc.InvalidInputError, match="'skip' needs sources"):
+    with pytest.raises(izc.InvalidInputError, match="seen='skip' needs sources"):
         collection.insert(grid, seen="skip")
     with pytest.raises(izc.InvalidInputError, match="2 sources for 1 datasets"):
         collection.insert(grid, sources=["a", "b"])

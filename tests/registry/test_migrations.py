@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +28,8 @@ from registry import (
     RegistryRevisionError,
     SchemaRecord,
     Selection,
+    Source,
+    SourceRecord,
     connect,
     parse_predicate,
 )
@@ -37,7 +40,7 @@ from registry.changes import (
     EditSchema,
     RememberSources,
     SchemaUnchanged,
-    SourcesNew,
+    SourcesUnchanged,
 )
 from registry.migrations import HEAD_REVISION, render
 from registry.sql import queries
@@ -94,6 +97,55 @@ def test_a_registry_of_the_first_revision_is_refused_until_it_is_upgraded_and_th
     assert parts_of_tables(old) == parts_of_tables(new)
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("SELECT name FROM namespace").fetchall() == [("kept",)]
+
+
+def rows_of(path: Path, statement: str) -> list[Any]:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
+def make_revision_2_with_sources(path: Path, count: int) -> None:
+    make_revision(path, "0002")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO namespace (id, name) VALUES (1, 'made')")
+        columns = "id, uid, namespace_id, name, kind, location, storage_options, axis, dimension, keys, partitioning"
+        more = "zarr_format, merge, head_version, description, metadata, created_at"
+        for id_, name in ((1, "a"), (2, "b")):
+            values = f"{id_}, '{name}', 1, '{name}', 'collection', '{name}', '{{}}', 't', 't', '[\"year\"]', '{{}}'"
+            values = f"{values}, 3, 'refuse', 7, '', '{{}}', '2022-01-01 00:00:00'"
+            connection.execute(f"INSERT INTO collection ({columns}, {more}) VALUES ({values})")
+        rows = [(1 + n % 2, f"{n:06}.nc", 1 + n % 7) for n in range(count)]
+        connection.executemany("INSERT INTO source (collection_id, name, version) VALUES (?, ?, ?)", rows)
+
+
+def test_sources_known_by_name_begin_with_their_version_and_have_no_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    make_revision_2_with_sources(path, 1000)
+    before = rows_of(path, "SELECT collection_id, name, version FROM source ORDER BY 1, 2")
+    with connect(f"sqlite:///{path}", create=True) as registry:
+        after = rows_of(path, "SELECT collection_id, name, begin_version FROM source ORDER BY 1, 2")
+        assert after == before
+        assert rows_of(path, "SELECT DISTINCT end_version, fingerprint FROM source") == [(None, None)]
+        known = registry.known_sources("made/b", ["000001.nc", "000002.nc"])
+        assert known == {"000001.nc": SourceRecord(Source("000001.nc"), 2)}
+        registry.drop_collection("made/b")
+        assert rows_of(path, "SELECT count(*) FROM source") == [(500,)]
+
+
+def test_a_hundred_thousand_sources_are_migrated_in_a_moment(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    make_revision_2_with_sources(path, 100_000)
+    started = time.process_time()
+    connect(f"sqlite:///{path}", create=True).close()
+    assert time.process_time() - started < 20  # it takes one; a row at a time, some minutes
+    assert rows_of(path, "SELECT count(*), max(begin_version) FROM source") == [(100_000, 7)]
+
+
+def test_postgres_keeps_the_table_of_sources_and_its_rows() -> None:
+    text = render("postgresql").partition("Running upgrade 0002")[2]
+    assert "ALTER TABLE source RENAME version TO begin_version" in text
+    assert "PRIMARY KEY (collection_id, name, begin_version)" in text
+    assert "DROP TABLE" not in text
 
 
 def parts_of_tables(path: Path) -> dict[str, list[str]]:
@@ -174,6 +226,7 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
         ],
         "versions_query": [queries.versions_query(1)],
         "version_query": [queries.version_query()],
+        "sources_query": [queries.sources_query(1, ["a.nc"])],
         "live_uids_query": [queries.live_uids_query(1, [(2022, 1, 0, 0, 0, 0)])],
     }
 
@@ -216,7 +269,7 @@ def live_a_full_life(registry: Registry) -> None:
     registry.resolve("made/a", version=1, filters="month == 1", axis_range=(0, 1), keys=[(2022, 1)])
     registry.versions("made/a")
     add_a_variable_from_a_source(registry, a)
-    registry.seen_sources("made/a", ["a.nc"])
+    registry.known_sources("made/a", ["a.nc"])
     layer = fragment(2022, 1, layer=frozenset({1}))
     commit(registry, change(b, layer, variables=frozenset({1}), ranges=(((3,) * 6, (4,) * 6), (None, (0,) * 6))))
     edited = SchemaRecord(registry.resolve("made/b").schema.variables[:1], {"title": "other"})
@@ -230,8 +283,8 @@ def live_a_full_life(registry: Registry) -> None:
 def add_a_variable_from_a_source(registry: Registry, collection: CollectionRecord) -> None:
     schema = registry.resolve(collection.name).schema
     added = dataclasses.replace(schema.variables[0], id=schema.next_id, name="added", stored_name="added")
-    adding = SchemaUnchanged(schema.next_id, frozenset({"added"})), SourcesNew(("a.nc",))
-    source = RememberSources(("a.nc",))
+    adding = SchemaUnchanged(schema.next_id, frozenset({"added"})), SourcesUnchanged({"a.nc": None})
+    source = RememberSources((Source("a.nc", "1"),))
     commit(registry, change(collection, fragment(2023, 1), others=adding, before=(source, AddVariables((added,)))))
     commit(registry, change(collection, fragment(2023, 1), before=(source,)))  # it is known already
 

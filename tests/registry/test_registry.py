@@ -14,14 +14,18 @@ from sqlalchemy.dialects import sqlite
 from registry import (
     AlreadyExistsError,
     CollectionRecord,
+    ConflictError,
     InvalidInputError,
     KeyValues,
     NotFoundError,
     Registry,
     SchemaRecord,
     Selection,
+    Source,
+    SourceRecord,
     VersionExpiredError,
 )
+from registry.changes import Commit, RememberSources, SourcesUnchanged
 from registry.sql import queries
 
 from .conftest import (
@@ -527,3 +531,56 @@ def test_of_few_keys_only_these_are_looked_at_however_many_there_are(
     text = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True, "render_postcompile": True})
     plan = [row[-1] for row in sql(f"EXPLAIN QUERY PLAN {text}")]
     assert plan[0].startswith("SEARCH fragment USING PRIMARY KEY (collection_id=? AND k0=? AND k1=?")
+
+
+# Sources
+
+
+def remember(registry: Registry, collection: CollectionRecord, *sources: Source, **known: int | None) -> None:
+    needs = (SourcesUnchanged(known),)
+    commit(registry, Commit(collection, "insert", needs, (RememberSources(sources),)))
+
+
+def test_a_source_that_comes_again_ends_and_begins_and_only_the_last_is_known(
+    registry: Registry, collection: CollectionRecord, sql: Sql
+) -> None:
+    remember(registry, collection, Source("a", "1"), Source("b"))
+    remember(registry, collection, Source("a", "2"), Source("a", "3"))
+    assert registry.known_sources("made/a", ["a", "b", "c"]) == {
+        "a": SourceRecord(Source("a", "3"), 2),
+        "b": SourceRecord(Source("b"), 1),
+    }
+    rows = sql("SELECT name, fingerprint, begin_version, end_version FROM source ORDER BY name, begin_version")
+    assert rows == [("a", "1", 1, 2), ("a", "3", 2, None), ("b", None, 1, None)]
+
+
+def test_sources_belong_to_their_collection(
+    registry: Registry, collection: CollectionRecord, other: CollectionRecord
+) -> None:
+    remember(registry, collection, Source("a", "1"))
+    remember(registry, other, Source("a", "2"), a=None)
+    assert registry.known_sources("made/a", ["a"])["a"].source.fingerprint == "1"
+
+
+@pytest.mark.parametrize("known", [None, 1, 3])
+def test_a_source_that_is_known_otherwise_than_it_was_is_a_conflict(
+    registry: Registry, collection: CollectionRecord, known: int | None
+) -> None:
+    for fingerprint in ("1", "2"):
+        remember(registry, collection, Source("a", fingerprint))
+    with pytest.raises(ConflictError, match="another writer committed a while this insert"):
+        remember(registry, collection, Source("b"), a=known)
+    remember(registry, collection, Source("b"), a=2, b=None)
+
+
+def test_more_sources_than_fit_into_a_statement_are_found(registry: Registry, collection: CollectionRecord) -> None:
+    names = [f"{number}.nc" for number in range(1201)]
+    remember(registry, collection, *map(Source, names))
+    assert registry.known_sources("made/a", names).keys() == set(names)
+
+
+def test_a_source_is_found_by_the_key_of_its_table(registry: Registry, collection: CollectionRecord, sql: Sql) -> None:
+    query = queries.sources_query(1, ["a", "b"])
+    text = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True, "render_postcompile": True})
+    plan = [row[-1] for row in sql(f"EXPLAIN QUERY PLAN {text}")]
+    assert plan == ["SEARCH source USING INDEX sqlite_autoindex_source_1 (collection_id=? AND name=?)"]

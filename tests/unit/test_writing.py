@@ -16,8 +16,9 @@ from intake_zcollection.reading.selection import NO_PARTITIONS
 from intake_zcollection.storage.objects import LocalStore
 from intake_zcollection.writing.group import put_down, this_machine
 from intake_zcollection.writing.plan import Plan, _joined
+from intake_zcollection.writing.sources import gather
 from registry import Slot, pad_key
-from registry.changes import NothingBetween, Requirement, SourcesNew, Unchanged
+from registry.changes import NothingBetween, Requirement, SourcesUnchanged, Unchanged
 
 Make = Callable[..., izc.Collection]
 
@@ -34,7 +35,7 @@ def days(make_collection: Make) -> izc.Collection:
 
 def insertion(*data: xr.Dataset) -> Insertion:
     """What ``collection.insert(data)`` asks for."""
-    return Insertion(data, None, None, "refuse", "refuse", (), "insert")
+    return Insertion(gather(data, (), None, "made/c0"), None, None, "refuse", "refuse", "insert")
 
 
 def plan_of(collection: izc.Collection, *data: xr.Dataset) -> Plan:
@@ -80,10 +81,10 @@ def test_the_needs_of_many_steps_are_asked_as_one_of_each_kind() -> None:
         NothingBetween(((None, february),), frozenset({january, february})),
         Unchanged({Slot(february): "b"}, frozenset({1})),
         NothingBetween(((january, march),), frozenset({january, february, march})),
-        SourcesNew(("a.nc",)),
+        SourcesUnchanged({"a.nc": None}),
     ]
     assert _joined(needs) == [
-        SourcesNew(("a.nc",)),
+        SourcesUnchanged({"a.nc": None}),
         Unchanged({Slot(january): "a", Slot(february): "b"}, frozenset({1})),
         NothingBetween(((None, march),), frozenset({january, february, march})),
     ]

@@ -12,6 +12,7 @@ from ..merging import NAMES, strategy_of
 from ..partitioning import Partitioning
 from ..schema import Schema
 from ..schema.attributes import attributes_to_json
+from ..schema.axis import check_axis
 from ..schema.template import schema_from_template
 from ..storage.location import Location, public_options, resolve_location
 from ..storage.marker import claim, release
@@ -85,12 +86,7 @@ def _check_axis(template: xr.Dataset, axis: str) -> str:
         raise InvalidInputError(
             f"the axis {axis} is not in the template, which has {', '.join(map(str, template.variables))}"
         )
-    variable = template.variables[axis]
-    if variable.ndim != 1:
-        raise InvalidInputError(f"the axis {axis} has dimensions {variable.dims}; it needs exactly one, which is split")
-    if variable.dtype.kind not in "Miu":
-        raise InvalidInputError(f"the axis {axis} is {variable.dtype}; an axis holds datetime64 or integers")
-    return str(variable.dims[0])
+    return check_axis(template, axis)
 
 
 def _check_partitioning(schema: Schema, partitioning: Partitioning) -> None:

@@ -26,6 +26,7 @@ import zarr.storage
 from ..errors import InvalidInputError
 from .attributes import NUMBER_KEYS, Attributes, attributes_to_json, check_attributes
 from .encoding import DURATION_UNITS, PACKING_KEYS, decode_cf, encode, missing_value
+from .foreign import check_calendars, pandas_remedy
 from .names import check_name
 from .schema import Schema, SchemaVariable, Variable, dtype_of
 
@@ -54,9 +55,9 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
     Parameters
     ----------
     template
-        Any dataset with the collection's variables; may be lazy, nothing is computed. Each variable's
-        ``encoding`` says how it is stored: chunks, shards, compressors, filters, packing, fill value, time units; and
-        by ``lossy`` whether its filters may round.
+        Any dataset with the collection's variables; may be lazy, nothing is computed (but the first of Python objects
+        of which nothing is known: they may be dates). Each variable's ``encoding`` says how it is stored: chunks,
+        shards, compressors, filters, packing, fill value, time units; and by ``lossy`` whether its filters may round.
     axis, dimension
         The ordering variable, and the dimension that is split.
     zarr_format
@@ -68,6 +69,7 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
         A variable or an attribute that cannot be stored.
     """
     names = [check_name(name) for name in template.variables]
+    check_calendars(template, names)
     encodings = {name: _resolve_encoding(name, template.variables[name], zarr_format) for name in names}
     documents = _sample_documents(template, encodings, zarr_format)
     variables = {}
@@ -195,12 +197,10 @@ def _attributes(variable: xr.Variable) -> dict[Hashable, Any]:
 def _resolve_encoding(name: str, variable: xr.Variable, zarr_format: int) -> dict[str, Any]:
     """Return what is said about storing a variable: its own encoding, and our choice where it is silent."""
     if not isinstance(variable.dtype, np.dtype):
-        raise InvalidInputError(f"variable {name} is pandas' {variable.dtype}; convert it to a dtype of numpy's")
+        raise InvalidInputError(f"variable {name} is pandas' {variable.dtype}; {pandas_remedy(name, variable)}")
     if variable.dtype.kind not in "biufcMmUSOT" or not _may_be_text(variable):
-        calendar = " (a calendar that datetime64 cannot hold?)" if _holds_cftime(variable) else ""
         raise InvalidInputError(
-            f"variable {name} is {variable.dtype}{calendar}: numbers, bool, datetime64, timedelta64 and "
-            "text can be stored"
+            f"variable {name} is {variable.dtype}: numbers, bool, datetime64, timedelta64 and text can be stored"
         )
     given = {key: value for key, value in variable.encoding.items() if value is not None}
     _check_encoding(name, variable, given)
@@ -325,13 +325,6 @@ def _is_whole_duration(encoding: Mapping[str, Any]) -> bool:
     packed = "scale_factor" in encoding or "add_offset" in encoding
     whole = np.dtype(encoding.get("dtype", "f8")).kind in "iu"
     return encoding.get("units") in DURATION_UNITS and whole and not packed
-
-
-def _holds_cftime(variable: xr.Variable) -> bool:
-    if variable.dtype != object or variable.size == 0 or not variable._in_memory:
-        return False  # what is lazy is not read for a better message; xarray has no public word for it
-    first = variable[(0,) * variable.ndim].values.item()
-    return hasattr(first, "calendar")
 
 
 def _default_compressor(zarr_format: int) -> Any:

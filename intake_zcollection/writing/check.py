@@ -12,6 +12,7 @@ from ..errors import InvalidInputError
 from ..partitioning import partitioning_from_json
 from ..schema import Schema, SchemaVariable
 from ..schema.encoding import is_plain
+from ..schema.foreign import pandas_remedy
 from ..schema.names import near
 
 
@@ -56,6 +57,11 @@ def check_variable(schema: Schema, variable: SchemaVariable, data: xr.Variable, 
         expected = schema.sizes.get(str(dim), size)
         if size != expected:
             raise InvalidInputError(f"{what} has size {expected} along {dim!r}, and the dataset's {size}")
+    if not isinstance(data.dtype, np.dtype):
+        raise InvalidInputError(
+            f"{what} is {variable.dtype}, and the dataset's is pandas' {data.dtype}; "
+            f"{pandas_remedy(variable.name, data)}"
+        )
     check_dtype(variable, data.dtype, what)
 
 

@@ -14,7 +14,9 @@ from dask.delayed import delayed
 from ..errors import InvalidInputError
 from ..partitioning import Partitioning
 from ..schema import Schema, SchemaVariable, Values
+from ..schema.axis import check_axis
 from ..schema.encoding import encode, missing_value, to_nanoseconds
+from ..schema.foreign import check_calendars
 from ..schema.template import new_variable
 from .check import check_dataset, unknown_names
 from .naming import naming
@@ -101,6 +103,7 @@ def plan_input(
             dataset = dataset.drop_vars(unknown_names(schema, dataset))
         needed = {schema.axis, *partitioning.variables}
         fillable = [name for name in schema.partitioned if name not in needed] if missing == "fill" else []
+        _check_times(schema, dataset, collection)
         check_dataset(schema, dataset, collection, may_lack=fillable)
         # Computed once, for planning and for storing: a source need not give the same twice.
         planned = {name: dataset.variables[name].values for name in needed}
@@ -128,6 +131,14 @@ def _encoded(schema: Schema, dataset: xr.Dataset, planned: Mapping[str, Values],
             lazily = isinstance(values, da.Array)
             stored[name] = _encode_later(variable, values, item.label) if lazily else encode(variable, values)
     return stored
+
+
+def _check_times(schema: Schema, dataset: xr.Dataset, collection: str) -> None:
+    """Refuse what is no axis, and dates where the schema has none of text, with what helps."""
+    if schema.axis in dataset.variables:
+        check_axis(dataset, schema.axis, schema.dimension, of=f"collection {collection}")
+    given = [name for name, variable in schema.variables.items() if variable.dtype.kind not in "USO"]
+    check_calendars(dataset, [name for name in given if name in dataset.variables])
 
 
 def _axis_values(variable: SchemaVariable, values: Values) -> npt.NDArray[np.int64]:

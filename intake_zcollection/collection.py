@@ -258,8 +258,9 @@ class Collection:
         ----------
         func
             ``func(dataset, *args, **kwargs)``; the dataset is one partition's, in memory. It returns a dict of arrays
-            by variable, or a dataset. If it has a parameter ``partition_info``, it gets ``(dimension, slice)`` there:
-            the rows of the partition itself. What it does not return keeps its values.
+            by variable, or a dataset: values with labels are laid at their labels, values without by position. If it
+            has a parameter ``partition_info``, it gets ``(dimension, slice)`` there: the rows of the partition itself.
+            What it does not return keeps its values.
         args, kwargs
             Passed to func.
         inputs
@@ -270,8 +271,8 @@ class Collection:
         depth
             How many neighbour partitions func sees on either side, as far as there are any.
         trim
-            Whether func returns values for all rows it sees, of which the neighbours' are cut off; False if it returns
-            the partition's own.
+            Whether func returns values for all rows it sees, of which the neighbours' are cut off; with labels, at
+            least for the partition's own. False if it returns these alone.
         filters, where
             Which partitions, see :meth:`load`; they are updated as a whole.
         message
@@ -288,7 +289,7 @@ class Collection:
         Raises
         ------
         InvalidInputError
-            What func returned does not fit, or cannot be stored exactly.
+            What func returned does not fit, has labels that do not say where it belongs, or cannot be stored exactly.
         NotFoundError
             A variable that the collection does not have.
         ConflictError

@@ -14,6 +14,7 @@ from registry.changes import NothingBetween, Requirement, Unchanged, VariablesAl
 from ..errors import InvalidInputError
 from ..execution import Execution
 from ..handle import Handle
+from ..reading.placing import Labels, as_variable, label_names
 from ..reading.selection import Selected, Selection
 from ..reading.window import Call, Window, input_names, plan_windows
 from ..schema import Schema, SchemaVariable, Values, Variable
@@ -26,50 +27,121 @@ from ..writing.write import write
 
 
 @dataclass(frozen=True)
+class Computation:
+    """A function to call with one partition."""
+
+    collection: str
+    """The collection's name, for messages."""
+    schema: Schema
+    window: Window
+    inputs: tuple[str, ...]
+    call: Call
+    trim: bool
+
+    def run(self) -> "Returned":
+        """Call the function."""
+        dataset = self.window.read(self.schema, self.inputs)
+        before = dataset.copy(deep=True)
+        labels = Labels.of(self.schema, self.window, before)
+        result = self.call(dataset, self.window, self.schema.dimension)
+        if isinstance(result, xr.Dataset):
+            own = before.isel({self.schema.dimension: self.window.own_rows}).variables
+            return Returned(self, labels, _by_name(result, self.schema.axis), {str(name): own[name] for name in own})
+        if isinstance(result, Mapping):
+            return Returned(self, labels, {str(name): value for name, value in result.items()}, {})
+        raise InvalidInputError(
+            f"the function to update collection {self.collection} with returned {type(result).__name__} in partition "
+            f"{self.window.name}; it has to return a dict of arrays by variable, or an xarray.Dataset"
+        )
+
+    def wrong(self, what: str) -> InvalidInputError:
+        """Return the error of a result that does not fit."""
+        return InvalidInputError(f"{self.window.name}: the function to update collection {self.collection} with {what}")
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What a function made of a partition."""
+
+    of: Computation
+    labels: Labels
+    given: Mapping[str, Any]
+    """As it was returned, by variable."""
+    seen: Mapping[str, xr.Variable]
+    """What the partition had before, of all that may come back unchanged: in a dataset, as with dataset.assign(…)."""
+
+    def is_unchanged(self, name: str) -> bool:
+        """Whether a variable came back as it was."""
+        return name in self.seen and bool(self.own(name).equals(self.seen[name]))
+
+    def own(self, name: str) -> xr.Variable:
+        """Return the partition's own values of a variable, in the order of its rows and of all other labels."""
+        try:
+            return self._find_own(name).compute()
+        except InvalidInputError:
+            raise
+        except Exception as error:  # of the function's own, if what it returned is lazy
+            error.add_note(f"in partition {self.of.window.name}")
+            raise
+
+    def _find_own(self, name: str) -> xr.Variable:
+        variable, window, trim = self.of.schema.variables[name], self.of.window, self.of.trim
+        try:
+            made, labelled = as_variable(self.of.schema, variable, self.given[name])
+        except (TypeError, ValueError) as error:
+            raise self.of.wrong(f"returned no array for {name}: {error}") from error
+        if made.dims != variable.dims:
+            raise self.of.wrong(f"returned {name} with dimensions {made.dims}, and it has {variable.dims}")
+        own, what = window.own_rows, f"returned {name}"
+        expected = variable.shape(window.rows if trim else own.stop - own.start)
+        places: dict[Any, Any] = {}
+        for dimension, size in zip(variable.dims, expected, strict=True):
+            found = self.labels.find_own(labelled, dimension, trim=trim, what=str(self.of.wrong(what)))
+            if found is not None:
+                places[dimension] = found
+            elif made.sizes[dimension] != size:
+                hint = "; with trim=True it returns values for all rows that it gets" * (trim and len(window.sizes) > 1)
+                raise self.of.wrong(f"{what} with shape {made.shape}, and it needs {expected}{hint}")
+            elif dimension == self.of.schema.dimension and trim:
+                places[dimension] = own
+        return made.isel(places)
+
+
+@dataclass(frozen=True)
 class UpdateJob:
     """One layer to compute."""
 
     target: Target
-    collection: str
-    """The collection's name, for messages."""
-    window: Window
-    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    call: Call
-    trim: bool
-
-    @property
-    def schema(self) -> Schema:
-        """The schema, with the variables that the update makes."""
-        return self.target.schema
+    computation: Computation
 
     def content(self, _: Arrays) -> Content:
         """Compute one partition's variables; what the function does not return keeps its values."""
-        dataset = self.window.read(self.schema, self.inputs)
-        before = dataset.copy(deep=True)
-        seen = before if self.trim else before.isel({self.schema.dimension: self.window.own_rows})
+        schema, window = self.computation.schema, self.computation.window
+        returned = self.computation.run()
         stored = {}
-        for name, given in _compute(self.call, dataset, self.schema, self.window, self.collection).items():
+        for name in returned.given:
             if name in self.outputs:
-                stored[name] = self._encoded(self.schema.variables[name], given)
-            # What came in goes out again, as with dataset.assign(…).
-            elif not _is_same(seen, name, given):
-                raise _wrong(self, f"returned {name}, which is not among the outputs; {near(name, self.outputs)}")
-        own = self.window.alone
-        kept = own.read(self.schema, [name for name in self.outputs if name not in stored])
-        stored |= {str(name): encode(self.schema.variables[str(name)], kept[name].values) for name in kept.variables}
-        (piece,) = own.origins[self.schema.axis].rows.pieces
+                stored[name] = self._encoded(schema.variables[name], returned)
+            elif not returned.is_unchanged(name):
+                raise self.computation.wrong(
+                    f"returned {name}, which is not among the outputs; {near(name, self.outputs)}"
+                )
+        own = window.alone
+        kept = own.read(schema, [name for name in self.outputs if name not in stored])
+        stored |= {str(name): encode(schema.variables[str(name)], kept[name].values) for name in kept.variables}
+        (piece,) = own.origins[schema.axis].rows.pieces
         part = Part(self.target.key, piece.rows, piece.bounds, piece.unique)
         return Content({name: stored[name] for name in self.outputs}, part)
 
-    def _encoded(self, variable: SchemaVariable, given: Any) -> Values:
+    def _encoded(self, variable: SchemaVariable, returned: Returned) -> Values:
+        """Return the partition's own values of a variable, as stored."""
+        values = np.asarray(returned.own(variable.name).values)
+        check_dtype(variable, values.dtype, f"variable {variable.name} of collection {self.computation.collection}")
         try:
-            return _encoded(self, variable, given)
-        except InvalidInputError:
-            raise
-        except Exception as error:  # of the function's own, if what it returned is lazy
-            error.add_note(f"in partition {self.window.name}")
-            raise
+            return encode(variable, values)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{self.computation.window.name}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -82,6 +154,9 @@ class Updating:
     depth: int
     trim: bool
 
+    def _computation(self, head: Selected, schema: Schema, window: Window, inputs: tuple[str, ...]) -> Computation:
+        return Computation(head.collection.name, schema, window, inputs, self.call, self.trim)
+
     def plan(self, handle: Handle, head: Selected) -> Plan | None:
         """Return a step per partition; None if there are none."""
         whole = handle.at(head.version).select() if self.depth else head
@@ -92,24 +167,29 @@ class Updating:
         if not windows:
             return None
         if wanted is None:
-            wanted = _infer(self.call, head.schema, windows[0], seen, head.collection.name)
+            wanted = _infer(self._computation(head, schema, windows[0], seen))
         written = frozenset(_check_output(schema, head, name).id for name in wanted)
         if not written:
             raise InvalidInputError(
                 f"the function to update collection {head.collection.name} with returned no variable"
             )
         evolution = Evolution(head.schema, schema, head.version)
-        read = written | {schema.variables[name].id for name in seen}
+        # Labels that the function does not see are read where a result has such ones.
+        used = {
+            *seen,
+            *(label for name in wanted for d in schema.variables[name].dims for label in label_names(schema, d)),
+        }
+        read = written | {schema.variables[name].id for name in used}
         needs = _needs(whole.snapshot, self.depth, read)
         steps = []
         for window in windows:
             target = Target.of_partition(handle.location, schema, evolution.schema_version, window.key, layer=written)
-            job = UpdateJob(target, head.collection.name, window, seen, wanted, self.call, self.trim)
+            job = UpdateJob(target, wanted, self._computation(head, schema, window, seen))
             own = window.own_rows
             steps.append(Step(job, {}, needs[window.key], {"updated": 1, "rows": own.stop - own.start}))
         alive = VariablesAlive(frozenset(schema.variables[name].id for name in wanted if name in head.schema.variables))
         requirements = [*evolution.requirements, alive]
-        if any(schema.variables[name].is_immutable for name in seen):
+        if any(schema.variables[name].is_immutable for name in used):
             requirements.append(immutable_need(head.snapshot))
         title, summary = f"update {head.collection.name}", {"updated": 0, "rows": 0}
         return Plan(head, "update", title, tuple(steps), tuple(requirements), evolution.updates, summary)
@@ -175,71 +255,13 @@ def _check_output(schema: Schema, head: Selected, name: str) -> SchemaVariable:
     return variable
 
 
-def _infer(call: Call, schema: Schema, window: Window, inputs: tuple[str, ...], collection: str) -> tuple[str, ...]:
+def _infer(computation: Computation) -> tuple[str, ...]:
     """Return which variables the function makes or changes, seen on one partition."""
-    dataset = window.read(schema, inputs)
-    before = dataset.copy(deep=True)
-    made = _compute(call, dataset, schema, window, collection)
-    return tuple(
-        name for name, given in made.items() if name not in before.variables or not _is_same(before, name, given)
-    )
+    returned = computation.run()
+    return tuple(name for name in returned.given if not returned.is_unchanged(name))
 
 
-def _is_same(before: xr.Dataset, name: str, given: Any) -> bool:
-    old = before.variables.get(name)
-    return old is not None and isinstance(given, xr.Variable) and bool(old.equals(given))
-
-
-def _compute(
-    call: Call, dataset: xr.Dataset, schema: Schema, window: Window, collection: str
-) -> dict[str, xr.Variable | Any]:
-    """Return what the function makes of a window, by variable: labelled where it has labels."""
-    result = call(dataset, window, schema.dimension)
-    if isinstance(result, xr.Dataset):
-        return {str(name): variable.to_base_variable() for name, variable in result.variables.items()}
-    if isinstance(result, Mapping):
-        return {str(name): value for name, value in result.items()}
-    raise InvalidInputError(
-        f"the function to update collection {collection} with returned {type(result).__name__} in partition "
-        f"{window.name}; it has to return a dict of arrays by variable, or an xarray.Dataset"
-    )
-
-
-def _encoded(job: UpdateJob, variable: SchemaVariable, given: Any) -> Values:
-    """Return the partition's own values of a variable, as stored."""
-    try:
-        made = given if hasattr(given, "dims") else _labelled(variable, given)
-        dims, values = tuple(made.dims), np.asarray(made.values)
-    except (TypeError, ValueError) as error:
-        raise _wrong(job, f"returned no array for {variable.name}: {error}") from error
-    if dims != variable.dims:
-        raise _wrong(job, f"returned {variable.name} with dimensions {dims}, and it has {variable.dims}")
-    own, rows = job.window.own_rows, job.window.rows
-    expected = variable.shape(rows if job.trim else own.stop - own.start)
-    if values.shape != expected:
-        hint = (
-            "; with trim=True it returns values for all rows that it gets"
-            if job.trim and len(job.window.sizes) > 1
-            else ""
-        )
-        raise _wrong(job, f"returned {variable.name} with shape {values.shape}, and it needs {expected}{hint}")
-    check_dtype(variable, values.dtype, f"variable {variable.name} of collection {job.collection}")
-    if job.trim:
-        values = values[(slice(None),) * variable.split_axis + (own,)]
-    try:
-        return encode(variable, values)
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{job.window.name}: {error}") from error
-
-
-def _labelled(variable: SchemaVariable, given: Any) -> xr.Variable:
-    """Return an array, or a pair of dimensions and one, as xarray understands it: what is masked is missing."""
-    if isinstance(given, tuple) and len(given) == 2:
-        return xr.Variable(*given)
-    values = given if hasattr(given, "shape") else np.asarray(given)
-    dims = variable.dims if values.ndim == len(variable.dims) else [f"dim_{i}" for i in range(values.ndim)]
-    return xr.Variable(dims, values)
-
-
-def _wrong(job: UpdateJob, what: str) -> InvalidInputError:
-    return InvalidInputError(f"{job.window.name}: the function to update collection {job.collection} with {what}")
+def _by_name(result: xr.Dataset, axis: str) -> dict[str, xr.DataArray]:
+    """Return the variables of a dataset, with their labels."""
+    labelled = result.set_coords(axis) if axis in result.variables else result
+    return {str(name): labelled[name] for name in labelled.variables}

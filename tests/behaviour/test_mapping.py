@@ -122,7 +122,7 @@ def test_neighbours_are_seen_though_they_are_not_chosen(stored: izc.Collection) 
 @pytest.mark.parametrize("trim", [True, False])
 def test_values_for_other_rows_than_asked_for_are_refused(stored: izc.Collection, trim: bool) -> None:
     def wrong(dataset: xr.Dataset, partition_info: Any) -> dict[str, Any]:
-        return {"a": dataset.a[partition_info[1]] if trim else dataset.a}
+        return {"a": dataset.a.values[partition_info[1]] if trim else dataset.a.values}
 
     match = r"year=2022/month=0\d.*returned a with shape" + (".*trim=True" if trim else "")
     assert_refused(stored, izc.InvalidInputError, match, wrong, depth=1, trim=trim)
@@ -347,6 +347,10 @@ CONFLICTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "its variable dropped and added": (
         lambda c: (c.drop_variable("a"), c.add_variable(izc.Variable("a", "f8", ("time",)))),
         ALONE,
+    ),
+    "labels by which values are laid": (
+        lambda c: c.set_immutables(xr.Dataset(coords={"x": [3.0, 2.0, 1.0]})),
+        {"inputs": ["c"], "outputs": ["c"], "function": lambda d: {"c": d.c}},
     ),
     "immutable variables that it sees": (lambda c: c.set_immutables(xr.Dataset({"offset": 9.0})), {"inputs": None}),
     "another variable added, as it adds one": (

@@ -91,6 +91,17 @@ MUTATIONS = (
         ("tests/behaviour/test_mapping.py", "-k", "neighbours or trim"),
     ),
     Mutation(
+        "as many labelled rows as there are are laid by position",
+        (
+            Edit(
+                "intake_zcollection/reading/placing.py",
+                "if given.equals(known):\n        return own\n    if known",
+                "if len(given) == len(known):\n        return own\n    if known",
+            ),
+        ),
+        ("tests/behaviour/test_placing.py", "-k", "laid"),
+    ),
+    Mutation(
         "a filter takes the remainder of a negative key as SQL does, and not as Python",
         (
             Edit(

@@ -359,8 +359,14 @@ class Collection:
     ) -> Any:
         """Call a function with each partition and ``depth`` neighbours on either side; otherwise as :meth:`map`.
 
-        With ``trim``, results with labels or of numpy that have all the rows (along the split dimension; numpy's along
-        the first) are cut to the partition's own.
+        With ``trim``, results are cut to the partition's own rows: those of xarray and pandas by their labels, and what
+        has all the rows without labels (numpy along its first dimension) by position. What is not of rows (a mean, or
+        under other labels), or is numpy or pandas of another length, is left as it is; so are collections of arrays.
+
+        Raises
+        ------
+        InvalidInputError
+            With ``trim``, a result of xarray may have rows of neighbours, and does not say which.
         """
         return map_partitions(
             self._handle,

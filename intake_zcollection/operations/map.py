@@ -10,8 +10,9 @@ from registry import PartitionKey
 from .. import execution
 from ..execution import Execution
 from ..handle import Handle
+from ..reading.placing import Labels
 from ..reading.selection import Selection
-from ..reading.window import Call, Window, input_names, plan_windows, trim
+from ..reading.window import Call, Window, input_names, plan_windows
 from ..schema import Schema
 
 
@@ -19,6 +20,8 @@ from ..schema import Schema
 class MapJob:
     """One call of the function: all that a worker needs."""
 
+    collection: str
+    """The collection's name, for messages."""
     schema: Schema
     window: Window
     names: tuple[str, ...]
@@ -42,17 +45,20 @@ def map_partitions(
     whole = handle.at(chosen.version).select() if depth else chosen
     names = input_names(chosen.schema, inputs, chosen.collection.name)
     windows = plan_windows(whole, chosen.rows.keys, depth)
-    jobs = [MapJob(chosen.schema, window, names, call, trim) for window in windows]
+    collection = chosen.collection.name
+    jobs = [MapJob(collection, chosen.schema, window, names, call, trim) for window in windows]
     if lazy:
         return _bag(jobs)
-    results = execution.run(_run, [(job, {}) for job in jobs], how, what=f"map over {chosen.collection.name}")
+    results = execution.run(_run, [(job, {}) for job in jobs], how, what=f"map over {collection}")
     return {window.key: result for window, result in zip(windows, results, strict=True)}
 
 
 def _run(job: MapJob, _: Any) -> Any:
     dataset = job.window.read(job.schema, job.names)
+    labels = Labels.of(job.schema, job.window, dataset)
     result = job.call(dataset, job.window, job.schema.dimension)
-    return trim(result, job.window, job.schema.dimension) if job.trim else result
+    what = f"{job.window.name}: the function to map over collection {job.collection} returned {type(result).__name__}"
+    return labels.trim(result, what) if job.trim else result
 
 
 def _pair(job: MapJob) -> list[tuple[PartitionKey, Any]]:

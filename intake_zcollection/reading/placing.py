@@ -106,6 +106,53 @@ class Labels:
             where += " of the partition itself (with trim=True it may return neighbours' too)"
         return _find(names, given, known[own], slice(0, own.stop - own.start), what, where)
 
+    def trim(self, result: Any, what: str) -> Any:
+        """Return what belongs to the partition itself of a result over its window; the rest is left as it is.
+
+        Raises
+        ------
+        InvalidInputError
+            It has rows of neighbours, or may have, and does not say which. The message begins with ``what``.
+        """
+        window, dimension = self.window, self.schema.dimension
+        labelled = isinstance(result, xr.Dataset | xr.DataArray | xr.Variable) and dimension in result.dims
+        if len(window.sizes) == 1 or not (labelled or isinstance(result, np.ndarray | pd.Series | pd.DataFrame)):
+            return result
+        compared = self._compare(labels_of(result, self.schema, dimension), dimension)
+        if compared is not None:
+            return _take(result, dimension, self._own_among(*compared, what))
+        size = result.sizes[dimension] if labelled else len(result) if result.ndim else None
+        if size == window.rows:
+            return _take(result, dimension, window.own_rows)
+        if labelled:
+            raise InvalidInputError(
+                f"{what} of size {size} along {dimension!r}, not {window.rows} as it got, and without labels that tell "
+                f"which rows these are; keep the coordinate {self.schema.axis}, or cut the result and give trim=False"
+            )
+        return result
+
+    def _own_among(self, names: list[str], given: Any, known: Any, what: str) -> Places:
+        """Return which labels of a result are those of the partition's own rows; all, if none is that of a row."""
+        own = self.window.own_rows
+        if given.equals(known):
+            return own
+        mine = given.isin(known[own])
+        others = given.isin(known[: own.start].append(known[own.stop :]))
+        strange = ~(mine | others)
+        if strange.all() and len(given) != len(known):
+            return slice(None)
+        if strange.any():
+            raise InvalidInputError(
+                f"{what} at {_some(names, given, strange)}, which is no row's; if it belongs there, cut the result and "
+                "give trim=False"
+            )
+        if (mine & others).any():
+            raise InvalidInputError(
+                f"{what} at {_some(names, given, mine & others)}, which are rows of the partition and of neighbours; "
+                "return all rows in the order in which it got them, or cut the result and give trim=False"
+            )
+        return np.asarray(mine)
+
     def _compare(self, given: dict[str, Any], dimension: str) -> tuple[list[str], Any, Any] | None:
         """Return by which coordinates a result and its window compare, and both one's labels as one pandas.Index."""
         known = {name: self._known(name) for name in label_names(self.schema, dimension) if name in given}
@@ -157,6 +204,12 @@ def _find(names: list[str], given: Any, known: Any, own: slice, what: str, where
 
 def _joined(labels: list[Any]) -> Any:
     return labels[0] if len(labels) == 1 else pd.MultiIndex.from_arrays(labels)
+
+
+def _take(result: Any, dimension: str, places: Places) -> Any:
+    if isinstance(result, xr.Dataset | xr.DataArray | xr.Variable):
+        return result.isel({dimension: places})
+    return result[places] if isinstance(result, np.ndarray) else result.iloc[places]
 
 
 def _some(names: list[str], labels: Any, which: npt.NDArray[Any]) -> str:

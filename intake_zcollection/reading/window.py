@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from operator import methodcaller
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from registry import PartitionKey, format_key
@@ -116,13 +115,3 @@ class Call:
             return "partition_info" in inspect.signature(self.function).parameters
         except (TypeError, ValueError):  # some functions written in C have none
             return False
-
-
-def trim(result: Any, window: Window, dimension: str) -> Any:
-    """Return what belongs to the partition itself of a result over the whole window."""
-    if isinstance(result, xr.Dataset | xr.DataArray | xr.Variable):
-        covers = result.sizes.get(dimension) == window.rows
-        return result.isel({dimension: window.own_rows}) if covers else result
-    if isinstance(result, np.ndarray) and result.ndim and len(result) == window.rows:
-        return result[window.own_rows]
-    return result

@@ -269,3 +269,109 @@ def test_labelled_rows_in_any_order_are_stored_as_they_are_in_order(
     shuffled.update(compute, depth=depth, scheduler="synchronous")
     expected = before.assign(a=before.a + seed, c=before.c.cumsum("x") / 2)
     xr.testing.assert_equal(shuffled.load().compute(), expected)
+
+
+# Map
+
+
+def own_month(key: Any) -> xr.Dataset:
+    data = make_flow()
+    return data.isel(time=data.time.dt.month == dict(key)["month"])
+
+
+PARTIAL: dict[str, Callable[[xr.Dataset], Any]] = {
+    "some rows": lambda d: d.a.where(d.a > 0.5).dropna("time"),
+    "some rows of a dataset": lambda d: d[["a", "c"]].isel(time=d.b > 30),
+    "some rows, lazily": lambda d: d.a.isel(time=d.b > 30).chunk(time=4),
+    "no rows": lambda d: d.a.isel(time=d.b > 1000),
+    "another order": lambda d: turned(d).c,
+    "sorted": lambda d: d.a.sortby(d.a),
+    "a row of each month": lambda d: d.a.resample(time="MS").first(),
+    "a series": lambda d: d.a.to_series().sort_values(),
+    "a table": lambda d: d[["a", "b"]].to_dataframe().query("b > 30"),
+    "a table of two dimensions": lambda d: d[["c"]].to_dataframe().query("c > 0.5"),
+}
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+@pytest.mark.parametrize("form", PARTIAL)
+def test_results_are_cut_to_the_partitions_own_rows_by_labels(stored: izc.Collection, form: str, depth: int) -> None:
+    results = stored.map_overlap(PARTIAL[form], depth=depth)
+    assert len(results) == 3
+    for key, result in results.items():
+        expected = PARTIAL[form](own_month(key))
+        if isinstance(result, pd.Series | pd.DataFrame):
+            assert result.equals(expected.reindex(result.index))
+            assert len(result) == len(expected)
+        else:
+            xr.testing.assert_equal(result, expected)
+
+
+AS_THEY_ARE: dict[str, Callable[[xr.Dataset], Any]] = {
+    "without the dimension": lambda d: d.c.mean("time"),
+    "one row": lambda d: d.a.isel(time=0),
+    "by month": lambda d: d.a.groupby("time.month").mean(),
+    "under other labels": lambda d: d.a.resample(time="2D", offset="1h").mean(),
+    "a table by something else": lambda d: d[["a", "b"]].to_dataframe().groupby("b").mean(),
+    "a numbered table": lambda d: d[["a", "b"]].to_dataframe().reset_index().query("b > 30"),
+    "numpy of another length": lambda d: d.a.values[d.b.values > 30],
+    "numpy without dimensions": lambda d: np.array(d.a.values.max()),
+    "a number": lambda d: float(d.a.mean()),
+}
+
+
+@pytest.mark.parametrize("form", AS_THEY_ARE)
+def test_results_that_are_not_of_rows_are_left_as_they_are(stored: izc.Collection, form: str) -> None:
+    results = stored.map_overlap(AS_THEY_ARE[form], depth=5)
+    expected = AS_THEY_ARE[form](make_flow())
+    for result in results.values():
+        np.testing.assert_array_equal(result, expected)
+
+
+UNCLEAR: dict[str, tuple[Callable[[xr.Dataset], Any], str]] = {
+    "some rows without labels": (
+        lambda d: d.a[5:].drop_vars("time"),
+        "DataArray of size .* without labels.*coordinate time",
+    ),
+    "some rows of a variable": (lambda d: d.c.variable[5:], "Variable of size"),
+    "some rows of a dataset": (lambda d: d[["a"]].isel(time=d.b > 30).drop_vars("time"), "Dataset of size"),
+    "rows and others": (lambda d: d.a.resample(time="12h").nearest(), "at time=2022-.* 12:00:00 and .* no row's"),
+    "shifted rows": (lambda d: shift(d, days=1).a, "at time=.*, which is no row's.*trim=False"),
+    "other rows, as many": (lambda d: shift(d, hours=1).a, "at time=.* and .* more, which is no row's"),
+}
+
+
+@pytest.mark.parametrize("form", UNCLEAR)
+def test_results_that_may_have_neighbours_rows_and_do_not_say_which_are_refused(
+    stored: izc.Collection, form: str
+) -> None:
+    function, match = UNCLEAR[form]
+    match = rf"year=2022/month=\d\d: the function to map over collection {stored.name} returned .*{match}"
+    with pytest.raises(izc.InvalidInputError, match=match):
+        stored.map_overlap(function)
+    whole = stored.map_overlap(function, trim=False, depth=5)
+    assert all(result.sizes == function(make_flow()).sizes for result in whole.values())
+    assert len(stored.map(function)) == 3
+
+
+@pytest.mark.parametrize("number", [False, True], ids=["times", "times and numbers that repeat"])
+def test_the_axis_tells_a_neighbours_rows_from_the_partitions(make_collection: Make, number: bool) -> None:
+    data = make_track(number=number)
+    collection = make_collection(data, axis="t", partitioning=izc.Sequence(("k",)))
+    collection.insert(data)
+    for inputs in (None, ["a"]):
+        results = collection.map_overlap(lambda d: d.a.isel(row=d.a > 0.5), inputs=inputs)
+        for key, result in results.items():
+            own = data.isel(row=(data.k == dict(key)["k"]) & (data.a > 0.5))
+            np.testing.assert_array_equal(result.values, own.a.values)
+
+
+def test_rows_that_share_their_labels_with_a_neighbours_are_refused_in_another_order(make_collection: Make) -> None:
+    data = make_track(number=False)
+    data = data.assign_coords(t=data.t[np.arange(60) % 20])
+    collection = make_collection(data, axis="t", partitioning=izc.Sequence(("k",)))
+    collection.insert(data)
+    for key, result in collection.map_overlap(lambda d: d.a).items():
+        np.testing.assert_array_equal(result.values, data.a.values[data.k == dict(key)["k"]])
+    with pytest.raises(izc.InvalidInputError, match=r"at t=.*rows of the partition and of neighbours; return all rows"):
+        collection.map_overlap(lambda d: d.a.isel(BACK))

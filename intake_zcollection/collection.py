@@ -31,6 +31,7 @@ from .reading.selection import NO_PARTITIONS, Selection, Where
 from .reading.window import Call
 from .schema import Schema, Variable
 from .writing.inputs import Missing, Unknown
+from .writing.meaning import Attributes
 from .writing.sources import Data, Seen, Sources, gather
 
 
@@ -156,6 +157,7 @@ class Collection:
         tolerance: Any = None,
         missing: Missing = "refuse",
         unknown: Unknown = "refuse",
+        attributes: Attributes = "refuse",
         sources: Sources = (),
         seen: Seen = "insert",
         storage_options: Mapping[str, Any] | None = None,
@@ -188,6 +190,10 @@ class Collection:
             False or empty text, unless it was added with another.
         unknown
             What happens to variables that the schema does not have: ``"refuse"``, ``"drop"``, or ``"add"`` them to it.
+        attributes
+            What happens if ``units``, ``standard_name``, ``calendar`` or the flags of a variable are in the data and in
+            the schema, and differ: ``"refuse"``, ``"keep"`` the collection's and take the values as they are, or
+            ``"convert"`` values to its units (by pint, in the extra ``units``). Spellings of one unit do not differ.
         sources
             A name for each dataset, a file's for one, or a :class:`Source` of a name and a fingerprint (also as pairs,
             or a dict): the registry remembers what has been committed. Where data are paths or URLs, these are the
@@ -232,7 +238,7 @@ class Collection:
         self._check_writable("insert")
         how = Execution(scheduler, workers, progress)
         items = gather(data, sources, storage_options, self._handle.record.name)
-        insertion = Insertion(items, merge, tolerance, missing, unknown, seen)
+        insertion = Insertion(items, merge, tolerance, missing, unknown, attributes, seen)
         return insert(self._handle, insertion, how, message=message)
 
     def update(
@@ -445,7 +451,8 @@ class Collection:
         Raises
         ------
         InvalidInputError
-            A variable has the split dimension, or does not fit the schema; or some have never been stored.
+            A variable has the split dimension, or does not fit the schema, in its units for one; or some have never
+            been stored.
         """
         self._check_writable("set_immutables")
         return set_immutables(self._handle, data, message=message)

@@ -16,6 +16,7 @@ from ..schema.encoding import encode
 from ..schema.template import new_variable
 from ..writing.check import check_variable
 from ..writing.immutables import immutable_step
+from ..writing.meaning import check_meaning
 from ..writing.plan import Evolution, Plan, Target
 from ..writing.write import write
 
@@ -50,6 +51,7 @@ def _with_new(head: Selected, data: xr.Dataset) -> Schema:
     schema, collection = head.schema, head.collection.name
     if not data.variables:
         raise InvalidInputError(f"the dataset has no variables, and would change nothing in {collection}")
+    check_meaning(schema, data, collection)
     for name in map(str, data.variables):
         if schema.dimension in data.variables[name].dims:
             raise InvalidInputError(

@@ -25,6 +25,7 @@ from ..schema.names import check_choice
 from ..storage.location import Location
 from ..writing.immutables import immutable_step, inserted_immutables
 from ..writing.inputs import Input, Missing, Unknown, adapt_schema, plan_input
+from ..writing.meaning import Attributes
 from ..writing.merge import Merging
 from ..writing.naming import is_named, listing, naming
 from ..writing.plan import Arrays, Content, Evolution, Part, Plan, Step, Target, immutable_need
@@ -72,12 +73,14 @@ class Insertion:
     tolerance: Any
     missing: Missing
     unknown: Unknown
+    attributes: Attributes
     seen: Seen
 
     def __post_init__(self) -> None:
         """Refuse misspelt choices."""
-        for argument, choices in (("missing", Missing), ("unknown", Unknown), ("seen", Seen)):
-            check_choice(argument, getattr(self, argument), get_args(choices))
+        choices = {"missing": Missing, "unknown": Unknown, "attributes": Attributes, "seen": Seen}
+        for argument, kind in choices.items():
+            check_choice(argument, getattr(self, argument), get_args(kind))
 
     def plan(self, handle: Handle, head: Selected) -> Plan | None:
         """Return a step per partition; None if nothing is given, or all of it is left out."""
@@ -94,8 +97,16 @@ class Insertion:
         fetch_fingerprints(items)
         schema = adapt_schema(head.schema, items, collection.name, unknown=self.unknown, head=head.version)
         evolution = Evolution(head.schema, schema, head.version)
-        checked = partial(plan_input, collection=collection.name, unknown=self.unknown, missing=self.missing)
-        inputs = [checked(item, schema, partitioning) for item in items]
+        checked = partial(
+            plan_input,
+            schema=schema,
+            partitioning=partitioning,
+            collection=collection.name,
+            unknown=self.unknown,
+            missing=self.missing,
+            attributes=self.attributes,
+        )
+        inputs = [checked(item) for item in items]
         parts = split_rows([(each.keys, each.axis) for each in inputs])
         present = _present(handle, head, parts)
         if strategy is None:

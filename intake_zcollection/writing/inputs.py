@@ -19,6 +19,7 @@ from ..schema.encoding import encode, missing_value, to_nanoseconds
 from ..schema.foreign import check_calendars
 from ..schema.template import new_variable
 from .check import check_dataset, unknown_names
+from .meaning import Attributes, Conversion, conversions
 from .naming import naming
 from .sources import Item
 
@@ -87,6 +88,7 @@ def plan_input(
     collection: str,
     unknown: Unknown,
     missing: Missing,
+    attributes: Attributes,
 ) -> Input:
     """Check a dataset against the schema, and return it encoded.
 
@@ -109,15 +111,22 @@ def plan_input(
         planned = {name: dataset.variables[name].values for name in needed}
         axis = _axis_values(schema.variables[schema.axis], planned[schema.axis])
         keys = partitioning.key_values({name: planned[name] for name in partitioning.variables})
+        converted = conversions(schema, dataset, collection, attributes, fixed=needed)
         immutable = {
-            name: encode(variable, dataset.variables[name].values)
+            name: encode(variable, converted.get(name, np.asarray)(dataset.variables[name].values))
             for name, variable in schema.immutable.items()
             if name in dataset.variables
         }
-        return Input(_encoded(schema, dataset, planned, item), immutable, keys, axis, item.label)
+        return Input(_encoded(schema, dataset, planned, converted, item), immutable, keys, axis, item.label)
 
 
-def _encoded(schema: Schema, dataset: xr.Dataset, planned: Mapping[str, Values], item: Item) -> dict[str, Any]:
+def _encoded(
+    schema: Schema,
+    dataset: xr.Dataset,
+    planned: Mapping[str, Values],
+    converted: Mapping[str, Conversion],
+    item: Item,
+) -> dict[str, Any]:
     """Return the partitioned variables as stored: those in memory now, so that bad ones are refused; lazily by dask."""
     call = delayed(partial(_values_of, item.label))(item.data) if callable(item.data) else None
     stored = dict[str, Any]()
@@ -127,7 +136,8 @@ def _encoded(schema: Schema, dataset: xr.Dataset, planned: Mapping[str, Values],
         elif name not in dataset.variables:
             stored[name] = _filled(variable, dataset.sizes[schema.dimension])
         else:
-            values = _lazy(name, dataset.variables[name], call, item.label)
+            given = _lazy(name, dataset.variables[name], call, item.label)
+            values = converted[name](given) if name in converted else given
             lazily = isinstance(values, da.Array)
             stored[name] = _encode_later(variable, values, item.label) if lazily else encode(variable, values)
     return stored

@@ -35,7 +35,7 @@ def days(make_collection: Make) -> izc.Collection:
 
 def insertion(*data: xr.Dataset) -> Insertion:
     """What ``collection.insert(data)`` asks for."""
-    return Insertion(gather(data, (), None, "made/c0"), None, None, "refuse", "refuse", "insert")
+    return Insertion(gather(data, (), None, "made/c0"), None, None, "refuse", "refuse", "refuse", "insert")
 
 
 def plan_of(collection: izc.Collection, *data: xr.Dataset) -> Plan:

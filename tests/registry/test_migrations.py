@@ -142,7 +142,7 @@ def test_a_hundred_thousand_sources_are_migrated_in_a_moment(tmp_path: Path) -> 
 
 
 def test_postgres_keeps_the_table_of_sources_and_its_rows() -> None:
-    text = render("postgresql").partition("Running upgrade 0002")[2]
+    text = render("postgresql").partition("-> 0004")[2]
     assert "ALTER TABLE source RENAME version TO begin_version" in text
     assert "PRIMARY KEY (collection_id, name, begin_version)" in text
     assert "DROP TABLE" not in text

@@ -31,7 +31,7 @@ from .reading.selection import NO_PARTITIONS, Selection, Where
 from .reading.window import Call
 from .schema import Schema, Variable
 from .writing.inputs import Missing, Unknown
-from .writing.meaning import Attributes
+from .writing.meaning import AttributesChoice
 from .writing.sources import Data, Seen, Sources, gather
 
 
@@ -157,7 +157,7 @@ class Collection:
         tolerance: Any = None,
         missing: Missing = "refuse",
         unknown: Unknown = "refuse",
-        attributes: Attributes = "refuse",
+        attributes: AttributesChoice = "refuse",
         sources: Sources = (),
         seen: Seen = "insert",
         storage_options: Mapping[str, Any] | None = None,

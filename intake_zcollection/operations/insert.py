@@ -25,7 +25,7 @@ from ..schema.names import check_choice
 from ..storage.location import Location
 from ..writing.immutables import immutable_step, inserted_immutables
 from ..writing.inputs import Input, Missing, Unknown, adapt_schema, plan_input
-from ..writing.meaning import Attributes
+from ..writing.meaning import AttributesChoice
 from ..writing.merge import Merging
 from ..writing.naming import is_named, listing, naming
 from ..writing.plan import Arrays, Content, Evolution, Part, Plan, Step, Target, immutable_need
@@ -73,12 +73,12 @@ class Insertion:
     tolerance: Any
     missing: Missing
     unknown: Unknown
-    attributes: Attributes
+    attributes: AttributesChoice
     seen: Seen
 
     def __post_init__(self) -> None:
         """Refuse misspelt choices."""
-        choices = {"missing": Missing, "unknown": Unknown, "attributes": Attributes, "seen": Seen}
+        choices = {"missing": Missing, "unknown": Unknown, "attributes": AttributesChoice, "seen": Seen}
         for argument, kind in choices.items():
             check_choice(argument, getattr(self, argument), get_args(kind))
 

@@ -5,29 +5,22 @@ xarray itself writes a sample of one element per variable into memory; the Zarr 
 write, and nothing is left to a default that a later release may change.
 """
 
-import json
 import math
-import warnings
 from collections.abc import Container, Hashable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any, Literal
 
 import numcodecs
-import numcodecs.abc
 import numpy as np
 import xarray as xr
-import zarr
-import zarr.abc.codec
 import zarr.codecs
-import zarr.errors
-import zarr.storage
 
 from ..errors import InvalidInputError
-from .attributes import NUMBER_KEYS, Attributes, attributes_to_json, check_attributes
+from .attributes import NUMBER_KEYS, Attributes, check_attributes
 from .encoding import DURATION_UNITS, PACKING_KEYS, decode_cf, encode, missing_value
 from .foreign import check_calendars, pandas_remedy
 from .names import check_name
+from .sample import CF_KEYS, sample_documents, unstorable
 from .schema import Schema, SchemaVariable, Variable, dtype_of
 
 _CHUNK_NBYTES = 16 * 2**20
@@ -37,7 +30,6 @@ _CHUNK_RATIO = 8
 """How many more rows than the widest variable's a default chunk of a narrow one has at most. Eight chunks are dask's
 default block of 128 MiB, and so no chunk of a narrow variable is read for more than one block."""
 
-_CF_KEYS = ("_FillValue", "missing_value", "scale_factor", "add_offset", "dtype", "units", "calendar")
 _STORAGE_KEYS = ("chunks", "shards", "compressors", "filters", "serializer")
 _UNSUPPORTED_KEYS = ("_Unsigned",)
 _RELATION_KEYS = ("grid_mapping", "bounds", "cell_measures", "ancillary_variables", "formula_terms")
@@ -71,7 +63,7 @@ def schema_from_template(template: xr.Dataset, *, axis: str, dimension: str, zar
     names = [check_name(name) for name in template.variables]
     check_calendars(template, names)
     encodings = {name: _resolve_encoding(name, template.variables[name], zarr_format) for name in names}
-    documents = _sample_documents(template, encodings, zarr_format)
+    documents = sample_documents(template, encodings, zarr_format)
     variables = {}
     for id_, name in enumerate(names):
         variable = template.variables[name]
@@ -102,9 +94,9 @@ def _is_lossy(name: str, variable: xr.Variable, dimension: str) -> bool:
     """Whether the codecs of a variable may round its values: whoever brings it has to say so."""
     lossy = variable.encoding.get("lossy", False)
     if not isinstance(lossy, bool):
-        raise _unstorable(name, f"lossy is {lossy!r}, and has to be True or False")
+        raise unstorable(name, f"lossy is {lossy!r}, and has to be True or False")
     if lossy and dimension not in variable.dims:
-        raise _unstorable(name, f"it lacks the dimension {dimension!r}: it is stored once, and exactly")
+        raise unstorable(name, f"it lacks the dimension {dimension!r}: it is stored once, and exactly")
     return lossy
 
 
@@ -206,7 +198,7 @@ def _resolve_encoding(name: str, variable: xr.Variable, zarr_format: int) -> dic
     _check_encoding(name, variable, given)
     if variable.dtype.kind in "USOT":
         return _resolve_text(name, variable, given, zarr_format)
-    encoding = {key: given[key] for key in _CF_KEYS + _STORAGE_KEYS if key in given}
+    encoding = {key: given[key] for key in CF_KEYS + _STORAGE_KEYS if key in given}
     encoding.setdefault("_FillValue", None)  # xarray would give floats one, and a float16 would come back as float32
     if "dtype" in encoding:
         encoding["dtype"] = np.dtype(encoding["dtype"]).newbyteorder("=")
@@ -241,10 +233,10 @@ def _resolve_packing(encoding: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[
 def _resolve_text(name: str, variable: xr.Variable, given: Mapping[str, Any], zarr_format: int) -> dict[str, Any]:
     """Return what is said about storing text: of a fixed width (``U``, ``S``), or of any length (objects)."""
     if variable.dtype == np.dtype("S1"):
-        raise _unstorable(name, "xarray reads single bytes as the letters of one text: use S2, or U1")
+        raise unstorable(name, "xarray reads single bytes as the letters of one text: use S2, or U1")
     for key in ("_FillValue", "missing_value"):
         if key in given:
-            raise _unstorable(name, f"text has no {key}")
+            raise unstorable(name, f"text has no {key}")
     # What says how text lies in a file (its dtype there, char_dim_name) does not concern Zarr; nor do HDF's filters.
     chunks = _resolve_chunks(name, given.get("chunks"), given.get("shards"), variable.ndim)
     return {**chunks, "compressors": _resolve_compressors(variable.encoding, zarr_format)}
@@ -261,11 +253,11 @@ def _check_encoding(name: str, variable: xr.Variable, encoding: Mapping[str, Any
     """Raise InvalidInputError for what cannot be meant, or would be read back as something else."""
     for key in _UNSUPPORTED_KEYS:
         if key in encoding:
-            raise _unstorable(name, f"{key!r} is not supported; use an unsigned dtype")
+            raise unstorable(name, f"{key!r} is not supported; use an unsigned dtype")
     check_attributes(name, variable.dtype, variable.attrs)
     for key in NUMBER_KEYS:
         if key in encoding and np.size(encoding[key]) != 1:
-            raise _unstorable(name, f"{key} is {encoding[key]!r}, and has to be one number")
+            raise unstorable(name, f"{key} is {encoding[key]!r}, and has to be one number")
 
 
 def _check_fill(name: str, encoding: Mapping[str, Any], dtype: np.dtype[Any]) -> None:
@@ -280,7 +272,7 @@ def _check_fill(name: str, encoding: Mapping[str, Any], dtype: np.dtype[Any]) ->
     else:
         holds = dtype.kind in "fcM" and value.dtype.kind in "iufc"
     if not holds:
-        raise _unstorable(name, f"{dtype} has no fill value {fill!r}")
+        raise unstorable(name, f"{dtype} has no fill value {fill!r}")
 
 
 def _resolve_chunks(name: str, chunks: Any, shards: Any, ndim: int) -> dict[str, tuple[int, ...]]:
@@ -291,7 +283,7 @@ def _resolve_chunks(name: str, chunks: Any, shards: Any, ndim: int) -> dict[str,
         if sizes["shards"] is None:
             return {}
         if sizes["chunks"] is None:
-            raise _unstorable(name, "shards need the chunks inside them too")
+            raise unstorable(name, "shards need the chunks inside them too")
     return {key: size for key, size in sizes.items() if size is not None}
 
 
@@ -301,12 +293,8 @@ def _resolve_sizes(name: str, key: str, sizes: Any, ndim: int) -> tuple[int, ...
     if not isinstance(sizes, tuple | list) or len(sizes) != ndim:
         return None
     if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
-        raise _unstorable(name, f"the {key} {tuple(sizes)} are not numbers from 1")
+        raise unstorable(name, f"the {key} {tuple(sizes)} are not numbers from 1")
     return tuple(int(size) for size in sizes)
-
-
-def _unstorable(name: str, why: str) -> InvalidInputError:
-    return InvalidInputError(f"variable {name} cannot be stored with the encoding it has: {why}")
 
 
 def _resolve_compressors(encoding: Mapping[Hashable, Any], zarr_format: int) -> Any:
@@ -331,113 +319,6 @@ def _default_compressor(zarr_format: int) -> Any:
     if zarr_format == 2:
         return numcodecs.Blosc(cname="zstd", clevel=3, shuffle=numcodecs.Blosc.SHUFFLE)
     return zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
-
-
-def _sample_documents(
-    template: xr.Dataset, encodings: Mapping[str, Mapping[str, Any]], zarr_format: Literal[2, 3]
-) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Return each variable's Zarr document and CF attributes, as xarray writes them."""
-    documents = {}
-    for name, encoding in encodings.items():
-        variable = template.variables[name]
-        # Alone, under its own name and without attributes: nothing of its neighbours (bounds, coordinates) mixes in.
-        sample = xr.Variable(variable.dims, _sample_values(name, variable, encoding), {}, dict(encoding))
-        dataset = xr.Dataset({name: sample.to_base_variable()}).reset_coords()
-        try:
-            documents[name] = _written(_Sample(name, zarr_format, _recipe(name, sample, zarr_format), dataset))
-        except (TypeError, ValueError, OverflowError, KeyError) as error:
-            raise _unstorable(name, str(error)) from error
-    return documents
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """A variable of one element; two with one recipe are written alike."""
-
-    name: str
-    zarr_format: Literal[2, 3]
-    recipe: str | None
-    """All that decides how it is written, as a text; None where that has no exact text."""
-    dataset: xr.Dataset = field(compare=False)
-
-
-def _recipe(name: str, sample: xr.Variable, zarr_format: int) -> str | None:
-    """Return the text of all that decides how a sample is written; its value follows from these."""
-    try:
-        encoding = {str(key): _exact_text(value) for key, value in sample.encoding.items()}
-    except TypeError:
-        return None
-    return repr((name, sample.dims, sample.dtype, encoding, zarr_format, zarr.config.config))
-
-
-def _exact_text(value: Any) -> str:
-    """Return a text that equal values have alone; raises TypeError for what is not known to have one."""
-    kind = type(value)
-    if kind in (tuple, list):
-        return f"{kind.__name__}({', '.join(map(_exact_text, value))})"
-    if kind in (type(None), bool, int, float, str) or isinstance(value, np.generic | np.dtype):
-        return repr(value)
-    if isinstance(value, zarr.abc.codec.Codec) and kind.__module__.startswith("zarr."):
-        return f"{kind} {value!r}"
-    if isinstance(value, numcodecs.abc.Codec) and kind.__module__.startswith("numcodecs."):
-        return f"{kind} {value.get_config()!r}"  # their own texts leave out what they find too long
-    raise TypeError(kind)
-
-
-def _sample_values(name: str, variable: xr.Variable, encoding: Mapping[str, Any]) -> Any:
-    shape = (1,) * variable.ndim
-    if variable.dtype.kind == "m":
-        return np.zeros(shape, "m8[ns]")
-    if variable.dtype.kind in "OT":
-        return np.full(shape, "", object)
-    if "dtype" in encoding and any(key in encoding for key in PACKING_KEYS) and variable.dtype.kind in "iuf":
-        return np.full(shape, encoding.get("add_offset", 0), np.float64)  # stored as 0, which any dtype holds
-    if variable.dtype.kind != "M":
-        return np.zeros(shape, variable.dtype.newbyteorder("="))
-    cf = {key: encoding[key] for key in ("units", "calendar") if key in encoding}
-    try:
-        origin = decode_cf(cf, np.zeros(shape, np.int64))
-    except (ValueError, OverflowError) as error:
-        raise InvalidInputError(
-            f"variable {name} has the time encoding {cf}, which is not understood: {error}"
-        ) from error
-    if origin.dtype.kind != variable.dtype.kind:
-        raise InvalidInputError(
-            f"variable {name} has the time encoding {cf}, which datetime64[ns] cannot hold (units of months or "
-            "years, a reference date outside of 1678 to 2262, or a calendar other than the standard one): convert the "
-            "times, and delete units and calendar from its encoding, or choose others"
-        )
-    return origin
-
-
-def _written(sample: _Sample) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the Zarr document and the CF attributes of a sample; they are the caller's own."""
-    text = _write_sample(sample) if sample.recipe is not None else _write_sample.__wrapped__(sample)
-    document, cf = json.loads(text)
-    return document, cf
-
-
-@lru_cache(maxsize=1024)
-def _write_sample(sample: _Sample) -> str:
-    """Write a sample into memory and return what xarray made of it, as JSON.
-
-    That takes some milliseconds, the greatest part of creating a collection: a product's collections have most of
-    their variables in common.
-    """
-    store, name = zarr.storage.MemoryStore(), sample.name
-    with warnings.catch_warnings(), np.errstate(all="ignore"):  # a filter's business with the sample says nothing
-        # A missing _FillValue concerns values, and those are checked when they come.
-        warnings.simplefilter("ignore", xr.SerializationWarning)
-        # Zarr's specification of text of a fixed width is a draft; zarr-python and others read it all the same.
-        warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
-        sample.dataset.to_zarr(store, zarr_format=sample.zarr_format, consolidated=False)
-        raw = xr.open_zarr(store, consolidated=False, decode_cf=False, chunks=None)
-        document: dict[str, Any] = dict(zarr.open_array(store, path=name, mode="r").metadata.to_dict())
-    cf = attributes_to_json({key: raw[name].attrs[key] for key in _CF_KEYS if key in raw[name].attrs}, name)
-    attributes = document.pop("attributes", {})
-    document["attributes"] = {key: attributes[key] for key in _CF_KEYS if key in attributes}
-    del document["shape"]
-    return json.dumps([document, cf])
 
 
 def _with_default_chunks(

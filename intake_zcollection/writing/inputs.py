@@ -19,7 +19,7 @@ from ..schema.encoding import encode, missing_value, to_nanoseconds
 from ..schema.foreign import check_calendars
 from ..schema.template import new_variable
 from .check import check_dataset, unknown_names
-from .meaning import Attributes, Conversion, conversions
+from .meaning import AttributesChoice, Conversion, conversions
 from .naming import naming
 from .sources import Item
 
@@ -88,7 +88,7 @@ def plan_input(
     collection: str,
     unknown: Unknown,
     missing: Missing,
-    attributes: Attributes,
+    attributes: AttributesChoice,
 ) -> Input:
     """Check a dataset against the schema, and return it encoded.
 

@@ -12,7 +12,7 @@ from ..errors import InvalidInputError
 from ..schema import Schema, SchemaVariable
 from ..schema.units import convert_units, is_same_unit
 
-Attributes = Literal["refuse", "keep", "convert"]
+AttributesChoice = Literal["refuse", "keep", "convert"]
 """What happens if attributes that say what numbers mean differ."""
 
 _MEANINGS = ("units", "standard_name", "calendar", "flag_values", "flag_meanings", "flag_masks")
@@ -47,14 +47,14 @@ class Conversion:
 
 
 def conversions(
-    schema: Schema, data: xr.Dataset, collection: str, attributes: Attributes, *, fixed: Container[str]
+    schema: Schema, data: xr.Dataset, collection: str, attributes: AttributesChoice, *, fixed: Container[str]
 ) -> Mapping[str, Conversion]:
     """Return what to convert, by variable; ``fixed`` are those whose values may not be touched.
 
     Raises
     ------
     InvalidInputError
-        Attributes differ that say what numbers mean, and they are not to be kept, or cannot be converted.
+        AttributesChoice differ that say what numbers mean, and they are not to be kept, or cannot be converted.
     """
     if attributes == "keep":
         return {}
@@ -108,7 +108,10 @@ def _shown(value: Any) -> str:
 
 
 def _refusal(
-    found: Mapping[str, Mapping[str, tuple[Any, Any]]], collection: str, attributes: Attributes, fixed: Container[str]
+    found: Mapping[str, Mapping[str, tuple[Any, Any]]],
+    collection: str,
+    attributes: AttributesChoice,
+    fixed: Container[str],
 ) -> str:
     keep = "attributes='keep' if only the attribute is wrong, and the values are as the collection's"
     if attributes == "refuse":

@@ -1,6 +1,6 @@
 """Sources have fingerprints, and begin and end with versions, as variables do.
 
-Revision 0004, after 0002. What was known is known from the version on that last brought it, without a fingerprint.
+Revision 0004, after 0003. What was known is known from the version on that last brought it, without a fingerprint.
 """
 
 import sqlalchemy as sa

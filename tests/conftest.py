@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,13 @@ def make_grid(start: str = "2022-01-01", days: int = 90, seed: int = 0) -> xr.Da
 def grid() -> xr.Dataset:
     """Ninety daily maps from 2022-01-01: January, February and March."""
     return make_grid()
+
+
+def without_unit(kind: type[np.datetime64 | np.timedelta64], value: Any) -> Any:
+    """A time of numpy's that has no unit, of which numpy 2.5 warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return kind(value)
 
 
 @pytest.fixture

@@ -99,6 +99,11 @@ def resolve_location(url: str, storage_options: Mapping[str, Any] | None) -> Loc
     fs, root = _open(url, options)
     if type(fs) is LocalFileSystem:  # a subclass has a protocol of its own, which the URL has to keep
         url = os.path.abspath(root)  # noqa: PTH100 - pathlib resolves no "..", and following links would surprise
+    elif any(sign in root for sign in "*?["):
+        raise InvalidInputError(
+            f"the location {url} has one of '*', '?' and '[' in it, which fsspec takes for a pattern: what is deleted "
+            "there would be deleted in all locations that fit; choose another"
+        )
     elif not url.endswith("://"):
         url = url.rstrip("/")
     return Location(url, options)

@@ -633,3 +633,12 @@ def test_file_systems_around_others_are_understood(url: str) -> None:
 def test_a_path_with_characters_of_urls_is_that_very_directory(tmp_path: Path, name: str) -> None:
     resolve_location(f"{tmp_path}/{name}", None).store.put([("object", b"mine")])
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [name, f"{name}/object"]
+
+
+@pytest.mark.parametrize("name", ["x/a*b", "x/a?b", "x/a[12]b"])
+def test_a_location_that_fsspec_takes_for_a_pattern_of_others_is_refused_but_on_a_disk(
+    name: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match="for a pattern"):
+        resolve_location(f"memory://{name}", None)
+    assert resolve_location(f"{tmp_path}/{name}", None).url == f"{tmp_path}/{name}"

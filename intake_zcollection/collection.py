@@ -19,7 +19,7 @@ from .merging import Merge
 from .operations.copy import copy
 from .operations.drop import Time, drop_partitions
 from .operations.immutable import set_immutables
-from .operations.insert import Insertion, insert
+from .operations.insert import Insertion, insert, plan_insert
 from .operations.load import load
 from .operations.map import map_partitions
 from .operations.update import Updating, update
@@ -41,14 +41,19 @@ class Partition:
 
     key: PartitionKey
     rows: int
+    parts: int
+    """How many parts it has: rows that lie together in a group. See :meth:`Collection.rewrite`."""
+    groups: int
+    """In how many Zarr groups its values lie."""
     nbytes: int
     """The bytes stored."""
     bounds: tuple[Any, Any]
     """The smallest and largest axis value: numpy.datetime64[ns] or int."""
     version: int
     """The version that last changed it."""
-    fragments: Mapping[str, str]
-    """Where each variable lies that has values: the path of its Zarr group below the collection's location."""
+    fragments: Mapping[str, tuple[str, ...]]
+    """Where each variable lies that has values: the paths of its Zarr groups below the collection's location, in the
+    order of the rows."""
 
     def __str__(self) -> str:
         return format_key(self.key)
@@ -161,11 +166,12 @@ class Collection:
         sources: Sources = (),
         seen: Seen = "insert",
         storage_options: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
         message: str = "",
         scheduler: Any = None,
         workers: int | None = None,
         progress: bool | None = None,
-    ) -> Version:
+    ) -> Any:
         """Insert rows, in any order, in one transaction.
 
         Parameters
@@ -177,10 +183,12 @@ class Collection:
             merged once. Immutable variables (those without the split dimension) are stored by the first
             insert that brings them; later ones bring equal values or leave them out.
         merge
-            What happens to partitions that have data: ``"refuse"`` raises; ``"replace"`` gives the old rows up;
-            ``"concat"`` keeps all; ``"time_series"`` replaces the rows inside the inserted period; ``"upsert"`` those
-            with an inserted axis value; a function ``(existing, inserted, *, axis, dimension) -> Dataset`` decides
-            itself. None is the collection's own choice.
+            What happens to rows that are there. ``"append"`` adds rows at axis values that are not there, and raises
+            for others; ``"keep"`` leaves these out; ``"upsert"`` gives the existing rows with an inserted axis value
+            up; ``"time_series"`` those inside the inserted period; ``"concat"`` keeps all. These touch what lies in the
+            range of the inserted rows, and cost what they bring. ``"replace"`` gives up all rows of the partitions,
+            ``"refuse"`` raises if there are any, and a function ``(existing, inserted, *, axis, dimension) -> Dataset``
+            of whole partitions decides itself. None is the collection's own choice.
         tolerance
             For ``"time_series"``, the longest distance between rows of one period: existing rows survive inside longer
             gaps. For ``"upsert"``, how far an axis value may be off. A numpy.timedelta64, datetime.timedelta or
@@ -205,6 +213,8 @@ class Collection:
             that have changed; ``"refuse"`` raises. Where one of the fingerprints is missing, the name decides.
         storage_options
             Passed to fsspec where data are URLs, flat or keyed by URL prefix.
+        dry_run
+            Return the plan, to be printed, and write nothing: which partitions get how many rows, and what is cut.
         message
             Recorded with the version.
         scheduler
@@ -218,14 +228,16 @@ class Collection:
         -------
         Version
             The version it made; its ``summary`` counts partitions created, replaced and merged, sources skipped, rows
-            and bytes. If all sources were left out, no version is made, and this is the newest.
+            that came and existing ones that were given up, parts made, cut and rewritten, and bytes. If all sources or
+            rows were left out, no version is made, and this is the newest. With ``dry_run``, the plan, or None.
 
         Raises
         ------
         InvalidInputError
             The dataset does not fit the schema, or a value cannot be stored exactly.
         AlreadyExistsError
-            A partition has data, and merge is ``"refuse"``; or a source has been committed, and seen is.
+            Rows are there already, and merge is ``"append"`` or ``"refuse"``; or a source has been committed, and seen
+            is ``"refuse"``.
         ConflictError
             Another writer was faster; repeat.
         ReadOnlyError
@@ -239,6 +251,8 @@ class Collection:
         how = Execution(scheduler, workers, progress)
         items = gather(data, sources, storage_options, self._handle.record.name)
         insertion = Insertion(items, merge, tolerance, missing, unknown, attributes, seen)
+        if dry_run:
+            return plan_insert(self._handle, insertion, how)
         return insert(self._handle, insertion, how, message=message)
 
     def update(
@@ -571,26 +585,35 @@ class Collection:
         """Return the partitions, in the order of their keys; those that :meth:`load` would take from."""
         selected = self._handle.select(self._select(filters, where))
         schema, partitions = selected.schema, selected.snapshot.partitions
-        is_time = schema.variables[schema.axis].dtype.kind == "M"
+        some = None if filters is None and where is None else [record.values for record in partitions]
+        changed = self._handle.registry.changes(selected.collection, selected.version, some)
         return tuple(
             Partition(
                 key=record.key,
                 rows=record.rows,
+                parts=len(record.parts),
+                groups=record.groups,
                 nbytes=record.nbytes,
-                bounds=tuple(np.datetime64(bound, "ns") if is_time else bound for bound in record.bounds),  # type: ignore[arg-type]  # a pair stays one
-                version=record.version,
+                bounds=self._axis_values(record.bounds),
+                version=changed[record.values],
                 fragments={
-                    name: path
+                    name: paths
                     for name, variable in schema.partitioned.items()
-                    if (path := selected.origins[name].rows.pieces[place].path_of(variable)) is not None
+                    if (paths := selected.origins[name].rows.paths_of(place, variable))
                 },
             )
             for place, record in enumerate(partitions)
         )
 
-    def versions(self) -> tuple[Version, ...]:
-        """Return all versions, oldest first; version 0 is the creation."""
-        return self._handle.registry.versions(self._handle.record)
+    def _axis_values(self, bounds: tuple[int, int]) -> tuple[Any, Any]:
+        """Return bounds as the axis has them, from the registry's integers."""
+        axis = self.schema.variables[self.axis]
+        low, high = (np.datetime64(bound, "ns") for bound in bounds) if axis.dtype.kind == "M" else bounds
+        return low, high
+
+    def versions(self, *, filters: Filters | None = None) -> tuple[Version, ...]:
+        """Return all versions, oldest first, or those that touched such partitions; version 0 is the creation."""
+        return self._handle.registry.versions(self._handle.record, filters=filters)
 
     def at(self, *, version: int | Version) -> "Collection":
         """Return the collection as it was at a version, read-only.
@@ -623,20 +646,22 @@ class Collection:
 
     def _facts(self) -> list[tuple[str, str]]:
         version = self.version
-        partitions = self.partitions()
-        rows, nbytes = sum(p.rows for p in partitions), sum(p.nbytes for p in partitions)
+        totals = self._handle.registry.totals(self._handle.record, version.number)
         facts = [
             (
                 "version",
                 f"{version.number}{', read-only' * self.read_only} ({version.committed_at:%Y-%m-%d %H:%M} UTC)",
             ),
-            ("partitions", f"{len(partitions)} by {self.partitioning}, {rows} rows, {format_bytes(nbytes)} stored"),
+            (
+                "partitions",
+                f"{totals.partitions} by {self.partitioning}, {totals.rows} rows, {format_bytes(totals.nbytes)} stored",
+            ),
             ("axis", f"{self.axis} along {self.dimension!r}"),
             ("variables", ", ".join(self.schema.variables)),
             ("location", self.location),
         ]
-        if partitions:
-            low, high = min(p.bounds[0] for p in partitions), max(p.bounds[1] for p in partitions)
+        if totals.bounds is not None:
+            low, high = self._axis_values(totals.bounds)
             facts.insert(2, ("extent", f"{low} … {high}"))
         return facts
 

@@ -27,7 +27,7 @@ def create_collection(
     axis: str,
     partitioning: Partitioning,
     location: str,
-    merge: str = "refuse",
+    merge: str = "append",
     zarr_format: Literal[2, 3] = 3,
     storage_options: Mapping[str, Any] | None = None,
     description: str = "",

@@ -3,7 +3,7 @@
 import datetime as dt
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -65,8 +65,9 @@ class VariableRecord:
     encoding: Json
     fill_value: Json
     attributes: Json
-    begin_version: int = 0
-    """The version that brought it, under whatever name; fragments of an older schema do not hold it."""
+    lives: tuple[tuple[int, int | None], ...] = ((0, None),)
+    """From which version to which (not included; None for no end) it was there, under whatever name: the fragments of
+    other schemas do not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +124,37 @@ class CollectionRecord:
     created_at: dt.datetime
 
 
+class Identity(NamedTuple):
+    """What tells a live fragment from all others, through time: consecutive rows of a group."""
+
+    uid: str
+    """The group's."""
+    start: int
+    """Its first row there."""
+    rows: int
+
+
 class FragmentRecord(NamedTuple):
-    """One immutable Zarr group, as recorded. A tuple, since there may be very many."""
+    """A part's rows in one immutable Zarr group, as recorded. A tuple, since there may be very many."""
 
     key: KeyValues
+    axis_min: int
+    """The part's first axis value (datetimes: ns since 1970), by which it is named; 0 in the immutable layer."""
     layer_id: int
     uid: str
+    """The group's."""
+    start: int
+    """The first of the group's rows."""
     rows: int
+    group_rows: int
+    """All rows of the group, of which the Zarr metadata of its arrays follow."""
     nbytes: int
-    axis_min: int | None
-    """The smallest axis value (datetimes: ns since 1970); None in the immutable layer."""
+    """The bytes stored: of the group, the share of these rows."""
     axis_max: int | None
+    """The part's last axis value; None in the immutable layer."""
     begin_version: int
     written_version: int
+    """The version that its values come from: of two layers with a variable, the higher one counts."""
     schema_version: int
     path: str | None
     """Only where the storage layout cannot spell it from the key and the uid."""
@@ -145,14 +164,18 @@ class FragmentRecord(NamedTuple):
     @property
     def slot(self) -> "Slot":
         """Where it is, or was, live."""
-        return Slot(pad_key(self.key), self.layer_id)
+        return Slot(pad_key(self.key), self.axis_min, self.layer_id)
+
+    @property
+    def identity(self) -> Identity:
+        """What it is, wherever it is live."""
+        return Identity(self.uid, self.start, self.rows)
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionRecord:
-    """A partition at one version: its key and its fragments, the rows fragment first."""
+class PartRecord:
+    """Rows of a partition that lie together: their fragments, the rows fragment first."""
 
-    key: PartitionKey
     fragments: tuple[FragmentRecord, ...]
 
     @property
@@ -161,27 +184,68 @@ class PartitionRecord:
         return self.fragments[0].rows
 
     @property
-    def nbytes(self) -> int:
-        """The bytes stored, of all fragments."""
-        return sum(fragment.nbytes for fragment in self.fragments)
-
-    @property
-    def bounds(self) -> tuple[int | None, int | None]:
-        """The smallest and largest axis value."""
-        return self.fragments[0].axis_min, self.fragments[0].axis_max
+    def bounds(self) -> tuple[int, int]:
+        """The first and the last axis value. Those of two parts never touch."""
+        first, last = self.fragments[0].axis_min, self.fragments[0].axis_max
+        assert last is not None  # only the immutable layer has no axis
+        return first, last
 
     @property
     def axis_unique(self) -> bool | None:
         """Whether no axis value is repeated in it; None where nobody recorded it."""
         return self.fragments[0].axis_unique
 
+
+@dataclass(frozen=True, slots=True)
+class PartitionRecord:
+    """A partition at one version: its key and its parts, in the order of the axis."""
+
+    key: PartitionKey
+    parts: tuple[PartRecord, ...]
+
     @property
-    def version(self) -> int:
-        """The version that last changed this partition."""
-        return max(fragment.begin_version for fragment in self.fragments)
+    def values(self) -> KeyValues:
+        """The integers of its key."""
+        return self.parts[0].fragments[0].key
+
+    @property
+    def fragments(self) -> Iterator[FragmentRecord]:
+        """The fragments of all its parts."""
+        return (fragment for part in self.parts for fragment in part.fragments)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes stored, of all fragments."""
+        return sum(fragment.nbytes for fragment in self.fragments)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The smallest and largest axis value."""
+        return self.parts[0].bounds[0], self.parts[-1].bounds[1]
+
+    @property
+    def groups(self) -> int:
+        """In how many Zarr groups its values lie."""
+        return len({fragment.uid for fragment in self.fragments})
 
     def __str__(self) -> str:
         return format_key(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How much a version has."""
+
+    partitions: int
+    rows: int
+    nbytes: int
+    bounds: tuple[int, int] | None
+    """The smallest and the largest axis value; None if there are no rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,19 +330,16 @@ class Snapshot:
     """The ids of the variables of each layer above the rows."""
 
 
-Identity = str
-"""What tells a live fragment from all others: its uid."""
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Slot:
-    """Where at most one fragment is live: a partition key and a layer."""
+    """Where at most one fragment is live: a partition, a part of it by its first axis value, and a layer."""
 
     key: KeyValues
+    axis_min: int
     layer_id: int = ROWS_LAYER
 
 
-IMMUTABLE_SLOT = Slot((0,) * 6, IMMUTABLE_LAYER)
+IMMUTABLE_SLOT = Slot((0,) * 6, 0, IMMUTABLE_LAYER)
 
 
 Layer = int | frozenset[int]
@@ -297,10 +358,64 @@ class Written:
     nbytes: int
     schema_version: int | None
     """The version whose schema it was written with; None for the one that its commit makes."""
-    axis_min: int | None = None
+    axis_min: int = 0
     axis_max: int | None = None
     axis_unique: bool | None = None
+    start: int = 0
+    group_rows: int | None = None
+    """All rows of the group; None where it has no others."""
+    written_version: int | None = None
+    """The version that its values come from; None for the one that its commit makes."""
 
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Rows of a part that is cut, which stay where they are."""
+
+    offset: int
+    """The first of them, among the part's rows."""
+    rows: int
+    axis_min: int
+    axis_max: int
+    axis_unique: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A part that ends; what is kept of it are parts of the same groups, with all layers."""
+
+    key: KeyValues
+    axis_min: int
+    kept: tuple[Kept, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A range of a partition's axis where rows came and went: what lay there is gone, or was written again."""
+
+    key: KeyValues
+    axis_range: tuple[int, int] | None = None
+    """The range, its ends included; None for the whole partition, whatever is in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hunk:
+    """What a commit did to a partition: at a row of what was there before, some rows went, and some came.
+
+    That of a layer says that its variables changed in these rows.
+    """
+
+    key: KeyValues
+    layer_id: int
+    row_start: int
+    removed: int
+    added: int
+    axis_min: int | None = None
+    axis_max: int | None = None
+
+
+AxisSpan = tuple[KeyValues, int | None, int | None]
+"""A partition, by all six of its key columns, and a range of its axis, its ends included; None is open."""
 
 KeyRange = tuple[KeyValues | None, KeyValues | None]
 """The first and the last key (all six of its columns), None for open."""

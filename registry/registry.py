@@ -23,6 +23,7 @@ from .records import (
     Slot,
     Snapshot,
     SourceRecord,
+    Totals,
     Version,
     parse_name,
 )
@@ -30,6 +31,7 @@ from .selection import Filters, Selection
 from .sql import queries
 from .sql.creating import forget_collection, record_collection
 from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, writing
+from .sql.fragments import read_last_changes, read_partitions, read_totals
 from .transaction import Transaction, default_author
 
 Name = str | CollectionRecord
@@ -182,17 +184,31 @@ class Registry:
         with self._snapshot(name) as (connection, collection):
             number = queries.check_version(connection, collection, version)
             chosen = Selection.of(filters, collection.keys, keys=keys)
-            return queries.read_partitions(connection, collection, number, chosen)
+            return read_partitions(connection, collection, number, chosen)
+
+    def changes(self, name: Name, version: int, keys: Iterable[KeyValues] | None = None) -> dict[KeyValues, int]:
+        """Return which version last did something to each of some partitions, up to a version; None for all."""
+        with self._snapshot(name) as (connection, collection):
+            return read_last_changes(connection, collection, version, keys)
+
+    def totals(self, name: Name, version: int | Version | None = None) -> Totals:
+        """Return how many partitions, rows and bytes a version has; everything as in :meth:`resolve`."""
+        with self._snapshot(name) as (connection, collection):
+            return read_totals(connection, collection, queries.check_version(connection, collection, version))
 
     def version(self, name: Name, version: int | Version | None = None) -> Version:
         """Return one version's record, the newest for None; raises NotFoundError."""
         with self._snapshot(name) as (connection, collection):
             return queries.read_version(connection, collection, version)
 
-    def versions(self, name: Name) -> tuple[Version, ...]:
-        """Return the versions of a collection, oldest first; raises NotFoundError."""
+    def versions(self, name: Name, *, filters: Filters | None = None) -> tuple[Version, ...]:
+        """Return the versions of a collection, oldest first; with ``filters``, those that touched such partitions.
+
+        Raises NotFoundError, and InvalidInputError for a filter that is not understood.
+        """
         with self._snapshot(name) as (connection, collection):
-            return queries.read_versions(connection, collection)
+            chosen = None if filters is None else Selection.of(filters, collection.keys)
+            return queries.read_versions(connection, collection, chosen)
 
     def known_sources(self, name: Name, sources: Iterable[str]) -> dict[str, SourceRecord]:
         """Return what the head of a collection knows of these sources, by name; raises NotFoundError."""
@@ -232,8 +248,8 @@ class Registry:
         """Give a collection another full name; raises NotFoundError and AlreadyExistsError."""
         self.commit(Commit(self.collection(name), "rename", updates=(Rename(new_name),)))
 
-    def drop_collection(self, name: Name) -> list[tuple[Slot, str, str | None]]:
-        """Forget a collection and all its versions; return the slots, uids and paths of all its fragments.
+    def drop_collection(self, name: Name) -> list[tuple[Slot | None, str, str | None]]:
+        """Forget a collection and all its versions; return a slot, the uid or the path of each of its groups.
 
         The data is the caller's to delete, once this has returned.
         """
@@ -258,7 +274,7 @@ class Registry:
     def begin(
         self,
         *reads: tuple[CollectionRecord, int],
-        intents: Iterable[tuple[CollectionRecord, Slot, str]] = (),
+        intents: Iterable[tuple[CollectionRecord, str, str]] = (),
         message: str = "",
         author: str | None = None,
         lease: dt.timedelta = LEASE,

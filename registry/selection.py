@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from .keys import KeyValues
 from .predicate import Predicate, parse_predicate
+from .records import KeyRange
 
 Filters = str | Callable[[dict[str, int]], bool]
 """A filter on partition keys: text of the predicate language, or a function of the key as a dict."""
@@ -20,8 +21,12 @@ class Selection:
     """On their keys too: a user's function, asked of what the database has chosen."""
     axis_range: tuple[int | None, int | None] = (None, None)
     """On their axis bounds: the smallest and largest value asked for, both included; None is open."""
+    parts: bool = False
+    """Whether each part has to meet the bounds: of a partition the others are left out then."""
     keys: Collection[KeyValues] | None = None
     """Their very keys."""
+    key_range: KeyRange | None = None
+    """The first and the last of their keys, where that follows from the other conditions."""
 
     @classmethod
     def of(

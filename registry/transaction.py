@@ -24,7 +24,7 @@ from .changes import Commit
 from .changes.commit import carry_out, check_commits
 from .errors import ConflictError, NotFoundError, RegistryUnavailableError, TransactionClosedError
 from .migrations import check_revision
-from .records import CollectionRecord, Slot, Version
+from .records import CollectionRecord, Version
 from .sql import queries, tables
 from .sql.engine import database_clock, inserted_id, writing
 
@@ -46,7 +46,8 @@ class Transaction:
     reads
         Collections and the versions that the work will read; pinned while the transaction is open.
     intents
-        What is known already of what will be written: collections, slots and the uids of fragments.
+        What is known already of what will be written: collections, and of each group the uid and the path, or what
+        these begin with.
     message, author
         Recorded with the versions it makes.
     lease
@@ -57,7 +58,7 @@ class Transaction:
         self,
         url: URL,
         reads: Iterable[tuple[CollectionRecord, int]] = (),
-        intents: Iterable[tuple[CollectionRecord, Slot, str]] = (),
+        intents: Iterable[tuple[CollectionRecord, str, str]] = (),
         *,
         message: str,
         author: str,
@@ -94,8 +95,8 @@ class Transaction:
         if not self._stopped.is_set() and not self.abort() and error is not None:
             error.add_note(COMMITTED_AFTER_ALL)
 
-    def stage(self, collection: CollectionRecord, intents: Iterable[tuple[Slot, str]]) -> None:
-        """Record what is about to be written, slot and fragment uid, before any of it is.
+    def stage(self, collection: CollectionRecord, intents: Iterable[tuple[str, str]]) -> None:
+        """Record what is about to be written, uid and path of each group, before any of it is.
 
         Raises
         ------
@@ -104,7 +105,7 @@ class Transaction:
         """
         with writing(self._url) as connection:
             self._lock(connection)
-            self._stage(connection, ((collection, slot, uid) for slot, uid in intents))
+            self._stage(connection, ((collection, uid, path) for uid, path in intents))
 
     def commit(self, commits: Sequence[Commit]) -> tuple[Version, ...]:
         """Make all changes visible at once, each as the next version of its collection.
@@ -160,11 +161,12 @@ class Transaction:
         self._id = inserted_id(connection.execute(sa.insert(tables.transaction).values(row | times)))
         return times["lease_until"]
 
-    def _stage(self, connection: sa.Connection, intents: Iterable[tuple[CollectionRecord, Slot, str]]) -> None:
+    def _stage(self, connection: sa.Connection, intents: Iterable[tuple[CollectionRecord, str, str]]) -> None:
+        # An intent stands alone: it may outlive its collection.
         rows = [
-            {"transaction_id": self._id, "uid": uid, "collection_id": collection.id, "layer_id": slot.layer_id}
-            | queries.key_row(slot.key)
-            for collection, slot, uid in intents
+            {"transaction_id": self._id, "uid": uid, "path": path, "collection_id": collection.id}
+            | {"location": collection.location, "options": collection.storage_options}
+            for collection, uid, path in intents
         ]
         if rows:
             connection.execute(sa.insert(tables.staged), rows)

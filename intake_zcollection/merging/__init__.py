@@ -1,16 +1,22 @@
-"""What becomes of the rows a partition has when others are inserted: pure functions of two datasets."""
+"""What becomes of the rows a partition has when others are inserted: pure functions of axis values."""
 
-from .strategies import NAMES, Merge, MergeFunction, concat, replace, strategy_of, time_series, upsert
+from .runs import Bounds, CutPlan, RunPlan, kept_rows, parts_to_read, plan_cuts, repeated
+from .strategies import NAMES, Local, Merge, MergeFunction, check_merge, local_strategy
 from .tolerance import parse_tolerance
 
 __all__ = [
     "NAMES",
+    "Bounds",
+    "CutPlan",
+    "Local",
     "Merge",
     "MergeFunction",
-    "concat",
+    "RunPlan",
+    "check_merge",
+    "kept_rows",
+    "local_strategy",
     "parse_tolerance",
-    "replace",
-    "strategy_of",
-    "time_series",
-    "upsert",
+    "parts_to_read",
+    "plan_cuts",
+    "repeated",
 ]

@@ -1,22 +1,26 @@
 """The merge strategies.
 
-Each takes the existing and the inserted rows of one partition, both sorted by the axis, and returns the rows
-that the partition has from then on. All of ours keep every inserted row, and differ in which existing rows
-survive. After a merge the rows are stably sorted by the axis: of equal axis values, the existing come first.
+Ours are about axis values alone: which existing rows survive when others are inserted, and which inserted ones are
+left out. So they are *local*: rows outside the range of what is inserted (widened by the tolerance) are not touched,
+and what a strategy means does not depend on how a partition is divided into parts. A function of the user's is given
+all rows of a partition.
+
+After a merge the rows are stably sorted by the axis: of equal axis values, the existing come first. The datasets of one
+insert count as if they came one after the other.
 
 ``time_series`` is after ``merge_time_series`` of CNES's zcollection, ``upsert`` after its later ``upsert``.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from ..errors import InvalidInputError
-from .tolerance import Tolerance, parse_tolerance
+from .tolerance import Tolerance
 
 MergeFunction = Callable[..., xr.Dataset]
 """``(existing, inserted, *, axis, dimension) -> Dataset``, with numpy arrays in all of them."""
@@ -24,106 +28,98 @@ MergeFunction = Callable[..., xr.Dataset]
 Merge = str | MergeFunction
 """The name of a strategy, or a function."""
 
-Axis = npt.NDArray[np.uint64]
+Axis = npt.NDArray[np.int64]
+"""Axis values, sorted: times as ns since 1970."""
+
+Mask = npt.NDArray[np.bool_]
+
+_FIRST, _LAST = (int(limit) for limit in (np.iinfo(np.int64).min, np.iinfo(np.int64).max))
+
+Name = Literal["append", "keep", "concat", "time_series", "upsert"]
 
 
-def replace(existing: xr.Dataset, inserted: xr.Dataset, *, axis: str, dimension: str) -> xr.Dataset:
-    """Give all existing rows up."""
-    return inserted
+@dataclass(frozen=True)
+class Local:
+    """A strategy of ours.
 
-
-def concat(existing: xr.Dataset, inserted: xr.Dataset, *, axis: str, dimension: str) -> xr.Dataset:
-    """Keep all rows."""
-    return _join(existing, inserted, np.ones(existing.sizes[dimension], bool), axis, dimension)
-
-
-def time_series(
-    existing: xr.Dataset, inserted: xr.Dataset, *, axis: str, dimension: str, tolerance: Tolerance = None
-) -> xr.Dataset:
-    """Replace the existing rows inside the period of the inserted ones, first to last axis value included.
-
-    With ``tolerance``, the inserted rows are several periods, wherever two neighbours are further apart than that, and
-    existing rows between the periods survive.
+    - ``"append"``: rows at axis values that are not there; others are an error
+    - ``"keep"``: rows at axis values that are not there; others are left out
+    - ``"concat"``: all rows, existing and inserted
+    - ``"time_series"``: existing rows inside the period of the inserted ones, first to last axis value included, are
+      given up; with a tolerance, these are several periods, wherever two neighbours are further apart than that
+    - ``"upsert"``: existing rows at the axis value of an inserted one, or within the tolerance of it, are given up
     """
-    times, new = _axis(existing, axis), _axis(inserted, axis)
-    reach = _reach(tolerance, existing[axis].dtype)
-    gaps = np.flatnonzero(np.diff(new) > reach) if tolerance is not None else np.empty(0, np.intp)
-    starts, stops = new[np.r_[0, gaps + 1]], new[np.r_[gaps, len(new) - 1]]
-    # The last period that begins at or before a row is the only one that can contain it.
-    last = np.searchsorted(starts, times, "right") - 1
-    inside = (last >= 0) & (times <= stops[last])
-    return _join(existing, inserted, ~inside, axis, dimension)
+
+    name: Name
+    tolerance: int | None = None
+
+    @property
+    def reach(self) -> int:
+        """How far from an inserted row an existing one may be that it concerns."""
+        return (self.tolerance or 0) if self.name == "upsert" else 0
+
+    def periods(self, new: Axis) -> tuple[Axis, Axis]:
+        """Return the first and the last value of each period of inserted rows."""
+        gaps = np.empty(0, np.intp)
+        if self.tolerance is not None:
+            gaps = np.flatnonzero(np.diff(new.view(np.uint64)) > np.uint64(self.tolerance))
+        return new[np.r_[0, gaps + 1]], new[np.r_[gaps, len(new) - 1]]
+
+    def survives(self, times: Axis, new: Axis) -> Mask:
+        """Return which rows survive that others are inserted after them."""
+        if self.name == "time_series":
+            starts, stops = self.periods(new)
+            # The last period that begins at or before a row is the only one that can contain it.
+            last = np.searchsorted(starts, times, "right") - 1
+            return (last < 0) | (times > stops[last])
+        if self.name == "upsert":
+            low, high = shifted(times, -self.reach), shifted(times, self.reach)
+            return np.searchsorted(new, low, "left") == np.searchsorted(new, high, "right")
+        return np.ones(len(times), bool)
+
+    def is_left_out(self, new: Axis, times: Axis) -> Mask:
+        """Return which inserted rows are left out since others are there."""
+        if self.name != "keep":
+            return np.zeros(len(new), bool)
+        return np.isin(new, times)
 
 
-def upsert(
-    existing: xr.Dataset, inserted: xr.Dataset, *, axis: str, dimension: str, tolerance: Tolerance = None
-) -> xr.Dataset:
-    """Replace the existing rows that have the axis value of an inserted one, or one within ``tolerance`` of it."""
-    times, new = _axis(existing, axis), _axis(inserted, axis)
-    reach = _reach(tolerance, existing[axis].dtype)
-    after = np.searchsorted(new, times, "left")
-    near = np.zeros(len(times), bool)
-    for neighbour in (after - 1, after):
-        known = (neighbour >= 0) & (neighbour < len(new))
-        one, other = new[neighbour[known]], times[known]
-        near[known] |= np.maximum(one, other) - np.minimum(one, other) <= reach
-    return _join(existing, inserted, ~near, axis, dimension)
+def shifted(values: Axis, by: int) -> Axis:
+    """Return values moved by a distance, as far as there are integers."""
+    if by == 0:
+        return values
+    if by > 0:
+        return np.where(values > _LAST - by, _LAST, values + np.int64(by))
+    return np.where(values < _FIRST - by, _FIRST, values + np.int64(by))
 
 
-STRATEGIES: dict[str, MergeFunction] = {
-    "replace": replace,
-    "concat": concat,
-    "time_series": time_series,
-    "upsert": upsert,
-}
-
-NAMES = ("refuse", *STRATEGIES)
+LOCAL: tuple[str, ...] = get_args(Name)
+NAMES = ("append", "refuse", "replace", *LOCAL[1:])
 TOLERANT = ("time_series", "upsert")
 
 
-def strategy_of(merge: Merge, tolerance: Tolerance = None) -> MergeFunction | None:
-    """Return the function of a strategy; None for ``"refuse"``, which has nothing to merge.
+def check_merge(merge: Any, tolerance: Tolerance = None) -> None:
+    """Refuse what is no strategy.
 
     Raises
     ------
     InvalidInputError
         No such strategy, or a tolerance for one that has none.
     """
-    name = merge if isinstance(merge, str) else getattr(merge, "__name__", "a function")
-    if merge not in NAMES and not callable(merge):
+    if not callable(merge) and merge not in NAMES:
         raise InvalidInputError(f"merge={merge!r} is not one of {', '.join(map(repr, NAMES))}, nor a function")
     if tolerance is not None and merge not in TOLERANT:
+        name = merge if isinstance(merge, str) else getattr(merge, "__name__", "a function")
         raise InvalidInputError(f"merge={name!r} takes no tolerance; {' and '.join(TOLERANT)} do")
-    if not isinstance(merge, str):
-        return merge
-    if tolerance is not None:
-        return partial(STRATEGIES[merge], tolerance=tolerance)
-    return STRATEGIES.get(merge)
 
 
-def _axis(dataset: xr.Dataset, axis: str) -> Axis:
-    """Return the axis as numbers from 0 on, in the same order: of these, no difference wraps around."""
-    values = dataset[axis].values
-    if values.dtype.kind == "u":
-        return values.astype(np.uint64)
-    return values.astype(np.int64).view(np.uint64) ^ np.uint64(1 << 63)
+def local_strategy(merge: Merge, tolerance: Tolerance = None) -> Local | None:
+    """Return the strategy of ours that is about axis values; None for ``"refuse"``, ``"replace"`` and functions.
 
-
-def _reach(tolerance: Tolerance, axis: np.dtype[Any]) -> int:
-    parsed = parse_tolerance(tolerance, axis)
-    return 0 if parsed is None else int(parsed.astype(np.int64)) if isinstance(parsed, np.timedelta64) else parsed
-
-
-def _join(
-    existing: xr.Dataset, inserted: xr.Dataset, survives: npt.NDArray[np.bool_], axis: str, dimension: str
-) -> xr.Dataset:
-    """Return the surviving and the inserted rows, stably sorted by the axis."""
-    times = np.concatenate([existing[axis].values[survives], inserted[axis].values])
-    order = np.argsort(times, kind="stable")
-    variables = {}
-    for name, variable in inserted.variables.items():
-        position = variable.dims.index(dimension)
-        kept = np.compress(survives, existing.variables[name].values, position)
-        values = np.concatenate([kept, variable.values], position).take(order, position)
-        variables[name] = xr.Variable(variable.dims, values, variable.attrs)
-    return xr.Dataset(variables).set_coords(list(inserted.coords))
+    Raises as :func:`check_merge`.
+    """
+    check_merge(merge, tolerance)
+    if not isinstance(merge, str) or merge not in LOCAL:
+        return None
+    distance = tolerance.astype(np.int64) if isinstance(tolerance, np.timedelta64) else tolerance
+    return Local(merge, None if distance is None else int(distance))  # type: ignore[arg-type]  # one of the names

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from registry import CollectionDefinition, Filters, Registry, Slot
-from registry.changes import Unchanged
+from registry import CollectionDefinition, Filters, Registry, Run
+from registry.changes import NoOtherPart
 
 from ..execution import Execution
 from ..handle import Handle
@@ -17,7 +17,7 @@ from ..schema import Schema
 from ..schema.encoding import encode
 from ..storage.location import Location, public_options, resolve_location
 from ..writing.immutables import immutable_step
-from ..writing.plan import Arrays, Content, Part, Plan, Step, Target
+from ..writing.plan import Arrays, Content, Plan, Step, Target, one_part
 from ..writing.write import check_reach, write
 from .create import record_collection
 from .drop import drop_collection
@@ -38,8 +38,7 @@ class CopyJob:
         schema = self.target.schema
         data = read_dataset(self.source, self.origins, schema.partitioned)
         stored = {name: encode(variable, data.variables[name].values) for name, variable in schema.partitioned.items()}
-        (piece,) = self.origins[schema.axis].rows.pieces
-        return Content(stored, Part(self.target.key, piece.rows, piece.bounds, piece.unique))
+        return Content(stored, (one_part(self.target.key, self.origins[schema.axis].rows.pieces),))
 
 
 def copy(
@@ -75,7 +74,7 @@ def _definition(
     lineage: dict[str, Any] = {"registry": handle.registry.url, "collection": collection.name, "uid": collection.uid}
     chosen = filters if isinstance(filters, str | None) else getattr(filters, "__qualname__", repr(filters))
     lineage |= {"version": source.version, "filters": chosen}
-    variables = {each.name: replace(each, begin_version=0) for each in schema.variables.values()}
+    variables = {each.name: replace(each, lives=((0, None),)) for each in schema.variables.values()}
     return CollectionDefinition(
         name=name,
         location=place.url,
@@ -98,7 +97,9 @@ def _plan(source: Selected, place: Location, head: Selected) -> Plan | None:
     for window in plan_windows(source, source.rows.keys, 0):
         target = Target.of_partition(place, head.schema, head.version, window.key)
         job = CopyJob(target, source.schema, window.origins)
-        steps.append(Step(job, {}, (Unchanged({Slot(target.key): None}),), {"created": 1, "rows": window.rows}))
+        vacant = NoOtherPart(((target.key, None, None),))
+        counts = {"created": 1, "rows": window.rows, "parts_made": 1}
+        steps.append(Step(job, {}, (vacant,), counts, runs=(Run(target.key),), title=window.name))
     if source.snapshot.immutable is not None and head.schema.immutable:
         stored = {
             name: encode(variable, source.origins[name].read(source.schema.variables[name]))
@@ -106,4 +107,6 @@ def _plan(source: Selected, place: Location, head: Selected) -> Plan | None:
         }
         steps.append(immutable_step(Target.of_immutables(place, head.schema, head.version), stored, head))
     title = f"copy {source.collection.name}"
-    return Plan(head, "copy", title, tuple(steps), summary={"created": 0, "rows": 0}) if steps else None
+    return (
+        Plan(head, "copy", title, tuple(steps), summary={"created": 0, "rows": 0, "parts_made": 0}) if steps else None
+    )

@@ -8,7 +8,7 @@ import xarray as xr
 from registry import CollectionDefinition, CollectionRecord, Registry
 
 from ..errors import InvalidInputError, StorageUnavailableError
-from ..merging import NAMES, strategy_of
+from ..merging import NAMES, check_merge
 from ..partitioning import Partitioning
 from ..schema import Schema
 from ..schema.attributes import attributes_to_json
@@ -35,7 +35,7 @@ def create(
     """Record a new collection and claim its location; see :func:`intake_zcollection.create_collection`."""
     if not isinstance(merge, str):
         raise InvalidInputError(f"merge={merge!r} is not one of {', '.join(map(repr, NAMES))}; functions go to insert")
-    strategy_of(merge)
+    check_merge(merge)
     if zarr_format not in (2, 3):
         raise InvalidInputError(f"zarr_format is {zarr_format!r}: Zarr has formats 2 and 3")
     if not isinstance(description, str):

@@ -86,7 +86,7 @@ def drop_collection(registry: Registry, name: str, storage_options: Mapping[str,
     collection = registry.collection(name)
     place = open_location(collection.location, collection.storage_options, storage_options)
     # Forgotten first: a registry that names data which is gone would be worse than data that nobody names.
-    fragments = registry.drop_collection(name)
-    paths = [path or layout.slot_path(collection.keys, slot, uid) for slot, uid, path in fragments]
+    groups = registry.drop_collection(name)
+    paths = [path or layout.slot_path(collection.keys, slot, uid) for slot, uid, path in groups if path or slot]
     remove_attempts(place, paths)
     release(place, collection.uid)

@@ -47,7 +47,7 @@ def _loaded_names(selected: Selected, variables: Iterable[str] | None) -> list[s
 
 
 def _cropped(selected: Selected, axis_range: AxisRange) -> Selected:
-    """Cut the rows outside the range off the partitions that reach beyond it; only their axis is read."""
+    """Cut the rows outside the range off the parts that reach beyond it; only their axis is read."""
     pieces = selected.rows.pieces
     kept = {
         place: _rows_inside(selected, place, axis_range)
@@ -59,7 +59,7 @@ def _cropped(selected: Selected, axis_range: AxisRange) -> Selected:
 
     def cropped(rows: PartitionTable) -> PartitionTable:
         pieces = (replace(piece, **kept.get(place, {})) for place, piece in enumerate(rows.pieces))
-        return PartitionTable(rows.keys, tuple(pieces))
+        return replace(rows, pieces=tuple(pieces))
 
     origins = change_origins(selected.origins, lambda origin: replace(origin, rows=cropped(origin.rows)))
     return replace(selected, origins=origins)
@@ -71,7 +71,7 @@ def _is_cut(bounds: tuple[Any, Any], axis_range: AxisRange) -> bool:
 
 
 def _rows_inside(selected: Selected, place: int, axis_range: AxisRange) -> dict[str, Any]:
-    """Return which rows of a whole partition lie in the range, and their bounds."""
+    """Return which rows of a whole part lie in the range, and their bounds."""
     axis = selected.schema.variables[selected.schema.axis]
     origin = selected.origins[axis.name]
     piece = origin.rows.pieces[place]

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from registry import PartitionKey, Snapshot, Version, pad_key
-from registry.changes import NothingBetween, Requirement, Unchanged, VariablesAlive
+from registry.changes import NoOtherPart, NothingBetween, Requirement, Unchanged, VariablesAlive
+from registry.records import ROWS_LAYER
 
 from ..errors import InvalidInputError
 from ..execution import Execution
@@ -22,7 +23,7 @@ from ..schema.encoding import encode
 from ..schema.names import find_variable, near
 from ..schema.template import new_variable
 from ..writing.check import check_dtype, protected_names
-from ..writing.plan import Arrays, Content, Evolution, Part, Plan, Step, Target, immutable_need
+from ..writing.plan import Arrays, Content, Evolution, Plan, Step, Target, immutable_need, one_part
 from ..writing.write import write
 
 
@@ -130,9 +131,9 @@ class UpdateJob:
         own = window.alone
         kept = own.read(schema, [name for name in self.outputs if name not in stored])
         stored |= {str(name): encode(schema.variables[str(name)], kept[name].values) for name in kept.variables}
-        (piece,) = own.origins[schema.axis].rows.pieces
-        part = Part(self.target.key, piece.rows, piece.bounds, piece.unique)
-        return Content({name: stored[name] for name in self.outputs}, part)
+        pieces = own.origins[schema.axis].rows.pieces
+        parts = tuple(one_part(self.target.key, [piece]) for piece in pieces)
+        return Content({name: stored[name] for name in self.outputs}, parts)
 
     def _encoded(self, variable: SchemaVariable, returned: Returned) -> Values:
         """Return the partition's own values of a variable, as stored."""
@@ -186,7 +187,8 @@ class Updating:
             target = Target.of_partition(handle.location, schema, evolution.schema_version, window.key, layer=written)
             job = UpdateJob(target, wanted, self._computation(head, schema, window, seen))
             own = window.own_rows
-            steps.append(Step(job, {}, needs[window.key], {"updated": 1, "rows": own.stop - own.start}))
+            counts = {"updated": 1, "rows": own.stop - own.start}
+            steps.append(Step(job, {}, needs[window.key], counts, title=window.name))
         alive = VariablesAlive(frozenset(schema.variables[name].id for name in wanted if name in head.schema.variables))
         requirements = [*evolution.requirements, alive]
         if any(schema.variables[name].is_immutable for name in used):
@@ -203,18 +205,20 @@ def update(handle: Handle, updating: Updating, selection: Selection, how: Execut
 def _needs(snapshot: Snapshot, depth: int, variables: frozenset[int]) -> dict[PartitionKey, tuple[Requirement, ...]]:
     """Return what each window depends on: fragments of its rows and of variables; and that none comes between."""
     partitions, layers = snapshot.partitions, snapshot.layers
-    keys = [pad_key(partition.fragments[0].key) for partition in partitions]
+    keys = [pad_key(partition.values) for partition in partitions]
     needs: dict[PartitionKey, tuple[Requirement, ...]] = {}
     for place, partition in enumerate(partitions):
         low, high = place - depth, place + depth
         near = slice(max(0, low), high + 1)
+        fragments = [fragment for each in partitions[near] for fragment in each.fragments]
         slots = {
-            fragment.slot: fragment.uid
-            for each in partitions[near]
-            for fragment in each.fragments
-            if fragment.layer_id == 0 or layers[fragment.layer_id] & variables
+            fragment.slot: fragment.identity
+            for fragment in fragments
+            if fragment.layer_id == ROWS_LAYER or layers[fragment.layer_id] & variables
         }
-        needs[partition.key] = (Unchanged(slots, variables),)
+        parts = frozenset((slot.key, slot.axis_min) for slot in slots)
+        alone = NoOtherPart(tuple((key, None, None) for key in keys[near]), parts)
+        needs[partition.key] = (Unchanged(slots, variables), alone)
         if depth:
             limits = keys[low] if low >= 0 else None, keys[high] if high < len(keys) else None
             needs[partition.key] += (NothingBetween((limits,), frozenset(keys[near])),)

@@ -13,7 +13,7 @@ from .. import execution
 from ..errors import ZCollectionError
 from ..execution import Execution
 from ..handle import Handle
-from ..reading.origin import Origin
+from ..reading.origin import Origin, read_pieces
 from ..reading.selection import Selected, Selection
 from ..reading.table import Piece
 from ..schema import Schema, SchemaVariable
@@ -68,7 +68,7 @@ class ValidateJob:
     location: Location
     schema: Schema
     partition: str
-    piece: Piece
+    pieces: tuple[Piece, ...]
     names: tuple[str, ...]
     data: bool
 
@@ -94,42 +94,50 @@ def _jobs(selected: Selected, data: bool) -> Iterator[ValidateJob]:
         names.setdefault(selected.origins[name], []).append(name)
     for origin, here in names.items():
         partitioned = tuple(name for name in here if not schema.variables[name].is_immutable)
-        for key, piece in zip(origin.rows.keys, origin.rows.pieces, strict=True):
-            yield ValidateJob(origin.location, schema, format_key(key), piece, partitioned, data)
+        for place, key in enumerate(origin.rows.keys):
+            pieces = origin.rows.pieces_of_partition(place)
+            yield ValidateJob(origin.location, schema, format_key(key), pieces, partitioned, data)
         immutable = tuple(name for name in here if schema.variables[name].is_immutable)
         for piece in origin.immutables.pieces:
-            yield ValidateJob(origin.location, schema, "", piece, immutable, data)
+            yield ValidateJob(origin.location, schema, "", (piece,), immutable, data)
 
 
 def _look(job: ValidateJob, _: Any) -> tuple[int, list[Problem]]:
     """Return how many chunks of a partition were read, and what is wrong with it; runs in a worker."""
     chunks = 0
     problems: list[Problem] = []
-    paths: dict[str, list[SchemaVariable]] = {}
-    for name in job.names:
-        variable = job.schema.variables[name]
-        path = job.piece.path_of(variable)
-        if path is not None:
-            paths.setdefault(path, []).append(variable)
-    for path, variables in paths.items():
-        problems += _metadata(job, path, variables)
-        for variable in variables if job.data else ():
-            read, wrong = _chunks(job, variable, path)
+    for (path, rows), held in _groups(job).items():
+        problems += _metadata(job, path, rows, list(held))
+        for variable, live in held.items() if job.data else ():
+            read, wrong = _chunks(job, variable, path, rows, live)
             chunks += read
             problems += wrong
-            if variable.name == job.schema.axis and not wrong:
-                problems += _axis(job, variable, path)
+    if job.partition and job.data and not problems:
+        problems += _axis(job, job.schema.variables[job.schema.axis])
     return chunks, problems
 
 
-def _metadata(job: ValidateJob, path: str, variables: Sequence[SchemaVariable]) -> Iterator[Problem]:
+def _groups(job: ValidateJob) -> dict[tuple[str, int], dict[SchemaVariable, list[slice]]]:
+    """Return the groups by path and number of rows, and which of their rows are a variable's: each group once."""
+    groups: dict[tuple[str, int], dict[SchemaVariable, list[slice]]] = {}
+    for name in job.names:
+        variable = job.schema.variables[name]
+        for piece in job.pieces:
+            fragment = piece.fragment_of(variable)
+            if fragment is not None:
+                held = groups.setdefault((fragment.path, fragment.group_rows), {})
+                held.setdefault(variable, []).append(piece.rows_in(fragment))
+    return groups
+
+
+def _metadata(job: ValidateJob, path: str, rows: int, variables: Sequence[SchemaVariable]) -> Iterator[Problem]:
     """Compare the Zarr metadata with what the schema says; the user's attributes may be those of an older version."""
     group = {name: _read_document(job, f"{path}/{name}") for name in group_documents(job.schema.zarr_format)}
     for name, found in group.items():
         if isinstance(found, str):
             yield Problem(job.partition, "", f"{path}/{name}", found)
     for variable in variables:
-        for name, expected in array_documents(variable, job.piece.rows).items():
+        for name, expected in array_documents(variable, rows).items():
             place = f"{path}/{variable.stored_name}/{name}"
             found = _read_document(job, place)
             if isinstance(found, str):
@@ -165,22 +173,37 @@ def _plain(document: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _chunks(job: ValidateJob, variable: SchemaVariable, path: str) -> tuple[int, list[Problem]]:
+def _chunks(
+    job: ValidateJob, variable: SchemaVariable, path: str, rows: int, live: Sequence[slice]
+) -> tuple[int, list[Problem]]:
+    """Read the chunks that hold live rows, each once."""
     read, problems = 0, []
-    for region in chunk_regions(variable, job.piece.rows):
+    for region in chunk_regions(variable, rows):
+        if not variable.is_immutable and not any(_meet(region[variable.split_axis], part) for part in live):
+            continue
         try:
-            read_region(job.location, path, variable, job.piece.rows, region)
+            read_region(job.location, path, variable, rows, region)
             read += 1
         except ZCollectionError as error:
             problems.append(Problem(job.partition, variable.name, f"{path}/{variable.stored_name}", str(error)))
     return read, problems
 
 
-def _axis(job: ValidateJob, variable: SchemaVariable, path: str) -> Iterator[Problem]:
-    """See that the axis is sorted, and has the bounds that the registry keeps."""
-    values = read_region(job.location, path, variable, job.piece.rows, (slice(0, job.piece.rows),)).astype(np.int64)
-    place = f"{path}/{variable.stored_name}"
-    if np.any(np.diff(values) < 0):
-        yield Problem(job.partition, variable.name, place, "the axis is not sorted")
-    elif (int(values[0]), int(values[-1])) != job.piece.bounds:
-        yield Problem(job.partition, variable.name, place, "the axis has other bounds than the registry")
+def _meet(one: slice, other: slice) -> bool:
+    return bool(one.start < other.stop and other.start < one.stop)
+
+
+def _axis(job: ValidateJob, axis: SchemaVariable) -> Iterator[Problem]:
+    """See that the axis is sorted, has the bounds that the registry keeps, and that no two parts touch."""
+    last: int | None = None
+    for piece in job.pieces:
+        values = read_pieces(job.location, axis, (piece,), (slice(0, len(piece)),)).astype(np.int64)
+        fragment = piece.fragment_of(axis)
+        place = f"{fragment.path if fragment else ''}/{axis.stored_name}"
+        if np.any(np.diff(values) < 0):
+            yield Problem(job.partition, axis.name, place, "the axis is not sorted")
+        elif (int(values[0]), int(values[-1])) != piece.bounds:
+            yield Problem(job.partition, axis.name, place, "the axis has other bounds than the registry")
+        elif last is not None and int(values[0]) <= last:
+            yield Problem(job.partition, axis.name, place, "the axis overlaps with that of the part before")
+        last = int(values[-1])

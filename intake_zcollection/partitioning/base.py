@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from registry import KeyRange
+
 from ..schema import Values
 
 
@@ -28,6 +30,12 @@ class Partitioning(Protocol):
 
     def key_values(self, values: Mapping[str, Values]) -> npt.NDArray[np.int64]:
         """Return the key of each row, of shape (rows, keys); raises InvalidInputError for rows without one."""
+
+    def key_range(self, low: int | None, high: int | None) -> KeyRange | None:
+        """Return in which range of keys the rows lie whose one variable is in a range of integers (times: ns since 1970).
+
+        All six columns of each key; None where keys are not in the order of the variable, or nothing is known.
+        """
 
     def to_json(self) -> dict[str, Any]:
         """Return what the registry keeps."""

@@ -7,10 +7,14 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from registry import KeyRange, KeyValues, pad_key
+
 from ..errors import InvalidInputError
 from ..schema import Values
 
 Resolution = Literal["Y", "M", "D", "h", "m", "s"]
+
+_NAT = int(np.iinfo(np.int64).min)
 
 _NAMES = ("year", "month", "day", "hour", "minute", "second")
 
@@ -81,6 +85,15 @@ class Date:
             columns.append((fine - coarse.astype(fine.dtype)).astype(np.int64) + (unit in "MD"))
             coarse = fine
         return np.stack(columns, axis=1)
+
+    def key_range(self, low: int | None, high: int | None) -> KeyRange | None:
+        """Return from which date to which the rows lie whose times (ns since 1970) are in a range."""
+        first, last = (None if bound in (None, _NAT) else self._key_at(bound) for bound in (low, high))
+        return None if first is None and last is None else (first, last)
+
+    def _key_at(self, time: int | None) -> KeyValues:
+        (key,) = self.key_values({self.variable: np.array([time], np.int64).view("M8[ns]")})
+        return pad_key(tuple(key.tolist()))
 
     def to_json(self) -> dict[str, Any]:
         """Return what the registry keeps."""

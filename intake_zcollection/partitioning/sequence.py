@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from registry import KEY_LIMITS, MAX_KEYS
+from registry import KEY_LIMITS, MAX_KEYS, KeyRange, KeyValues, pad_key
 
 from ..errors import InvalidInputError
 from ..schema import Values
@@ -55,6 +55,20 @@ class Sequence:
     def key_values(self, values: Mapping[str, Values]) -> npt.NDArray[np.int64]:
         """Return the values of each row, of shape (rows, keys); raises InvalidInputError beyond 64 bits."""
         return np.stack([_to_int64(name, values[name]) for name in self.variables], axis=1)
+
+    def key_range(self, low: int | None, high: int | None) -> KeyRange | None:
+        """Return from which key to which the rows lie whose values of the one variable are in a range."""
+        if len(self.variables) != 1 or (low is None and high is None):
+            return None
+        first, last = (None if bound is None else self._key_at(bound) for bound in (low, high))
+        return first, last
+
+    def _key_at(self, value: int) -> KeyValues | None:
+        try:
+            (key,) = self.key_values({self.variables[0]: np.array([value], np.int64)})
+        except InvalidInputError:  # it would be in a bucket that begins where there are no integers
+            return None
+        return pad_key(tuple(key.tolist()))
 
     def to_json(self) -> dict[str, Any]:
         """Return what the registry keeps."""

@@ -91,7 +91,7 @@ def _split_blocks(variable: SchemaVariable, table: PartitionTable, policy: str) 
         return
     most = max(1, _target_nbytes() // max(1, variable.row_nbytes)) if policy == "auto" else 0
     pending = 0  # rows of small partitions, waiting to be one block
-    for piece, size in zip(table.pieces, table.sizes, strict=True):
+    for piece, size in zip(table.pieces, table.piece_sizes, strict=True):
         if size == 0:
             continue
         if pending and pending + size > most:
@@ -100,17 +100,17 @@ def _split_blocks(variable: SchemaVariable, table: PartitionTable, policy: str) 
         if size <= most:
             pending += size
         else:
-            yield from _cut_piece(piece, _stored_rows(variable, piece.rows), most)
+            yield from _cut_piece(variable, piece, most)
     if pending:
         yield pending
 
 
-def _stored_rows(variable: SchemaVariable, rows: int) -> int:
-    return array_layout(variable, rows).chunks[variable.split_axis]
-
-
-def _cut_piece(piece: Piece, chunk: int, most: int) -> Iterator[int]:
+def _cut_piece(variable: SchemaVariable, piece: Piece, most: int) -> Iterator[int]:
     """Yield blocks of a large piece: whole Zarr chunks, as many as make ``most`` rows, at least one."""
+    fragment = piece.fragment_of(variable)
+    rows = slice(piece.start, piece.stop) if fragment is None else piece.rows_in(fragment)
+    group_rows = piece.rows if fragment is None else fragment.group_rows
+    chunk = array_layout(variable, group_rows).chunks[variable.split_axis]
     step = max(1, most // chunk) * chunk
-    edges = [piece.start, *range((piece.start // step + 1) * step, piece.stop, step), piece.stop]
+    edges = [rows.start, *range((rows.start // step + 1) * step, rows.stop, step), rows.stop]
     yield from (after - before for before, after in itertools.pairwise(edges))

@@ -46,9 +46,8 @@ class Origin:
         return self.immutables if variable.is_immutable else self.rows
 
     def cut(self, start: int, stop: int) -> "Origin":
-        """Return it with the pieces ``start`` … ``stop`` alone."""
-        rows = PartitionTable(self.rows.keys[start:stop], self.rows.pieces[start:stop])
-        return replace(self, rows=rows)
+        """Return it with the partitions ``start`` … ``stop`` alone."""
+        return replace(self, rows=self.rows.cut(start, stop))
 
     def read(self, variable: SchemaVariable) -> Values:
         """Return all values of a variable, in memory; an immutable one has been stored."""
@@ -59,9 +58,9 @@ class Origin:
 
 def _immutable_table(fragment: FragmentRecord | None) -> PartitionTable:
     if fragment is None:
-        return PartitionTable((), ())
-    stored = Fragment(layout.immutable_path(fragment.uid), fragment.schema_version, fragment.written_version)
-    return PartitionTable(((),), (Piece((stored,), 0, 0, 0, (None, None)),))
+        return PartitionTable((), (), ())
+    stored = Fragment(layout.immutable_path(fragment.uid), fragment.schema_version)
+    return PartitionTable(((),), (Piece((stored,), 0, 0, 0, (None, None)),), (1,))
 
 
 def change_origins(origins: Mapping[str, Origin], change: Callable[[Origin], Origin]) -> dict[str, Origin]:
@@ -94,14 +93,14 @@ def in_memory(schema: Schema, values: Mapping[str, Values]) -> xr.Dataset:
 def read_pieces(location: Location, variable: SchemaVariable, pieces: Sequence[Piece], others: Region) -> Values:
     """Return the values of pieces, one after the other along the split dimension: the only concatenation.
 
-    Where a partition has no values of the variable, which was added later, they are missing ones.
+    Where a part has no values of the variable, which was added later, they are missing ones.
     """
     if variable.is_immutable:
         (piece,) = pieces
-        path = piece.path_of(variable)
-        if path is None:
+        fragment = piece.fragment_of(variable)
+        if fragment is None:
             return np.full([s.stop - s.start for s in others], missing_value(variable), variable.dtype)
-        return read_region(location, path, variable, piece.rows, others)
+        return read_region(location, fragment.path, variable, fragment.group_rows, others)
     axis = variable.split_axis
     shape = [s.stop - s.start for s in others]
     shape[axis] = sum(map(len, pieces))
@@ -110,11 +109,12 @@ def read_pieces(location: Location, variable: SchemaVariable, pieces: Sequence[P
     offset = 0
     for piece in pieces:
         target = _replaced(tuple(map(slice, shape)), axis, slice(offset, offset + len(piece)))
-        path = piece.path_of(variable)
-        if path is None:
+        fragment = piece.fragment_of(variable)
+        if fragment is None:
             absent.append(target)
         else:
-            sources.append(Stored(path, piece.rows, _replaced(others, axis, slice(piece.start, piece.stop)), target))
+            region = _replaced(others, axis, piece.rows_in(fragment))
+            sources.append(Stored(fragment.path, fragment.group_rows, region, target))
         offset += len(piece)
     values = read_regions(location, variable, shape, sources)
     for target in absent:

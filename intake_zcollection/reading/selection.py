@@ -12,6 +12,7 @@ import registry
 from registry import KEY_LIMITS, CollectionRecord, Filters, Snapshot
 
 from ..errors import InvalidInputError
+from ..partitioning import partitioning_from_json
 from ..schema import Schema, SchemaVariable
 from .origin import Origin
 from .table import PartitionTable
@@ -57,7 +58,10 @@ class Selection:
         """
         axis_range = parse_where(where or {}, collection.axis)
         chosen = registry.Selection.of(filters, collection.keys, axis_range=axis_range)
-        return cls(chosen, crop, (where or {}).get(collection.axis, ()))
+        partitioning = partitioning_from_json(collection.partitioning)
+        along = partitioning.variables == (collection.axis,)
+        key_range = partitioning.key_range(*axis_range) if along else None
+        return cls(replace(chosen, parts=crop, key_range=key_range), crop, (where or {}).get(collection.axis, ()))
 
     def check(self, axis: SchemaVariable) -> None:
         """Raise InvalidInputError unless the bounds are of the axis' kind."""

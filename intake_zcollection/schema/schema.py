@@ -70,8 +70,8 @@ class SchemaVariable:
     """The CF attributes that decode it: units, calendar, packing, fill value."""
     attrs: Attributes
     """The user's attributes."""
-    begin_version: int = 0
-    """The version that brought it; fragments of an older schema do not hold it."""
+    lives: tuple[tuple[int, int | None], ...] = ((0, None),)
+    """From which version to which (not included; None for no end) it was there; fragments of other schemas lack it."""
     fill_value: Any = None
     """What it reads as where a fragment does not hold it; None for what stands for no value in its dtype."""
     lossy: bool = False
@@ -106,6 +106,10 @@ class SchemaVariable:
         """Return the shape with ``rows`` rows along the split dimension."""
         return tuple(rows if size is None else size for size in self.sizes)
 
+    def was_there(self, version: int) -> bool:
+        """Whether it was one of the variables of a version."""
+        return any(begin <= version and (end is None or version < end) for begin, end in self.lives)
+
     def to_record(self) -> VariableRecord:
         """Return what the registry keeps of it."""
         return VariableRecord(
@@ -119,7 +123,7 @@ class SchemaVariable:
             encoding={"array": self.array, "cf": self.cf} | ({"lossy": True} if self.lossy else {}),
             fill_value=self.fill_value,
             attributes=self.attrs.recorded,
-            begin_version=self.begin_version,
+            lives=self.lives,
         )
 
     @classmethod
@@ -136,7 +140,7 @@ class SchemaVariable:
             array=record.encoding["array"],
             cf=record.encoding["cf"],
             attrs=Attributes(record.attributes),
-            begin_version=record.begin_version,
+            lives=record.lives,
             fill_value=record.fill_value,
             lossy=record.encoding.get("lossy", False),
         )
@@ -163,7 +167,7 @@ class Schema:
         # Its name may be that of an array of a variable that was dropped, or has another name now.
         others = (f"variable.{number}" for number in itertools.count(self.next_id))
         stored_name = next(name for name in itertools.chain([variable.name], others) if name not in self.stored_names)
-        new = replace(variable, id=self.next_id, stored_name=stored_name, begin_version=begin_version)
+        new = replace(variable, id=self.next_id, stored_name=stored_name, lives=((begin_version, None),))
         return replace(
             self,
             variables={**self.variables, new.name: new},

@@ -22,9 +22,9 @@ class Stored:
     """A region of one stored array, and where its values go."""
 
     path: str
-    """The fragment's path below the location."""
+    """The group's path below the location."""
     rows: int
-    """All rows of the fragment."""
+    """All rows of the group."""
     region: Region
     target: Region
     """The region of the result, of the same shape."""
@@ -55,15 +55,21 @@ def read_regions(
     sources = list(sources)
     codec = chunk_codec(variable)
     stored: Values = np.zeros(shape, codec.dtype)
-    chunks = [chunk for source in sources for chunk in _chunks_of(variable, source)]
-    names = [chunk.name for chunk in chunks]
-    for chunk, data in zip(chunks, location.store.get(names) if names else (), strict=True):
-        target: tuple[Any, ...] = (*chunk.target, ...)  # an array, even without dimensions
+    chunks: dict[str, list[_Chunk]] = {}  # one that several sources touch, around a cut, is read and decoded once
+    for source in sources:
+        for chunk in _chunks_of(variable, source):
+            chunks.setdefault(chunk.name, []).append(chunk)
+    for (name, uses), data in zip(chunks.items(), location.store.get(list(chunks)) if chunks else (), strict=True):
         try:
-            codec.decode_into(stored[target], data, chunk.shape, chunk.inside)
+            if len(uses) == 1:
+                codec.decode_into(stored[_target(uses[0])], data, uses[0].shape, uses[0].inside)
+                continue
+            values = codec.decode(data, uses[0].shape)
+            for use in uses:
+                stored[_target(use)] = values[use.inside]
         except Exception as error:
             raise CorruptedDataError(
-                f"the chunk {chunk.name} in {location.url} does not decode: {error}; restore it from a copy"
+                f"the chunk {name} in {location.url} does not decode: {error}; restore it from a copy"
             ) from error
     try:
         return encoding.decode(variable, stored)
@@ -93,6 +99,10 @@ class _Chunk:
     """Where its values go in the result."""
     inside: Region
     """Which of its values."""
+
+
+def _target(chunk: _Chunk) -> tuple[Any, ...]:
+    return (*chunk.target, ...)  # an array, even without dimensions
 
 
 def _chunks_of(variable: SchemaVariable, source: Stored) -> Iterator[_Chunk]:

@@ -1,12 +1,13 @@
 """Putting a group down: what every worker does, whatever the verb."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from registry import Written
 
 from ..storage import layout
 from ..storage.write import write_fragment
-from .plan import Arrays, Job, Result
+from .plan import Arrays, Job, Part, Result, Target
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -28,11 +29,31 @@ def put_down(coordinator: str | None, job: Job, arrays: Arrays) -> Result:
     target = job.target
     content = job.content(arrays)
     attempt = layout.new_attempt()
-    store, part = target.location.store, content.part
-    nbytes = write_fragment(target.location, target.path + attempt, target.schema, content.values, part.rows)
+    rows = sum(part.rows for part in content.parts)
+    nbytes = write_fragment(target.location, target.path + attempt, target.schema, content.values, rows)
     if coordinator is None or coordinator != this_machine():
-        store.sync()
-    uid = target.uid + attempt
-    return Result(
-        Written(part.key, target.layer, uid, part.rows, nbytes, target.schema_version, *part.bounds, part.unique)
-    )
+        target.location.store.sync()
+    return Result(tuple(_written(target, attempt, content.parts, rows, nbytes)))
+
+
+def _written(target: Target, attempt: str, parts: Sequence[Part], rows: int, nbytes: int) -> Iterator[Written]:
+    """Yield a fragment per part; each has its share of the bytes."""
+    start = shared = 0
+    for part in parts:
+        share = nbytes * (start + part.rows) // rows - shared if rows else nbytes
+        low, high = part.bounds
+        yield Written(
+            key=part.key,
+            layer=target.layer,
+            uid=target.uid + attempt,
+            rows=part.rows,
+            nbytes=share,
+            schema_version=target.schema_version,
+            axis_min=low or 0,
+            axis_max=high,
+            axis_unique=part.unique,
+            start=start,
+            group_rows=rows,
+            written_version=part.written_version,
+        )
+        start, shared = start + part.rows, shared + share

@@ -21,13 +21,13 @@ class ImmutableJob:
 
     def content(self, arrays: Arrays) -> Content:
         """Return the variables as they are."""
-        return Content({name: pieces[0] for name, pieces in arrays.items()}, Part(self.target.key, 0))
+        return Content({name: pieces[0] for name, pieces in arrays.items()}, (Part(self.target.key, 0),))
 
 
 def immutable_step(target: Target, stored: Mapping[str, Values], head: Selected) -> Step:
     """Return the step that stores encoded immutable variables, if nobody else does meanwhile."""
     arrays = {name: [values] for name, values in stored.items()}
-    return Step(ImmutableJob(target), arrays, (immutable_need(head.snapshot),))
+    return Step(ImmutableJob(target), arrays, (immutable_need(head.snapshot),), title="immutable variables")
 
 
 def inserted_immutables(schema: Schema, inputs: Iterable[Input], head: Selected) -> dict[str, Values]:

@@ -4,10 +4,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from registry import IMMUTABLE_SLOT, KeyRange, KeyValues, PartitionKey, Slot, Snapshot, Written, pad_key
+import numpy as np
+import numpy.typing as npt
+
+from registry import (
+    IMMUTABLE_SLOT,
+    Cut,
+    Identity,
+    KeyRange,
+    KeyValues,
+    PartitionKey,
+    Run,
+    Slot,
+    Snapshot,
+    Written,
+    pad_key,
+)
 from registry.changes import (
     AddVariables,
     Commit,
+    NoOtherPart,
     NothingBetween,
     PutFragments,
     Requirement,
@@ -15,9 +31,10 @@ from registry.changes import (
     Unchanged,
     Update,
 )
-from registry.records import IMMUTABLE_LAYER, ROWS_LAYER, Identity, Layer
+from registry.records import IMMUTABLE_LAYER, ROWS_LAYER, AxisSpan, Layer
 
 from ..reading.selection import Selected
+from ..reading.table import Piece
 from ..schema import Schema, Values
 from ..storage import layout
 from ..storage.location import Location
@@ -60,15 +77,10 @@ class Target:
         path = layout.immutable_path(uid)
         return cls(place, schema, schema_version, IMMUTABLE_LAYER, IMMUTABLE_SLOT.key, uid, path)
 
-    @property
-    def slot(self) -> Slot:
-        """What is recorded of it as an intent: of a layer, whose number is not known yet, that of the rows below it."""
-        return Slot(self.key, self.layer if self.layer == IMMUTABLE_LAYER else ROWS_LAYER)
-
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive rows of a group that are one partition's."""
+    """Consecutive rows of a group that are one part of a partition."""
 
     key: KeyValues
     """All six key columns."""
@@ -77,14 +89,29 @@ class Part:
     """The smallest and largest axis value, as the registry keeps them; None for immutable variables."""
     unique: bool | None = None
     """Whether no axis value is repeated, if that is known."""
+    written_version: int | None = None
+    """The version that its values come from; None for the one that the commit makes."""
+
+
+def part_of(key: KeyValues, axis: npt.NDArray[np.int64], written_version: int | None = None) -> Part:
+    """Return a part by its axis values, sorted."""
+    unique = bool(np.all(axis[1:] > axis[:-1]))
+    return Part(key, len(axis), (int(axis[0]), int(axis[-1])), unique, written_version)
+
+
+def one_part(key: KeyValues, pieces: Sequence[Piece], written_version: int | None = None) -> Part:
+    """Return the parts of a partition as one."""
+    unique = None if any(piece.unique is None for piece in pieces) else all(piece.unique for piece in pieces)
+    bounds = pieces[0].bounds[0], pieces[-1].bounds[1]
+    return Part(key, sum(map(len, pieces)), bounds, unique, written_version)
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a group holds: encoded values by variable, and whose rows they are."""
+    """What a group holds: encoded values by variable, and whose rows they are, one part after the other."""
 
     values: Mapping[str, Values]
-    part: Part
+    parts: tuple[Part, ...]
 
 
 class Job(Protocol):
@@ -102,7 +129,7 @@ class Job(Protocol):
 class Result:
     """What a worker put down; all that comes back."""
 
-    fragment: Written
+    fragments: tuple[Written, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +140,15 @@ class Step:
     arrays: Arrays = field(default_factory=dict)
     needs: tuple[Requirement, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    cuts: tuple[Cut, ...] = ()
+    """The parts that end, wholly or but for what is kept."""
+    runs: tuple[Run, ...] = ()
+    """Where rows come and go."""
+    title: str = ""
+    """What it is about: the partition, as text."""
+
+    def __str__(self) -> str:
+        return f"{self.title}: {', '.join(f'{count} {_words(name)}' for name, count in self.counts.items() if count)}"
 
 
 @dataclass(frozen=True)
@@ -131,20 +167,37 @@ class Plan:
     summary: Mapping[str, int] = field(default_factory=dict)
     """Counts by name, in the order in which they are told; steps add to them."""
 
-    def commit(self, results: Sequence[Result]) -> Commit:
-        """Return what to ask of the registry, once all steps are done."""
-        summary = dict(self.summary) | {"bytes": sum(result.fragment.nbytes for result in results)}
+    @property
+    def counts(self) -> dict[str, int]:
+        """What it does, counted, but for the bytes."""
+        counts = dict(self.summary)
         for step in self.steps:
             for name, count in step.counts.items():
-                summary[name] += count
+                counts[name] += count
+        return counts
+
+    def __str__(self) -> str:
+        lines = [f"{self.title}, at version {self.head.version}: {len(self.steps)} groups to write"]
+        return "\n".join([*lines, *map(str, self.steps)])
+
+    def commit(self, results: Sequence[Result]) -> Commit:
+        """Return what to ask of the registry, once all steps are done."""
+        written = tuple(fragment for result in results for fragment in result.fragments)
+        summary = self.counts | {"bytes": sum(fragment.nbytes for fragment in written)}
+        cuts = tuple(cut for step in self.steps for cut in step.cuts)
+        runs = tuple(run for step in self.steps for run in step.runs)
         needs = [need for step in self.steps for need in step.needs]
         return Commit(
             collection=self.head.collection,
             operation=self.operation,
             requirements=(*self.requirements, *_joined(needs)),
-            updates=(*self.updates, PutFragments(tuple(result.fragment for result in results))),
+            updates=(*self.updates, PutFragments(written, cuts, runs)),
             summary=summary,
         )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 Planner = Callable[[Selected], Plan | None]
@@ -153,7 +206,7 @@ Planner = Callable[[Selected], Plan | None]
 
 def immutable_need(head: Snapshot) -> Unchanged:
     """Return what depends on the immutable variables, as they are or as there are none."""
-    return Unchanged({IMMUTABLE_SLOT: head.immutable.uid if head.immutable else None})
+    return Unchanged({IMMUTABLE_SLOT: head.immutable.identity if head.immutable else None})
 
 
 @dataclass(frozen=True)
@@ -191,6 +244,8 @@ def _joined(needs: Sequence[Requirement]) -> list[Requirement]:
     slots: dict[frozenset[int] | None, dict[Slot, Identity | None]] = {}
     ranges: list[KeyRange] = []
     known: set[KeyValues] = set()
+    spans: list[AxisSpan] = []
+    parts: set[tuple[KeyValues, int]] = set()
     others: list[Requirement] = []
     for need in needs:
         match need:
@@ -199,8 +254,13 @@ def _joined(needs: Sequence[Requirement]) -> list[Requirement]:
             case NothingBetween():
                 ranges += need.ranges
                 known |= need.known
+            case NoOtherPart():
+                spans += need.spans
+                parts |= need.known
             case _:
                 others.append(need)
+    if spans:
+        others.append(NoOtherPart(tuple(spans), frozenset(parts)))
     joined = [*others, *(Unchanged(read, variables) for variables, read in slots.items())]
     return [*joined, NothingBetween(_without_overlaps(ranges), frozenset(known))] if ranges else joined
 

@@ -50,7 +50,7 @@ def write(
     if plan is None:
         return handle.newest()
     collection, targets = plan.head.collection, [step.job.target for step in plan.steps]
-    intents = [(collection, target.slot, target.uid) for target in targets]
+    intents = [(collection, target.uid, target.path) for target in targets]
     with (
         handle.registry.begin((collection, plan.head.version), intents=intents, message=message) as transaction,
         _undoing(transaction, handle.location, [target.path for target in targets]),

@@ -16,7 +16,7 @@ from ..sql.engine import database_clock
 from .locked import Locked
 from .requirements import conflict
 from .updates import apply
-from .values import Commit, PutFragments, Unchanged
+from .values import Commit, NoOtherPart, PutFragments, Unchanged
 
 
 def check_commits(commits: Sequence[Commit]) -> None:
@@ -25,9 +25,10 @@ def check_commits(commits: Sequence[Commit]) -> None:
     for commit in commits:
         if names.count(commit.collection.name) > 1:
             raise InvalidInputError(f"collection {commit.collection.name} is changed twice in one commit")
-        for (key, layer), count in Counter((each.key, each.layer) for each in _written(commit)).items():
+        slots = Counter((each.key, each.axis_min, each.layer) for each in _written(commit))
+        for (key, axis_min, layer), count in slots.items():
             if count > 1:
-                what = _describe(commit.collection, Slot(key, layer if layer == IMMUTABLE_LAYER else 0))
+                what = _describe(commit.collection, Slot(key, axis_min, layer if layer == IMMUTABLE_LAYER else 0))
                 raise InvalidInputError(f"collection {commit.collection.name}: {what} is written twice in one commit")
 
 
@@ -54,9 +55,14 @@ def carry_out(
 def _wanted(commit: Commit) -> Iterator[KeyValues]:
     """Yield the keys whose live fragments requirements and updates look at, all at once."""
     for requirement in commit.requirements:
-        if isinstance(requirement, Unchanged):
-            yield from (slot.key for slot in requirement.slots)
-    yield from (fragment.key for fragment in _written(commit))
+        match requirement:
+            case Unchanged(slots):
+                yield from (slot.key for slot in slots)
+            case NoOtherPart(spans):
+                yield from (key for key, _, _ in spans)
+    for update in commit.updates:
+        if isinstance(update, PutFragments):
+            yield from (each.key for each in (*update.written, *update.cuts, *update.runs))
 
 
 def _written(commit: Commit) -> Iterator[Written]:

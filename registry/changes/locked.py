@@ -6,8 +6,9 @@ from functools import cached_property
 import sqlalchemy as sa
 
 from ..keys import KeyValues
-from ..records import CollectionRecord, Identity, SchemaRecord, Slot
+from ..records import ROWS_LAYER, CollectionRecord, FragmentRecord, SchemaRecord, Slot
 from ..sql import queries
+from ..sql.fragments import read_live
 
 
 @dataclass(eq=False)
@@ -36,9 +37,18 @@ class Locked:
         return record
 
     @cached_property
-    def live(self) -> dict[Slot, Identity]:
-        """What is live in each occupied slot of the wanted keys."""
-        return queries.read_live(self.connection, self.id, self.keys)
+    def live(self) -> dict[Slot, FragmentRecord]:
+        """What is live in each occupied slot of the wanted keys, in the order of keys, parts and layers."""
+        return {each.slot: each for each in read_live(self.connection, self.id, self.keys)}
+
+    @cached_property
+    def parts(self) -> dict[KeyValues, list[FragmentRecord]]:
+        """The rows fragments of the wanted keys, in the order of the axis."""
+        parts: dict[KeyValues, list[FragmentRecord]] = {}
+        for slot, fragment in self.live.items():
+            if slot.layer_id == ROWS_LAYER:
+                parts.setdefault(slot.key, []).append(fragment)
+        return parts
 
     @cached_property
     def layers(self) -> dict[int, frozenset[int]]:

@@ -2,10 +2,20 @@
 
 from collections.abc import Iterable, Mapping
 
-from ..records import ROWS_LAYER, Conflict, Identity, KeyRange, Slot, SourceRecord
+from ..keys import KeyValues
+from ..records import ROWS_LAYER, AxisSpan, Conflict, Identity, KeyRange, Slot, SourceRecord
 from ..sql import queries
+from ..sql.fragments import keys_between_query
 from .locked import Locked
-from .values import NothingBetween, Requirement, SchemaUnchanged, SourcesUnchanged, Unchanged, VariablesAlive
+from .values import (
+    NoOtherPart,
+    NothingBetween,
+    Requirement,
+    SchemaUnchanged,
+    SourcesUnchanged,
+    Unchanged,
+    VariablesAlive,
+)
 
 
 def conflict(now: Locked, requirement: Requirement) -> Conflict | None:
@@ -13,8 +23,11 @@ def conflict(now: Locked, requirement: Requirement) -> Conflict | None:
     match requirement:
         case Unchanged(slots, variables):
             return _in_slots([*_replaced(now, slots), *_new_layers(now, slots, variables)])
-        case NothingBetween(ranges, known):
-            return _in_slots([slot for limits in ranges for slot in _partitions(now, limits) if slot.key not in known])
+        case NoOtherPart(spans, known):
+            found = [slot for span in spans for slot in _parts(now, span)]
+            return _in_slots([slot for slot in found if (slot.key, slot.axis_min) not in known])
+        case NothingBetween(ranges, keys):
+            return _in_slots([Slot(key, 0) for limits in ranges for key in _keys(now, limits) if key not in keys])
         case VariablesAlive(ids):
             dropped = ids - {variable.id for variable in now.schema.variables}
             return Conflict("dropped a variable that it writes") if dropped else None
@@ -44,17 +57,28 @@ def _in_slots(slots: list[Slot]) -> Conflict | None:
 
 
 def _replaced(now: Locked, slots: Mapping[Slot, Identity | None]) -> Iterable[Slot]:
-    return (slot for slot, identity in slots.items() if now.live.get(slot) != identity)
+    for slot, identity in slots.items():
+        fragment = now.live.get(slot)
+        if (fragment and fragment.identity) != identity:
+            yield slot
 
 
 def _new_layers(now: Locked, slots: Mapping[Slot, Identity | None], variables: frozenset[int] | None) -> Iterable[Slot]:
-    """Return the layers that came over rows that were read, and may hold what the result depends on."""
-    read = {slot.key for slot in slots if slot.layer_id == ROWS_LAYER}
-    new = [slot for slot in now.live if slot.layer_id > ROWS_LAYER and slot.key in read and slot not in slots]
-    if not new or variables is None:
-        return new
-    return [slot for slot in new if now.layers.get(slot.layer_id, frozenset()) & variables]
+    """Return the layers that came over parts that were read, and may hold what the result depends on."""
+    read = {(slot.key, slot.axis_min) for slot in slots if slot.layer_id == ROWS_LAYER}
+    for slot in now.live:
+        if slot.layer_id > ROWS_LAYER and (slot.key, slot.axis_min) in read and slot not in slots:
+            if variables is None or now.layers.get(slot.layer_id, frozenset()) & variables:
+                yield slot
 
 
-def _partitions(now: Locked, limits: KeyRange) -> Iterable[Slot]:
-    return (Slot(tuple(key)) for key in now.connection.execute(queries.keys_between_query(now.id, limits)))
+def _parts(now: Locked, span: AxisSpan) -> Iterable[Slot]:
+    """Return the parts that a range of a partition's axis meets."""
+    key, low, high = span
+    for part in now.parts.get(key, ()):
+        if (high is None or part.axis_min <= high) and (low is None or part.axis_max is None or part.axis_max >= low):
+            yield part.slot
+
+
+def _keys(now: Locked, limits: KeyRange) -> Iterable[KeyValues]:
+    return (tuple(key) for key in now.connection.execute(keys_between_query(now.id, limits)))

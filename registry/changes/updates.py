@@ -8,11 +8,26 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import AlreadyExistsError, ConflictError, InvalidInputError
-from ..records import ROWS_LAYER, SchemaRecord, Slot, Source, VariableRecord, Written, parse_name
+from ..keys import KeyValues, pad_key
+from ..records import (
+    IMMUTABLE_LAYER,
+    ROWS_LAYER,
+    Cut,
+    Hunk,
+    Kept,
+    SchemaRecord,
+    Slot,
+    Source,
+    VariableRecord,
+    Written,
+    parse_name,
+)
 from ..selection import Selection
 from ..sql import queries, tables
 from ..sql.creating import namespace_id
 from ..sql.engine import database_clock
+from ..sql.fragments import KEY_NAMES, key_row, read_last_changes, read_partitions
+from .hunks import hunks_of_layers, hunks_of_runs, joined
 from .locked import Locked
 from .values import AddVariables, ClosePartitions, EditSchema, PutFragments, RememberSources, Rename, Update
 
@@ -26,8 +41,8 @@ Counts = Mapping[str, int]
 def apply(now: Locked, update: Update) -> Counts | None:
     """Do it; return what was done, None if it makes no version."""
     match update:
-        case PutFragments(written):
-            return _put_fragments(now, written)
+        case PutFragments():
+            return _put_fragments(now, update)
         case ClosePartitions(selection, before):
             return _close_partitions(now, selection, before)
         case AddVariables(variables):
@@ -41,16 +56,31 @@ def apply(now: Locked, update: Update) -> Counts | None:
             return None
 
 
-def _put_fragments(now: Locked, written: Iterable[Written]) -> Counts:
-    """Close what is live in the written slots, and insert the fragments."""
-    fragments = {Slot(each.key, _number(now, each.layer)): each for each in written}
-    _close(now, _replaced(now, fragments.keys()))
-    if fragments:
+def _put_fragments(now: Locked, update: PutFragments) -> Counts:
+    """Close what ends, insert what is kept of it and the fragments written, and record the hunks."""
+    written = {Slot(each.key, each.axis_min, _number(now, each.layer)): each for each in update.written}
+    hunks = joined([*hunks_of_runs(now.parts, update), *hunks_of_layers(now.parts, written)])
+    _close(now, _KEY, [_of(run.key) for run in update.runs if run.axis_range is None])
+    _close(now, _PART, [_of(cut.key, cut.axis_min) for cut in update.cuts])
+    _close(now, _SLOT, [_of(*slot) for slot in _covered(now, written.keys())])
+    _keep(now, update.cuts)
+    if written:
         try:
-            now.connection.execute(sa.insert(tables.fragment), [_row(now, *each) for each in fragments.items()])
+            now.connection.execute(sa.insert(tables.fragment), [_row(now, *each) for each in written.items()])
         except IntegrityError as error:
             raise ConflictError(f"collection {now.record.name}: another writer was faster") from error
+    _record(now, hunks)
     return {}
+
+
+def _record(now: Locked, hunks: Iterable[Hunk]) -> None:
+    rows = [
+        {"collection_id": now.id, "version": now.version, **key_row(hunk.key)}
+        | {name: getattr(hunk, name) for name in _HUNK_FIELDS}
+        for hunk in hunks
+    ]
+    if rows:
+        now.connection.execute(sa.insert(tables.change), rows)
 
 
 def _number(now: Locked, layer: int | frozenset[int]) -> int:
@@ -67,71 +97,115 @@ def _number(now: Locked, layer: int | frozenset[int]) -> int:
     return id_
 
 
-def _replaced(now: Locked, written: Set[Slot]) -> list[Slot]:
-    """Return the live slots that end where others are written."""
-    rewritten = {slot.key for slot in written if slot.layer_id == ROWS_LAYER}
-    covered = {
-        Slot(slot.key, layer_id)
-        for slot in written
-        if slot.layer_id > ROWS_LAYER
-        for layer_id, variables in now.layers.items()
-        if variables <= now.layers.get(slot.layer_id, frozenset())
-    }
-    above = covered | written
-    return [slot for slot in now.live if slot in above or (slot.layer_id > ROWS_LAYER and slot.key in rewritten)]
+def _covered(now: Locked, written: Set[Slot]) -> list[Slot]:
+    """Return the live slots that end since a layer with all of their variables comes over the same part."""
+    layers: dict[tuple[KeyValues, int], list[frozenset[int]]] = {}
+    for slot in written:
+        if slot.layer_id > ROWS_LAYER:
+            layers.setdefault((slot.key, slot.axis_min), []).append(now.layers.get(slot.layer_id, frozenset()))
+    return [
+        slot
+        for slot in now.live
+        if (slot.layer_id == IMMUTABLE_LAYER and slot in written)
+        or (
+            slot.layer_id > ROWS_LAYER
+            and any(now.layers[slot.layer_id] <= new for new in layers.get((slot.key, slot.axis_min), ()))
+        )
+    ]
 
 
 def _row(now: Locked, slot: Slot, fragment: Written) -> dict[str, Any]:
     # What was written with variables that this commit adds belongs to the schema that it makes.
     schema_version = now.version if fragment.schema_version is None else fragment.schema_version
+    written_version = now.version if fragment.written_version is None else fragment.written_version
     return {
         "collection_id": now.id,
+        "axis_min": slot.axis_min,
         "layer_id": slot.layer_id,
         "begin_version": now.version,
-        "written_version": now.version,
+        "written_version": written_version,
         "schema_version": schema_version,
-        "uid": fragment.uid,
+        "group_uid": fragment.uid,
+        "start": fragment.start,
         "rows": fragment.rows,
+        "group_rows": fragment.rows if fragment.group_rows is None else fragment.group_rows,
+        "packed": False,
         "nbytes": fragment.nbytes,
-        "axis_min": fragment.axis_min,
         "axis_max": fragment.axis_max,
         "axis_unique": fragment.axis_unique,
         "transaction_id": now.transaction_id,
-    } | queries.key_row(slot.key)
+    } | key_row(slot.key)
 
 
-def _close(now: Locked, slots: Sequence[Slot]) -> None:
-    """Move live fragments to the past ones: alive until this version."""
-    if not slots:
+_KEY = tuple(KEY_NAMES)
+_PART = (*_KEY, "axis_min")
+_SLOT = (*_PART, "layer_id")
+_HUNK_FIELDS = ("layer_id", "row_start", "removed", "added", "axis_min", "axis_max")
+
+
+def _of(key: KeyValues, *more: int) -> dict[str, int]:
+    """Return the parameters by which :func:`_at` finds a partition, a part or a slot."""
+    return {f"of_{name}": value for name, value in zip(_SLOT, (*key, *more), strict=False)}
+
+
+def _at(now: Locked, table: sa.Table, columns: Iterable[str]) -> sa.ColumnElement[bool]:
+    here = (table.c[name] == sa.bindparam(f"of_{name}") for name in columns)
+    return sa.and_(table.c.collection_id == now.id, *here)
+
+
+def _close(now: Locked, columns: Sequence[str], which: Sequence[Mapping[str, int]]) -> None:
+    """Move live fragments to the past ones: alive until this version. Partitions, parts or slots, by these columns."""
+    if not which:
         return
     live, past = tables.fragment, tables.past_fragment
-    columns = [column.name for column in live.c]
-    here = sa.and_(
-        live.c.collection_id == now.id,
-        live.c.layer_id == sa.bindparam("layer"),
-        *(live.c[name] == sa.bindparam(f"of_{name}") for name in queries.KEY_NAMES),
-    )
-    moved = sa.select(*(live.c[name] for name in columns), sa.literal(now.version, sa.Integer)).where(here)
-    where = [
-        {"layer": slot.layer_id} | {f"of_{name}": value for name, value in queries.key_row(slot.key).items()}
-        for slot in slots
+    names = [column.name for column in live.c]
+    moved = sa.select(*live.c, sa.literal(now.version, sa.Integer)).where(_at(now, live, columns))
+    now.connection.execute(sa.insert(past).from_select([*names, "end_version"], moved), which)
+    now.connection.execute(sa.delete(live).where(_at(now, live, columns)), which)
+
+
+def _keep(now: Locked, cuts: Iterable[Cut]) -> None:
+    """Insert what is kept of the parts just closed: fewer rows of the same groups, in all layers."""
+    kept = [
+        _of(cut.key, cut.axis_min) | {f"new_{name}": getattr(each, name) for name in Kept.__dataclass_fields__}
+        for cut in cuts
+        for each in cut.kept
     ]
-    now.connection.execute(sa.insert(past).from_select([*columns, "end_version"], moved), where)
-    now.connection.execute(sa.delete(live).where(here), where)
+    if not kept:
+        return
+    live, past = tables.fragment, tables.past_fragment
+    rows, offset = sa.bindparam("new_rows", type_=sa.BigInteger), sa.bindparam("new_offset", type_=sa.BigInteger)
+    changed: dict[str, sa.ColumnElement[Any]] = {
+        "axis_min": sa.bindparam("new_axis_min", type_=sa.BigInteger),
+        "axis_max": sa.bindparam("new_axis_max", type_=sa.BigInteger),
+        "axis_unique": sa.bindparam("new_axis_unique", type_=sa.Boolean),
+        "begin_version": sa.literal(now.version, sa.Integer),
+        "start": past.c.start + offset,
+        "base_row": past.c.base_row + offset,
+        "rows": rows,
+        "nbytes": sa.cast(1.0 * past.c.nbytes * rows / past.c.rows, sa.BigInteger),
+    }
+    names = [column.name for column in live.c]
+    part = sa.select(*(changed.get(name, past.c[name]) for name in names)).where(_at(now, past, _PART))
+    ended = part.where(past.c.end_version + 0 == now.version)
+    now.connection.execute(sa.insert(live).from_select(names, ended), kept)
 
 
 def _close_partitions(now: Locked, selection: Selection, before: dt.datetime | None) -> Counts | None:
     """Return how many partitions and rows; None if there are none."""
     head = now.version - 1
-    last = head if before is None else _last_version(now, before)
-    dropped = [
-        partition
-        for partition in queries.read_partitions(now.connection, now.collection, head, selection)
-        if max(fragment.written_version for fragment in partition.fragments) <= last
-    ]
+    dropped = read_partitions(now.connection, now.collection, head, selection)
+    if before is not None:
+        last = _last_version(now, before)
+        changed = read_last_changes(now.connection, now.collection, head, [each.values for each in dropped])
+        dropped = tuple(each for each in dropped if changed.get(each.values, 0) <= last)
     if not dropped:
         return None
-    _close(now, [fragment.slot for partition in dropped for fragment in partition.fragments])
+    keys = [pad_key(partition.values) for partition in dropped]
+    _close(now, _KEY, [_of(key) for key in keys])
+    _record(
+        now, (Hunk(key, ROWS_LAYER, 0, each.rows, 0, *each.bounds) for key, each in zip(keys, dropped, strict=True))
+    )
     return {"dropped": len(dropped), "rows": sum(partition.rows for partition in dropped)}
 
 

@@ -9,18 +9,39 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInputError
 from ..keys import KeyValues
-from ..records import CollectionRecord, Identity, KeyRange, SchemaRecord, Slot, Source, VariableRecord, Written
+from ..records import (
+    AxisSpan,
+    CollectionRecord,
+    Cut,
+    Identity,
+    KeyRange,
+    Run,
+    SchemaRecord,
+    Slot,
+    Source,
+    VariableRecord,
+    Written,
+)
 from ..selection import Selection
 
 
 @dataclass(frozen=True)
 class Unchanged:
-    """Fragments are as they were read, and nothing new lies over the rows that were."""
+    """Fragments are as they were read, and nothing new lies over the parts that were."""
 
     slots: Mapping[Slot, Identity | None]
     """What was live in each slot; None where nothing was."""
     variables: frozenset[int] | None = None
     """The ids of the variables that the result depends on; a new layer of others does not matter. None for all."""
+
+
+@dataclass(frozen=True)
+class NoOtherPart:
+    """In ranges of the axis of partitions there are no parts but known ones."""
+
+    spans: tuple[AxisSpan, ...]
+    known: frozenset[tuple[KeyValues, int]] = frozenset()
+    """By key and first axis value."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +75,19 @@ class SourcesUnchanged:
     """By name, the version that brought it last; None where it was not known."""
 
 
-Requirement = Unchanged | NothingBetween | VariablesAlive | SchemaUnchanged | SourcesUnchanged
+Requirement = Unchanged | NoOtherPart | NothingBetween | VariablesAlive | SchemaUnchanged | SourcesUnchanged
 """What must still hold."""
 
 
 @dataclass(frozen=True)
 class PutFragments:
-    """Make fragments live. Rows close all that was live of their partition, a layer those that it covers."""
+    """Make fragments live: rows in the place of what is cut, a layer in that of those which it covers, part by part."""
 
     written: tuple[Written, ...]
+    cuts: tuple[Cut, ...] = ()
+    """The parts that end, wholly or but for what is kept; each once."""
+    runs: tuple[Run, ...] = ()
+    """Where rows came and went, for the record: none if the same values lie elsewhere only. Whole partitions end."""
 
 
 @dataclass(frozen=True)

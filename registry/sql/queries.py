@@ -1,23 +1,14 @@
 """SELECT statements, and what their rows become."""
 
-import itertools
-import operator
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import NotFoundError, VersionExpiredError
-from ..keys import MAX_KEYS, KeyValues, name_values, pad_key
 from ..records import (
     CollectionRecord,
-    FragmentRecord,
-    Identity,
-    KeyRange,
-    PartitionRecord,
     SchemaRecord,
-    Slot,
     Snapshot,
     Source,
     SourceRecord,
@@ -27,43 +18,11 @@ from ..records import (
 )
 from ..selection import Selection
 from . import tables
-from .where import compile_predicate
+from .fragments import AnyRow, AnySelect, read_changing_versions, read_immutable, read_partitions
 
-AnySelect = sa.Select[*tuple[Any, ...]]
-AnyCompound = sa.CompoundSelect[*tuple[Any, ...]]
-AnyRow = sa.Row[*tuple[Any, ...]]
-
-_BATCH = 500  # keys in one statement: six parameters each, far below every database's limit
+_BATCH = 500  # names in one statement, far below every database's limit
 
 FULL_NAME = (tables.namespace.c.name + "/" + tables.collection.c.name).label("full_name")
-
-# Names are kept in the order of FragmentRecord's fields, its key apart.
-_FRAGMENT_FIELDS = (
-    "layer_id",
-    "uid",
-    "rows",
-    "nbytes",
-    "axis_min",
-    "axis_max",
-    "begin_version",
-    "written_version",
-    "schema_version",
-    "path",
-    "axis_unique",
-)
-
-
-KEY_NAMES = [f"k{i}" for i in range(MAX_KEYS)]
-
-
-def key_row(key: KeyValues) -> dict[str, int]:
-    """Return the key columns of a row; the key has all six values."""
-    return dict(zip(KEY_NAMES, key, strict=True))
-
-
-def key_columns(table: sa.Table) -> list[sa.Column[int]]:
-    """Return the table's key columns, in order."""
-    return [table.c[name] for name in KEY_NAMES]
 
 
 def collections_query() -> AnySelect:
@@ -154,30 +113,33 @@ def read_schema(connection: sa.Connection, collection_id: int, version: int) -> 
     """Return the schema of a collection at a version."""
     attributes = connection.execute(attributes_query(), {"of_collection": collection_id, "at_version": version})
     rows = connection.execute(variables_query(), {"of_collection": collection_id}).all()
-    first: dict[int, int] = {}
+    lives: dict[int, list[tuple[int, int | None]]] = {}
     for row in rows:
-        first.setdefault(row.id, row.begin_version)
+        intervals = lives.setdefault(row.id, [])
+        # A new name, or another attribute, begins a new row of the same variable.
+        begin = intervals.pop()[0] if intervals and intervals[-1][1] == row.begin_version else row.begin_version
+        intervals.append((begin, row.end_version))
     alive = [
         row for row in rows if row.begin_version <= version and (row.end_version is None or row.end_version > version)
     ]
     return SchemaRecord(
-        variables=tuple(_variable_record(row, first[row.id]) for row in alive),
+        variables=tuple(_variable_record(row, tuple(lives[row.id])) for row in alive),
         attributes=attributes.scalar_one(),
-        next_id=1 + max(first, default=-1),
+        next_id=1 + max(lives, default=-1),
         stored_names=tuple(dict.fromkeys(row.stored_name for row in rows)),
     )
 
 
-def _variable_record(row: AnyRow, first_version: int) -> VariableRecord:
-    fields = {name: row._mapping[name] for name in VariableRecord.__dataclass_fields__}
+def _variable_record(row: AnyRow, lives: tuple[tuple[int, int | None], ...]) -> VariableRecord:
+    fields = {name: row._mapping[name] for name in VariableRecord.__dataclass_fields__ if name != "lives"}
     fields |= {name: tuple(fields[name]) for name in ("dimensions", "sizes")}
-    return VariableRecord(**fields | {"begin_version": first_version})
+    return VariableRecord(**fields, lives=lives)
 
 
 def variable_rows(variables: Iterable[VariableRecord], collection_id: int, version: int) -> list[dict[str, object]]:
     """Return the rows of variables that begin at a version."""
     begin = {"collection_id": collection_id, "begin_version": version}
-    fields = [name for name in VariableRecord.__dataclass_fields__ if name != "begin_version"]
+    fields = [name for name in VariableRecord.__dataclass_fields__ if name != "lives"]
     return [begin | {name: getattr(variable, name) for name in fields} for variable in variables]
 
 
@@ -192,89 +154,6 @@ def layers_query() -> AnySelect:
     """Select the layers of a collection."""
     table = tables.layer
     return sa.select(table.c.id, table.c.variable_ids).where(table.c.collection_id == sa.bindparam("of_collection"))
-
-
-def fragments_query(collection: CollectionRecord, version: int, selection: Selection) -> AnySelect | AnyCompound:
-    """Select the fragments of the partitions of a version: the live ones, and those that a later version closed."""
-    branches = [_fragments(tables.fragment, collection, version, selection)]
-    if version < collection.head_version:
-        past = _fragments(tables.past_fragment, collection, version, selection)
-        branches.append(past.where(tables.past_fragment.c.end_version > version))
-    order = [*KEY_NAMES, "layer_id"]
-    return sa.union_all(*branches).order_by(*order) if len(branches) > 1 else branches[0].order_by(*order)
-
-
-def _fragments(table: sa.Table, collection: CollectionRecord, version: int, selection: Selection) -> AnySelect:
-    columns = key_columns(table)
-    few = selection.keys is not None and len(selection.keys) <= _BATCH  # of more, the caller keeps what it wants
-    # An expression has no index: of few keys, SQLite would otherwise look through all that began before the version.
-    begin = table.c.begin_version + 0 if few else table.c.begin_version
-    query = sa.select(*columns, *(table.c[name] for name in _FRAGMENT_FIELDS)).where(
-        table.c.collection_id == collection.id, table.c.layer_id >= 0, begin <= version
-    )
-    if selection.predicate is not None:
-        query = query.where(compile_predicate(selection.predicate, dict(zip(collection.keys, columns, strict=False))))
-    if few:
-        query = query.where(sa.tuple_(*columns).in_([pad_key(key) for key in selection.keys or ()]))
-    low, high = selection.axis_range
-    if low is not None:
-        query = query.where(table.c.axis_max >= low)
-    if high is not None:
-        query = query.where(table.c.axis_min <= high)
-    return query
-
-
-@cache
-def immutable_query() -> AnyCompound:
-    """Select the fragment of immutable variables of a version."""
-    version = sa.bindparam("at_version", type_=sa.Integer)
-    live, past = (
-        sa.select(*key_columns(table), *(table.c[name] for name in _FRAGMENT_FIELDS)).where(
-            table.c.collection_id == sa.bindparam("of_collection"),
-            *(column == 0 for column in key_columns(table)),
-            table.c.layer_id == -1,
-            table.c.begin_version <= version,
-        )
-        for table in (tables.fragment, tables.past_fragment)
-    )
-    return sa.union_all(live, past.where(tables.past_fragment.c.end_version > version))
-
-
-def read_immutable(connection: sa.Connection, collection_id: int, version: int) -> FragmentRecord | None:
-    """Return the fragment of the immutable variables of a version, None before there is any."""
-    wanted = {"of_collection": collection_id, "at_version": version}
-    row = connection.execute(immutable_query(), wanted).one_or_none()
-    return None if row is None else fragment_record(row, MAX_KEYS)
-
-
-def fragment_record(row: Sequence[object], keys: int) -> FragmentRecord:
-    """Return the record of a row of :func:`fragments_query`, with its first ``keys`` key columns."""
-    return FragmentRecord._make((tuple(row[:keys]), *row[MAX_KEYS:]))
-
-
-def partition_records(collection: CollectionRecord, rows: Iterable[Sequence[object]]) -> tuple[PartitionRecord, ...]:
-    """Group the rows of :func:`fragments_query`, which come in the order of keys and layers."""
-    names = collection.keys
-    fragments = (fragment_record(row, len(names)) for row in rows)
-    return tuple(
-        PartitionRecord(name_values(names, key), tuple(group))
-        for key, group in itertools.groupby(fragments, operator.itemgetter(0))  # by their keys
-    )
-
-
-def read_partitions(
-    connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
-) -> tuple[PartitionRecord, ...]:
-    """Return the partitions of a version, in the order of their keys."""
-    keys, keep = selection.keys, selection.keep
-    if keys is not None and not keys:
-        return ()
-    partitions = partition_records(collection, connection.execute(fragments_query(collection, version, selection)))
-    if keys is not None:
-        partitions = tuple(partition for partition in partitions if partition.fragments[0].key in keys)
-    if keep is not None:
-        partitions = tuple(partition for partition in partitions if keep(dict(partition.key)))
-    return partitions
 
 
 def read_snapshot(
@@ -339,10 +218,13 @@ def read_version(connection: sa.Connection, collection: CollectionRecord, versio
     return version_record(row, collection.name)
 
 
-def read_versions(connection: sa.Connection, collection: CollectionRecord) -> tuple[Version, ...]:
-    """Return all versions, oldest first."""
+def read_versions(
+    connection: sa.Connection, collection: CollectionRecord, selection: Selection | None = None
+) -> tuple[Version, ...]:
+    """Return the versions, oldest first: all, or those that did something to the partitions of a selection."""
+    wanted = None if selection is None else read_changing_versions(connection, collection, selection)
     rows = connection.execute(versions_query(collection.id))
-    return tuple(version_record(row, collection.name) for row in rows)
+    return tuple(version_record(row, collection.name) for row in rows if wanted is None or row.version in wanted)
 
 
 def version_record(row: AnyRow, collection: str) -> Version:
@@ -385,35 +267,3 @@ def sources_query(collection_id: int, names: Sequence[str]) -> AnySelect:
     table = tables.source
     known = table.c.collection_id == collection_id, table.c.end_version.is_(None)
     return sa.select(table.c.name, table.c.fingerprint, table.c.begin_version).where(*known, table.c.name.in_(names))
-
-
-def keys_between_query(collection_id: int, keys: KeyRange) -> AnySelect:
-    """Select the keys of the live partitions in a range."""
-    table = tables.fragment
-    columns = key_columns(table)
-    query = sa.select(*columns).where(table.c.collection_id == collection_id, table.c.layer_id == 0)
-    first, last = keys
-    if first is not None:
-        query = query.where(sa.tuple_(*columns) >= sa.tuple_(*map(sa.literal, first)))
-    if last is not None:
-        query = query.where(sa.tuple_(*columns) <= sa.tuple_(*map(sa.literal, last)))
-    return query
-
-
-def live_uids_query(collection_id: int, keys: Sequence[KeyValues]) -> AnySelect:
-    """Select what is live in all layers of some keys (already padded)."""
-    table = tables.fragment
-    columns = key_columns(table)
-    return sa.select(*columns, table.c.layer_id, table.c.uid).where(
-        table.c.collection_id == collection_id, sa.tuple_(*columns).in_(keys)
-    )
-
-
-def read_live(connection: sa.Connection, collection_id: int, keys: Iterable[KeyValues]) -> dict[Slot, Identity]:
-    """Return what is live in each occupied slot of some keys (already padded)."""
-    wanted = sorted(set(keys))
-    return {
-        Slot(tuple(key), layer_id): uid
-        for start in range(0, len(wanted), _BATCH)
-        for *key, layer_id, uid in connection.execute(live_uids_query(collection_id, wanted[start : start + _BATCH]))
-    }

@@ -1,0 +1,97 @@
+"""What a commit did to each partition, in rows of what was there before: integers that compose, from version to version.
+
+Every existing row inside a run's range counts as gone and come, survivors too: nothing is missed, and a little is
+called replaced that is equal.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+
+from ..keys import KeyValues
+from ..records import IMMUTABLE_LAYER, ROWS_LAYER, FragmentRecord, Hunk, Kept, Run, Slot, Written
+from .values import PutFragments
+
+Parts = Mapping[KeyValues, list[FragmentRecord]]
+"""The rows fragments of partitions as they were before, in the order of the axis."""
+
+
+def hunks_of_runs(parts: Parts, update: PutFragments) -> Iterator[Hunk]:
+    """Yield a hunk per run."""
+    kept = {(cut.key, cut.axis_min): cut.kept for cut in update.cuts}
+    written: dict[KeyValues, list[Written]] = {}
+    for each in sorted((each for each in update.written if each.layer == ROWS_LAYER), key=lambda each: each.axis_min):
+        written.setdefault(each.key, []).append(each)
+    counted: dict[KeyValues, _Counted] = {}
+    for run in update.runs:
+        if run.key not in counted:
+            counted[run.key] = _Counted(parts.get(run.key, ()), written.get(run.key, ()))
+        yield counted[run.key].hunk_of(run, kept)
+
+
+class _Counted:
+    """The rows of a partition, as it was and as they came, summed up."""
+
+    def __init__(self, before: Sequence[FragmentRecord], written: Sequence[Written]) -> None:
+        self.before, self.written = before, written
+        self.ends = [_last(part) for part in before]
+        self.rows = list(accumulate((part.rows for part in before), initial=0))
+        self.starts = [each.axis_min for each in written]
+        self.added = list(accumulate((each.rows for each in written), initial=0))
+
+    def hunk_of(self, run: Run, kept: Mapping[tuple[KeyValues, int], tuple[Kept, ...]]) -> Hunk:
+        if run.axis_range is None:
+            lows = [each.axis_min for each in (*self.before[:1], *self.written[:1])]
+            highs = [*self.ends[-1:], *(_last(each) for each in self.written[-1:])]
+            bounds = min(lows, default=None), max(highs, default=None)
+            return Hunk(run.key, ROWS_LAYER, 0, self.rows[-1], self.added[-1], *bounds)
+        low, high = run.axis_range
+        first = bisect_left(self.ends, low)
+        start = stop = self.rows[first]
+        for number, part in enumerate(self.before[first:], first):
+            if part.axis_min > high:
+                break
+            whole = (Kept(0, part.rows, part.axis_min, self.ends[number]),)
+            pieces = kept.get((run.key, part.axis_min), whole)
+            before = max((piece.offset + piece.rows for piece in pieces if piece.axis_max < low), default=0)
+            start = max(start, self.rows[number] + before)
+            stop = self.rows[number] + min((each.offset for each in pieces if each.axis_min > high), default=part.rows)
+        added = self.added[bisect_right(self.starts, high)] - self.added[bisect_left(self.starts, low)]
+        return Hunk(run.key, ROWS_LAYER, start, max(stop - start, 0), added, low, high)
+
+
+def _last(rows: FragmentRecord | Written) -> int:
+    assert rows.axis_max is not None  # only immutable variables have no axis
+    return rows.axis_max
+
+
+def hunks_of_layers(parts: Parts, written: Mapping[Slot, Written]) -> Iterator[Hunk]:
+    """Yield a hunk per partition and layer above the rows: all rows may have other values."""
+    for key, layer_id in dict.fromkeys((slot.key, slot.layer_id) for slot in written):
+        if layer_id == IMMUTABLE_LAYER:
+            yield Hunk(key, layer_id, 0, 0, 0)
+        elif layer_id > ROWS_LAYER:
+            here = parts.get(key, [])
+            rows = sum(part.rows for part in here)
+            bounds = (here[0].axis_min, here[-1].axis_max) if here else (None, None)
+            yield Hunk(key, layer_id, 0, rows, rows, *bounds)
+
+
+def joined(hunks: Iterable[Hunk]) -> list[Hunk]:
+    """Return the hunks in order, those of one partition and layer between which no row stands as one."""
+    result: list[Hunk] = []
+    for hunk in sorted(hunks, key=lambda each: (each.key, each.layer_id, each.row_start, each.removed)):
+        last = result[-1] if result else None
+        if last is None or (last.key, last.layer_id) != (hunk.key, hunk.layer_id) or _end(last) < hunk.row_start:
+            result.append(hunk)
+            continue
+        removed = max(_end(last), _end(hunk)) - last.row_start
+        axis_min = min((x for x in (last.axis_min, hunk.axis_min) if x is not None), default=None)
+        axis_max = max((x for x in (last.axis_max, hunk.axis_max) if x is not None), default=None)
+        added = last.added + hunk.added
+        result[-1] = Hunk(hunk.key, hunk.layer_id, last.row_start, removed, added, axis_min, axis_max)
+    return result
+
+
+def _end(hunk: Hunk) -> int:
+    return hunk.row_start + hunk.removed

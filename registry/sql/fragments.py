@@ -1,0 +1,320 @@
+"""Partitions, their parts and what became of them: SELECT statements, and what their rows become.
+
+What is known without looking comes first in every statement: SQLite plans without statistics, and a wrong index of a
+million rows is not seen on ten. So keys are joined in their order, and versions, of which an index is seldom the right
+one, are compared as expressions, which have none.
+"""
+
+import itertools
+import json
+import operator
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from ..keys import MAX_KEYS, KeyValues, name_values, pad_key
+from ..records import (
+    IMMUTABLE_LAYER,
+    ROWS_LAYER,
+    CollectionRecord,
+    FragmentRecord,
+    KeyRange,
+    PartitionRecord,
+    PartRecord,
+    Totals,
+)
+from ..selection import Selection
+from . import tables
+from .where import compile_predicate
+
+AnySelect = sa.Select[*tuple[Any, ...]]
+AnyRow = sa.Row[*tuple[Any, ...]]
+AnyCompound = sa.CompoundSelect[*tuple[Any, ...]]
+
+KEY_NAMES = [f"k{i}" for i in range(MAX_KEYS)]
+
+# Names are kept in the order of FragmentRecord's fields, its key apart.
+_FIELDS = (
+    "axis_min",
+    "layer_id",
+    "group_uid",
+    "start",
+    "rows",
+    "group_rows",
+    "nbytes",
+    "axis_max",
+    "begin_version",
+    "written_version",
+    "schema_version",
+    "path",
+    "axis_unique",
+)
+
+_IN_ORDER = (*KEY_NAMES, "axis_min", "layer_id")
+
+
+def key_row(key: KeyValues) -> dict[str, int]:
+    """Return the key columns of a row; the key has all six values."""
+    return dict(zip(KEY_NAMES, key, strict=True))
+
+
+def key_columns(table: sa.FromClause) -> list[sa.ColumnElement[int]]:
+    """Return the table's key columns, in order."""
+    return [table.c[name] for name in KEY_NAMES]
+
+
+# Many keys are one parameter of a statement, so that it is one statement for any number, compiled once.
+
+
+class _each(FunctionElement[str]):  # noqa: N801 - reads as a SQL function
+    """The elements of a JSON array, as rows."""
+
+    name = "each"
+    inherit_cache = True
+
+
+@compiles(_each, "sqlite")
+def _sqlite_each(element: Any, compiler: Any, **options: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_each, "postgresql")
+def _postgresql_each(element: Any, compiler: Any, **options: Any) -> str:
+    return f"json_array_elements(CAST({compiler.process(element.clauses, **options)} AS JSON))"
+
+
+class _Lookup(sa.Join):
+    """For each row of the left table, in turn, those of the right one: an inner join that keeps this order."""
+
+    inherit_cache = True
+
+
+@compiles(_Lookup, "sqlite")
+def _sqlite_lookup(element: Any, compiler: Any, **options: Any) -> str:
+    options["asfrom"] = True
+    left, right = (compiler.process(side, **options) for side in (element.left, element.right))
+    options["asfrom"] = False
+    return f"{left} CROSS JOIN {right} ON {compiler.process(element.onclause, **options)}"
+
+
+def keys_parameter(keys: Iterable[KeyValues]) -> dict[str, str]:
+    """Return the parameter of a statement about some keys, without those that are there twice."""
+    return {"of_keys": json.dumps(sorted({pad_key(key) for key in keys}))}
+
+
+def among_keys(table: sa.Table) -> sa.FromClause:
+    """Return the rows of a table that have one of the keys in :func:`keys_parameter`."""
+    wanted = _each(sa.bindparam("of_keys", type_=sa.Text)).table_valued("value", name="wanted")
+    number = (
+        sa.cast(wanted.c.value.op("->>")(sa.literal_column(str(place))), sa.BigInteger) for place in range(MAX_KEYS)
+    )
+    return _Lookup(wanted, table, sa.and_(*map(operator.eq, key_columns(table), number)))
+
+
+def within_keys(table: sa.FromClause, keys: KeyRange) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of a range of keys."""
+    columns, (first, last) = sa.tuple_(*key_columns(table)), keys
+    return [
+        *([columns >= sa.tuple_(*map(_bigint, first))] if first is not None else ()),
+        *([columns <= sa.tuple_(*map(_bigint, last))] if last is not None else ()),
+    ]
+
+
+def _bigint(value: int) -> sa.ColumnElement[int]:
+    return sa.literal(value, sa.BigInteger)
+
+
+def fragments_query(collection: CollectionRecord, version: int, selection: Selection) -> AnySelect | AnyCompound:
+    """Select the fragments of the partitions of a version: the live ones, and those that a later version closed.
+
+    Of a selection's keys, :func:`keys_parameter` is its parameter.
+    """
+    branches = [_fragments(tables.fragment, collection, version, selection)]
+    if version < collection.head_version:
+        branches.append(_fragments(tables.past_fragment, collection, version, selection))
+    query = sa.union_all(*branches) if len(branches) > 1 else branches[0]
+    low, high = selection.axis_range
+    if selection.parts or (low is None and high is None):
+        return query.order_by(*_IN_ORDER)
+    # A partition is chosen by its own bounds, however it is divided into parts.
+    bounded = query.subquery()
+    one = {"partition_by": key_columns(bounded)}
+    first = sa.func.min(bounded.c.axis_min).over(**one).label("first")
+    last = sa.func.max(bounded.c.axis_max).over(**one).label("last")
+    known = sa.select(*bounded.c, first, last).subquery()
+    query = sa.select(*(known.c[column.name] for column in bounded.c)).order_by(*(known.c[name] for name in _IN_ORDER))
+    return query.where(*_overlap(known.c.first, known.c.last, selection))
+
+
+def _fragments(table: sa.Table, collection: CollectionRecord, version: int, selection: Selection) -> AnySelect:
+    columns = key_columns(table)
+    by_key = selection.keys is not None or selection.key_range is not None or selection.predicate is not None
+
+    def compared(name: str) -> sa.ColumnElement[int]:
+        column: sa.ColumnElement[int] = table.c[name]
+        return column + 0 if by_key else column  # an expression has no index, and that of the keys is the right one
+
+    query = sa.select(*columns, *(table.c[name] for name in _FIELDS)).where(
+        table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER, compared("begin_version") <= version
+    )
+    if table is tables.past_fragment:
+        query = query.where(compared("end_version") > version)
+    if selection.keys is not None:
+        query = query.select_from(among_keys(table))
+    if selection.key_range is not None:
+        query = query.where(*within_keys(table, selection.key_range))
+    if selection.predicate is not None:
+        query = query.where(compile_predicate(selection.predicate, dict(zip(collection.keys, columns, strict=False))))
+    return query.where(*_overlap(table.c.axis_min, table.c.axis_max, selection)) if selection.parts else query
+
+
+def _overlap(
+    first: sa.ColumnElement[Any], last: sa.ColumnElement[Any], selection: Selection
+) -> list[sa.ColumnElement[bool]]:
+    low, high = selection.axis_range
+    return [
+        *((last >= _bigint(low),) if low is not None else ()),
+        *((first <= _bigint(high),) if high is not None else ()),
+    ]
+
+
+@cache
+def immutable_query() -> AnyCompound:
+    """Select the fragment of immutable variables of a version."""
+    version = sa.bindparam("at_version", type_=sa.Integer)
+    live, past = (
+        sa.select(*key_columns(table), *(table.c[name] for name in _FIELDS)).where(
+            table.c.collection_id == sa.bindparam("of_collection"),
+            *(column == 0 for column in key_columns(table)),
+            table.c.axis_min == 0,
+            table.c.layer_id == IMMUTABLE_LAYER,
+            table.c.begin_version + 0 <= version,
+        )
+        for table in (tables.fragment, tables.past_fragment)
+    )
+    return sa.union_all(live, past.where(tables.past_fragment.c.end_version + 0 > version))
+
+
+def read_immutable(connection: sa.Connection, collection_id: int, version: int) -> FragmentRecord | None:
+    """Return the fragment of the immutable variables of a version, None before there is any."""
+    wanted = {"of_collection": collection_id, "at_version": version}
+    row = connection.execute(immutable_query(), wanted).one_or_none()
+    return None if row is None else fragment_record(row, MAX_KEYS)
+
+
+def fragment_record(row: Sequence[object], keys: int) -> FragmentRecord:
+    """Return the record of a row of :func:`fragments_query`, with its first ``keys`` key columns."""
+    return FragmentRecord._make((tuple(row[:keys]), *row[MAX_KEYS:]))
+
+
+def partition_records(collection: CollectionRecord, rows: Iterable[Sequence[object]]) -> tuple[PartitionRecord, ...]:
+    """Group the rows of :func:`fragments_query`, which come in the order of keys, parts and layers."""
+    names = collection.keys
+    fragments = (fragment_record(row, len(names)) for row in rows)
+    return tuple(
+        PartitionRecord(
+            name_values(names, key),
+            tuple(PartRecord(tuple(part)) for _, part in itertools.groupby(group, operator.itemgetter(1))),
+        )
+        for key, group in itertools.groupby(fragments, operator.itemgetter(0))  # by their keys
+    )
+
+
+def read_partitions(
+    connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
+) -> tuple[PartitionRecord, ...]:
+    """Return the partitions of a version, in the order of their keys."""
+    keys, keep = selection.keys, selection.keep
+    if keys is not None and not keys:
+        return ()
+    parameters = {} if keys is None else keys_parameter(keys)
+    rows = connection.execute(fragments_query(collection, version, selection), parameters)
+    partitions = partition_records(collection, rows)
+    if keep is not None:
+        partitions = tuple(partition for partition in partitions if keep(dict(partition.key)))
+    return partitions
+
+
+def read_totals(connection: sa.Connection, collection: CollectionRecord, version: int) -> Totals:
+    """Return how many partitions, rows and bytes a version has, and how far its axis reaches."""
+    fragments = fragments_query(collection, version, Selection()).order_by(None).subquery()
+    rows = sa.case((fragments.c.layer_id == ROWS_LAYER, fragments.c.rows), else_=0)
+    each = sa.select(
+        sa.func.sum(rows).label("rows"),
+        sa.func.sum(fragments.c.nbytes).label("nbytes"),
+        sa.func.min(fragments.c.axis_min).label("low"),
+        sa.func.max(fragments.c.axis_max).label("high"),
+    )
+    key = each.group_by(*key_columns(fragments)).subquery()
+    sums = sa.func.sum(key.c.rows), sa.func.sum(key.c.nbytes), sa.func.min(key.c.low), sa.func.max(key.c.high)
+    count, *numbers, low, high = connection.execute(sa.select(sa.func.count(), *sums).select_from(key)).one()
+    return Totals(count, *(int(number or 0) for number in numbers), bounds=None if low is None else (low, high))
+
+
+@cache
+def live_query() -> AnySelect:
+    """Select what is live in all layers of the keys in :func:`keys_parameter`, by ``of_collection``."""
+    table = tables.fragment
+    columns = *key_columns(table), *(table.c[name] for name in _FIELDS)
+    mine = table.c.collection_id == sa.bindparam("of_collection")
+    return (
+        sa.select(*columns).select_from(among_keys(table)).where(mine).order_by(*(table.c[name] for name in _IN_ORDER))
+    )
+
+
+def read_live(connection: sa.Connection, collection_id: int, keys: Iterable[KeyValues]) -> list[FragmentRecord]:
+    """Return what is live of some keys, in the order of keys, parts and layers; with all six key columns."""
+    parameters = keys_parameter(keys) | {"of_collection": collection_id}
+    return [fragment_record(row, MAX_KEYS) for row in connection.execute(live_query(), parameters)]
+
+
+def keys_between_query(collection_id: int, keys: KeyRange) -> AnySelect:
+    """Select the keys of the live partitions in a range."""
+    table = tables.fragment
+    mine = table.c.collection_id == collection_id, table.c.layer_id == ROWS_LAYER
+    return sa.select(*key_columns(table)).distinct().where(*mine, *within_keys(table, keys))
+
+
+def last_changes_query(collection: CollectionRecord, version: int, *, of_keys: bool) -> AnySelect:
+    """Select the keys of partitions, and which version last did something to each, up to a version.
+
+    Of all keys that there ever were, or of those in :func:`keys_parameter`.
+    """
+    table = tables.change
+    columns = key_columns(table)
+    query = sa.select(*columns, sa.func.max(table.c.version)).where(
+        table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER, table.c.version + 0 <= version
+    )
+    query = query.select_from(among_keys(table)) if of_keys else query
+    return query.group_by(*columns)
+
+
+def read_last_changes(
+    connection: sa.Connection, collection: CollectionRecord, version: int, keys: Iterable[KeyValues] | None
+) -> dict[KeyValues, int]:
+    """Return which version last did something to each partition of some keys, of all if there are none given."""
+    query = last_changes_query(collection, version, of_keys=keys is not None)
+    rows = connection.execute(query, {} if keys is None else keys_parameter(keys))
+    return {tuple(key[: len(collection.keys)]): last for *key, last in rows}
+
+
+def changing_versions_query(collection: CollectionRecord, selection: Selection) -> AnySelect:
+    """Select the keys of partitions and the versions that did something to them, each once."""
+    table = tables.change
+    columns = key_columns(table)
+    query = sa.select(*columns, table.c.version).distinct()
+    query = query.where(table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER)
+    if selection.predicate is not None:
+        query = query.where(compile_predicate(selection.predicate, dict(zip(collection.keys, columns, strict=False))))
+    return query
+
+
+def read_changing_versions(connection: sa.Connection, collection: CollectionRecord, selection: Selection) -> set[int]:
+    """Return the numbers of the versions that did something to partitions of a selection, by their keys."""
+    changes = connection.execute(changing_versions_query(collection, selection))
+    keep = selection.keep or (lambda key: True)
+    return {number for *key, number in changes if keep(dict(zip(collection.keys, key, strict=False)))}

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from ..errors import RegistryRevisionError
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 """The revision this code reads and writes; a test holds it equal to Alembic's head."""
 
 _alembic = threading.Lock()

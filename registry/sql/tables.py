@@ -1,9 +1,11 @@
 """The tables: collections, their schemas, their fragments through all versions, and the writes under way.
 
 Two tables hold fragments. ``fragment`` has the live ones, and its primary key makes the database itself
-guarantee one live fragment per key and layer; ``past_fragment`` has those that a later version closed.
+guarantee one live fragment per part and layer; ``past_fragment`` has those that a later version closed.
 Version ``v`` is the live rows that began at or before ``v`` and the past rows that were alive at ``v``.
-They have no foreign keys: a bulk insert would pay for each row.
+A part of a partition is named by its first axis value, so the order of the key is the reading order; its layers
+carry the same. ``change`` has the hunks: which rows of a partition a version removed, and how many it put there.
+None of the three has foreign keys: a bulk insert would pay for each row.
 """
 
 import datetime as dt
@@ -185,44 +187,68 @@ layer = Table(
 )
 
 
-def _fragment_columns() -> list[Column[Any]]:
+def _fragment_columns(*end: Column[Any]) -> list[Column[Any]]:
+    """Return the columns of a fragment; ``end`` is when it ended, of one that did."""
     return [
+        Column("collection_id", BigInteger, primary_key=True, autoincrement=False),
+        *_keys(primary_key=True, autoincrement=False),
+        Column("axis_min", BigInteger, primary_key=True, autoincrement=False),
+        Column("layer_id", Integer, primary_key=True, autoincrement=False),
+        Column("begin_version", Integer, nullable=False),
+        *end,
         Column("written_version", Integer, nullable=False),
         Column("schema_version", Integer, nullable=False),
-        Column("uid", String(32), nullable=False),
+        # The group may have rows of other fragments too: these are its rows from start on.
+        Column("group_uid", String(32), nullable=False),
+        Column("start", BigInteger, nullable=False),
         Column("rows", BigInteger, nullable=False),
+        Column("group_rows", BigInteger, nullable=False),
+        Column("packed", Boolean, nullable=False),
+        # Of views only.
+        Column("base_version", Integer),
+        Column("base_row", BigInteger),
         Column("nbytes", BigInteger, nullable=False),
-        Column("axis_min", BigInteger),
         Column("axis_max", BigInteger),
+        Column("axis_unique", Boolean),
         Column("transaction_id", BigInteger, nullable=False),
         Column("path", Text),
-        Column("axis_unique", Boolean),
     ]
 
 
 fragment = Table(
     "fragment",
     metadata,
-    Column("collection_id", BigInteger, primary_key=True, autoincrement=False),
-    *_keys(primary_key=True, autoincrement=False),
-    Column("layer_id", Integer, primary_key=True, autoincrement=False),
-    Column("begin_version", Integer, nullable=False),
     *_fragment_columns(),
     Index(None, "collection_id", "begin_version"),
+    Index(None, "collection_id", "group_uid"),
     sqlite_with_rowid=False,
 )
 
 past_fragment = Table(
     "past_fragment",
     metadata,
-    Column("collection_id", BigInteger, primary_key=True, autoincrement=False),
-    *_keys(primary_key=True, autoincrement=False),
-    Column("layer_id", Integer, primary_key=True, autoincrement=False),
-    Column("begin_version", Integer, nullable=False),
-    Column("end_version", Integer, primary_key=True, autoincrement=False),
-    *_fragment_columns(),
+    *_fragment_columns(Column("end_version", Integer, primary_key=True, autoincrement=False)),
     Index(None, "collection_id", "begin_version"),
     Index(None, "collection_id", "end_version"),
+    Index(None, "collection_id", "group_uid"),
+    sqlite_with_rowid=False,
+)
+
+change = Table(
+    "change",
+    metadata,
+    Column("collection_id", BigInteger, primary_key=True, autoincrement=False),
+    *_keys(primary_key=True, autoincrement=False),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("layer_id", Integer, primary_key=True, autoincrement=False),
+    # Counted in the partition as it was before the version.
+    Column("row_start", BigInteger, primary_key=True, autoincrement=False),
+    Column("removed", BigInteger, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    # NULL where the range is not known, and for variables that lack the axis.
+    Column("axis_min", BigInteger),
+    Column("axis_max", BigInteger),
+    Index(None, "collection_id", "version"),
     sqlite_with_rowid=False,
 )
 
@@ -244,10 +270,14 @@ staged = Table(
     metadata,
     Column("transaction_id", ForeignKey("transaction.id", ondelete="CASCADE"), nullable=False, primary_key=True),
     Column("uid", String(32), primary_key=True),
-    # No foreign key: the data of a dropped collection still has to be deleted.
+    # No foreign key: the data of a dropped collection still has to be deleted. So a row says by itself where it lies.
     Column("collection_id", BigInteger, nullable=False),
-    *_keys(),
-    Column("layer_id", Integer, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("options", Document, nullable=False),
+    Column("path", Text, nullable=False),
+    # Of a committed group: its uid. What else begins with that of the intent was written by lost attempts.
+    Column("keep", String(32)),
+    Column("again_at", UTCDateTime),
 )
 
 pin = Table(
@@ -267,6 +297,8 @@ garbage = Table(
     metadata,
     _id(),
     Column("collection_id", BigInteger, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("options", Document, nullable=False),
     Column("path", Text, nullable=False),
     Column("not_before", UTCDateTime, nullable=False),
 )
@@ -311,4 +343,12 @@ tag_member = Table(
     Column("tag_id", ForeignKey("tag.id", ondelete="CASCADE"), primary_key=True),
     _collection_id(primary_key=True),
     Column("version", Integer, nullable=False),
+)
+
+# Which release reads a registry of a revision: who meets a later one than its own can say what to install.
+release = Table(
+    "release",
+    metadata,
+    Column("revision", String(32), primary_key=True),
+    Column("release", Text, nullable=False),
 )

@@ -1,11 +1,17 @@
 """Alembic's migrations, and the two questions asked of them: which revision is this, and make it the newest."""
 
 import io
+import logging
 import threading
+from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from ..errors import RegistryRevisionError
+from ..sql.sqlite import keep_copy
+
+logger = logging.getLogger(__name__)
 
 HEAD_REVISION = "0005"
 """The revision this code reads and writes; a test holds it equal to Alembic's head."""
@@ -14,6 +20,7 @@ _alembic = threading.Lock()
 """Alembic keeps its context in a module: one thread at a time."""
 
 _alembic_version = sa.table("alembic_version", sa.column("version_num", sa.String))
+_release = sa.table("release", sa.column("revision", sa.String), sa.column("release", sa.String))
 
 
 def revision_of(connection: sa.Connection) -> str | None:
@@ -32,6 +39,12 @@ def check_revision(connection: sa.Connection) -> None:
         It is older, and has to be upgraded, or newer, and this code has to be.
     """
     revision = connection.scalar(sa.select(_alembic_version.c.version_num))
+    if revision is not None and revision > HEAD_REVISION:
+        raise RegistryRevisionError(
+            f"the registry has revision {revision} and is newer than this release of intake-zcollection, which needs "
+            f"{HEAD_REVISION}; connect(url, create=True) makes no registry older: upgrade intake-zcollection"
+            f"{_by_what(connection, revision)}"
+        )
     if revision != HEAD_REVISION:
         raise RegistryRevisionError(
             f"the registry has revision {revision} and this code needs {HEAD_REVISION}: "
@@ -39,13 +52,53 @@ def check_revision(connection: sa.Connection) -> None:
         )
 
 
+def _by_what(connection: sa.Connection, revision: str) -> str:
+    """Return what to install for a later revision, if the registry tells; the transaction has to end then."""
+    try:
+        release = connection.scalar(sa.select(_release.c.release).where(_release.c.revision == revision))
+    except DBAPIError:  # there is no such table, or it may not be read
+        release = None
+    return "" if release is None else f", by pip install 'intake-zcollection>={release}'"
+
+
 def upgrade(connection: sa.Connection) -> None:
-    """Bring the database to :data:`HEAD_REVISION`, inside the connection's transaction."""
+    """Bring the database to :data:`HEAD_REVISION`, inside the connection's transaction, which writes.
+
+    A copy of an older database in a file is kept beside it.
+
+    Raises
+    ------
+    RegistryRevisionError
+        It is newer than this code.
+    RegistryUnavailableError
+        No copy can be kept; nothing is changed then.
+    """
     revision = revision_of(connection)
-    if revision is not None and revision > HEAD_REVISION:
-        check_revision(connection)
-    if revision != HEAD_REVISION:
+    if revision is None:
         _run_alembic(connection=connection)
+    elif revision > HEAD_REVISION:
+        check_revision(connection)
+    elif revision < HEAD_REVISION:
+        _upgrade_from(revision, connection)
+
+
+def _upgrade_from(revision: str, connection: sa.Connection) -> None:
+    copy = None
+    if connection.dialect.name == "sqlite":
+        # Nobody else can commit now, so the copy is what is upgraded.
+        copy = keep_copy(Path(str(connection.engine.url.database)), f"revision-{revision}")
+    else:
+        connection.execute(sa.text("LOCK TABLE alembic_version IN EXCLUSIVE MODE"))  # it can be read all the same
+        if revision_of(connection) == HEAD_REVISION:
+            return  # another process was at it
+    try:
+        _run_alembic(connection=connection)
+    except BaseException:
+        if copy is not None:
+            copy.unlink()  # it is what the registry still is
+        raise
+    kept = "" if copy is None else f"; as it was, it is kept at {copy}, which may be deleted when all is well"
+    logger.warning("the registry is upgraded from revision %s to %s%s", revision, HEAD_REVISION, kept)
 
 
 def render(dialect: str) -> str:

@@ -1,7 +1,10 @@
 """SQLite: the file, its journal, and connections to it."""
 
 import os
+import shutil
 import sqlite3
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,44 @@ def create_file(url: URL) -> None:
             f"the file system of {path} does not take SQLite's write-ahead log (a network file system?): "
             "add '?journal=delete' to the URL for use from one machine, or keep the registry in Postgres"
         )
+
+
+def keep_copy(path: Path, mark: str) -> Path:
+    """Copy a database beside itself, below its name with a mark (and a number, if that is taken); return the copy.
+
+    It is one state of the database, with what its write-ahead log has, and may be read by whoever may read that.
+
+    Raises
+    ------
+    RegistryUnavailableError
+        There is no place for it, or no permission; nothing is left of it then.
+    """
+    try:
+        copy = _new_file(path, mark)
+        try:
+            shutil.copymode(path, copy)
+            with closing(sqlite3.connect(_address(path), uri=True)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+        except BaseException:
+            copy.unlink()
+            raise
+    except (OSError, sqlite3.Error) as error:
+        raise RegistryUnavailableError(
+            f"the registry at {path} is not upgraded, since no copy of it can be kept beside it: {error}"
+        ) from error
+    return copy
+
+
+def _new_file(path: Path, mark: str) -> Path:
+    """Make an empty file, for its owner alone."""
+    for number in count(1):
+        file = path.with_name(f"{path.name}.{mark}{f'.{number}' if number > 1 else ''}")
+        try:
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            continue
+        return file
+    raise AssertionError  # there are enough numbers
 
 
 def _set_journal(connection: sqlite3.Connection, journal: str) -> str:

@@ -248,7 +248,7 @@ class Registry:
         """Give a collection another full name; raises NotFoundError and AlreadyExistsError."""
         self.commit(Commit(self.collection(name), "rename", updates=(Rename(new_name),)))
 
-    def drop_collection(self, name: Name) -> list[tuple[Slot | None, str, str | None]]:
+    def drop_collection(self, name: Name) -> list[tuple[Slot, str, str | None]]:
         """Forget a collection and all its versions; return a slot, the uid or the path of each of its groups.
 
         The data is the caller's to delete, once this has returned.

@@ -159,7 +159,7 @@ def _show_tree(collection: Collection) -> None:
     tree = Tree(f"{FOLDER}/")
     tree.add("registry.db")
     branch = tree.add("sst/")
-    path = collection.partitions(filters="year == 2008 and month == 1")[0].fragments["time"]
+    path = collection.partitions(filters="year == 2008 and month == 1")[0].fragments["time"][0]
     parts = path.split("/")
     siblings = sorted(p.name for p in (FOLDER / "sst").joinpath(*parts[:2]).iterdir())
     branch.add("immutable/…")

@@ -71,10 +71,10 @@ class Local:
             starts, stops = self.periods(new)
             # The last period that begins at or before a row is the only one that can contain it.
             last = np.searchsorted(starts, times, "right") - 1
-            return (last < 0) | (times > stops[last])
+            return np.asarray((last < 0) | (times > stops[last]))
         if self.name == "upsert":
             low, high = shifted(times, -self.reach), shifted(times, self.reach)
-            return np.searchsorted(new, low, "left") == np.searchsorted(new, high, "right")
+            return np.asarray(np.searchsorted(new, low, "left") == np.searchsorted(new, high, "right"))
         return np.ones(len(times), bool)
 
     def is_left_out(self, new: Axis, times: Axis) -> Mask:

@@ -87,6 +87,6 @@ def drop_collection(registry: Registry, name: str, storage_options: Mapping[str,
     place = open_location(collection.location, collection.storage_options, storage_options)
     # Forgotten first: a registry that names data which is gone would be worse than data that nobody names.
     groups = registry.drop_collection(name)
-    paths = [path or layout.slot_path(collection.keys, slot, uid) for slot, uid, path in groups if path or slot]
+    paths = [path or layout.slot_path(collection.keys, slot, uid) for slot, uid, path in groups]
     remove_attempts(place, paths)
     release(place, collection.uid)

@@ -107,8 +107,9 @@ def _look(job: ValidateJob, _: Any) -> tuple[int, list[Problem]]:
     chunks = 0
     problems: list[Problem] = []
     for (path, rows), held in _groups(job).items():
-        problems += _metadata(job, path, rows, list(held))
-        for variable, live in held.items() if job.data else ():
+        problems += _metadata(job, path, rows, [job.schema.variables[name] for name in held])
+        for name, live in held.items() if job.data else ():
+            variable = job.schema.variables[name]
             read, wrong = _chunks(job, variable, path, rows, live)
             chunks += read
             problems += wrong
@@ -117,16 +118,16 @@ def _look(job: ValidateJob, _: Any) -> tuple[int, list[Problem]]:
     return chunks, problems
 
 
-def _groups(job: ValidateJob) -> dict[tuple[str, int], dict[SchemaVariable, list[slice]]]:
+def _groups(job: ValidateJob) -> dict[tuple[str, int], dict[str, list[slice]]]:
     """Return the groups by path and number of rows, and which of their rows are a variable's: each group once."""
-    groups: dict[tuple[str, int], dict[SchemaVariable, list[slice]]] = {}
+    groups: dict[tuple[str, int], dict[str, list[slice]]] = {}
     for name in job.names:
         variable = job.schema.variables[name]
         for piece in job.pieces:
             fragment = piece.fragment_of(variable)
             if fragment is not None:
                 held = groups.setdefault((fragment.path, fragment.group_rows), {})
-                held.setdefault(variable, []).append(piece.rows_in(fragment))
+                held.setdefault(name, []).append(piece.rows_in(fragment))
     return groups
 
 

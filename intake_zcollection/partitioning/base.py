@@ -32,9 +32,10 @@ class Partitioning(Protocol):
         """Return the key of each row, of shape (rows, keys); raises InvalidInputError for rows without one."""
 
     def key_range(self, low: int | None, high: int | None) -> KeyRange | None:
-        """Return in which range of keys the rows lie whose one variable is in a range of integers (times: ns since 1970).
+        """Return in which range of keys the rows lie whose one variable is in a range.
 
-        All six columns of each key; None where keys are not in the order of the variable, or nothing is known.
+        The range is of integers (times: ns since 1970), the keys have all six columns. None where keys are not in the
+        order of the variable, or nothing is known.
         """
 
     def to_json(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def read_axes(
     """Return the axis of parts, as integers (times: ns since 1970), by partition and the numbers given to them."""
     origin, axis = head.origins[head.schema.axis], head.schema.variables[head.schema.axis]
     wanted = {key: parts for key, parts in pieces.items() if parts}
-    jobs = [(AxisJob(origin.location, axis, list(parts.values())), {}) for parts in wanted.values()]
+    jobs = [(AxisJob(origin.location, axis, list(parts.values())), dict[str, Any]()) for parts in wanted.values()]
     found = execution.run(_read, jobs, how, what=f"read {axis.name} of {head.collection.name}") if jobs else []
     return {
         key: dict(zip(parts, _split(values, parts.values()), strict=True))

@@ -62,7 +62,8 @@ def _wanted(commit: Commit) -> Iterator[KeyValues]:
                 yield from (key for key, _, _ in spans)
     for update in commit.updates:
         if isinstance(update, PutFragments):
-            yield from (each.key for each in (*update.written, *update.cuts, *update.runs))
+            for concerned in (update.written, update.cuts, update.runs):
+                yield from (each.key for each in concerned)
 
 
 def _written(commit: Commit) -> Iterator[Written]:

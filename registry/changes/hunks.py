@@ -1,4 +1,4 @@
-"""What a commit did to each partition, in rows of what was there before: integers that compose, from version to version.
+"""What a commit did to each partition, in rows of what was there before: integers that compose over versions.
 
 Every existing row inside a run's range counts as gone and come, survivors too: nothing is missed, and a little is
 called replaced that is equal.
@@ -41,7 +41,7 @@ class _Counted:
 
     def hunk_of(self, run: Run, kept: Mapping[tuple[KeyValues, int], tuple[Kept, ...]]) -> Hunk:
         if run.axis_range is None:
-            lows = [each.axis_min for each in (*self.before[:1], *self.written[:1])]
+            lows = [*(part.axis_min for part in self.before[:1]), *self.starts[:1]]
             highs = [*self.ends[-1:], *(_last(each) for each in self.written[-1:])]
             bounds = min(lows, default=None), max(highs, default=None)
             return Hunk(run.key, ROWS_LAYER, 0, self.rows[-1], self.added[-1], *bounds)

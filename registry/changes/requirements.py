@@ -67,9 +67,9 @@ def _new_layers(now: Locked, slots: Mapping[Slot, Identity | None], variables: f
     """Return the layers that came over parts that were read, and may hold what the result depends on."""
     read = {(slot.key, slot.axis_min) for slot in slots if slot.layer_id == ROWS_LAYER}
     for slot in now.live:
-        if slot.layer_id > ROWS_LAYER and (slot.key, slot.axis_min) in read and slot not in slots:
-            if variables is None or now.layers.get(slot.layer_id, frozenset()) & variables:
-                yield slot
+        new = slot.layer_id > ROWS_LAYER and (slot.key, slot.axis_min) in read and slot not in slots
+        if new and (variables is None or now.layers.get(slot.layer_id, frozenset()) & variables):
+            yield slot
 
 
 def _parts(now: Locked, span: AxisSpan) -> Iterable[Slot]:

@@ -62,7 +62,7 @@ def _put_fragments(now: Locked, update: PutFragments) -> Counts:
     hunks = joined([*hunks_of_runs(now.parts, update), *hunks_of_layers(now.parts, written)])
     _close(now, _KEY, [_of(run.key) for run in update.runs if run.axis_range is None])
     _close(now, _PART, [_of(cut.key, cut.axis_min) for cut in update.cuts])
-    _close(now, _SLOT, [_of(*slot) for slot in _covered(now, written.keys())])
+    _close(now, _SLOT, [_of(slot.key, slot.axis_min, slot.layer_id) for slot in _covered(now, written.keys())])
     _keep(now, update.cuts)
     if written:
         try:

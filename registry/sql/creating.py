@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from ..errors import AlreadyExistsError
-from ..records import CollectionDefinition, CollectionRecord, SchemaRecord, Slot, parse_name
+from ..records import IMMUTABLE_SLOT, CollectionDefinition, CollectionRecord, SchemaRecord, Slot, parse_name
 from . import queries, tables
 from .engine import database_clock, inserted_id
 from .fragments import key_columns
@@ -82,19 +82,19 @@ def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object
     return inserted_id(connection.execute(sa.insert(table).values(row)))
 
 
-def forget_collection(connection: sa.Connection, collection_id: int) -> list[tuple[Slot | None, str, str | None]]:
+def forget_collection(connection: sa.Connection, collection_id: int) -> list[tuple[Slot, str, str | None]]:
     """Forget a locked collection; return the groups that it had at any version, or was about to have.
 
-    They are given by a slot, the uid and the recorded path, of which only one may be missing.
+    They are given by a slot, the uid and the recorded path; of intents, the path alone says where they are.
     """
-    groups: dict[str, tuple[Slot | None, str, str | None]] = {}
+    groups: dict[str, tuple[Slot, str, str | None]] = {}
     for table in (tables.fragment, tables.past_fragment):
         mine = table.c.collection_id == collection_id
         columns = *key_columns(table), table.c.axis_min, table.c.layer_id, table.c.group_uid, table.c.path
         for *keys, axis_min, layer_id, uid, path in connection.execute(sa.select(*columns).where(mine)):
             groups[uid] = Slot(tuple(keys), axis_min, layer_id), uid, path
     intents = sa.select(tables.staged.c.uid, tables.staged.c.path).where(tables.staged.c.collection_id == collection_id)
-    groups |= {uid: (None, uid, path) for uid, path in connection.execute(intents)}
+    groups |= {uid: (IMMUTABLE_SLOT, uid, path) for uid, path in connection.execute(intents)}
     for table in (tables.fragment, tables.past_fragment, tables.change, tables.staged):
         connection.execute(sa.delete(table).where(table.c.collection_id == collection_id))
     connection.execute(sa.delete(tables.collection).where(tables.collection.c.id == collection_id))

@@ -142,9 +142,9 @@ def fragments_query(collection: CollectionRecord, version: int, selection: Selec
         return query.order_by(*_IN_ORDER)
     # A partition is chosen by its own bounds, however it is divided into parts.
     bounded = query.subquery()
-    one = {"partition_by": key_columns(bounded)}
-    first = sa.func.min(bounded.c.axis_min).over(**one).label("first")
-    last = sa.func.max(bounded.c.axis_max).over(**one).label("last")
+    key = key_columns(bounded)
+    first = sa.func.min(bounded.c.axis_min).over(partition_by=key).label("first")
+    last = sa.func.max(bounded.c.axis_max).over(partition_by=key).label("last")
     known = sa.select(*bounded.c, first, last).subquery()
     query = sa.select(*(known.c[column.name] for column in bounded.c)).order_by(*(known.c[name] for name in _IN_ORDER))
     return query.where(*_overlap(known.c.first, known.c.last, selection))
@@ -251,8 +251,9 @@ def read_totals(connection: sa.Connection, collection: CollectionRecord, version
     )
     key = each.group_by(*key_columns(fragments)).subquery()
     sums = sa.func.sum(key.c.rows), sa.func.sum(key.c.nbytes), sa.func.min(key.c.low), sa.func.max(key.c.high)
-    count, *numbers, low, high = connection.execute(sa.select(sa.func.count(), *sums).select_from(key)).one()
-    return Totals(count, *(int(number or 0) for number in numbers), bounds=None if low is None else (low, high))
+    found = connection.execute(sa.select(sa.func.count(), *sums).select_from(key)).one()
+    count, row_count, nbytes, low, high = found
+    return Totals(count, int(row_count or 0), int(nbytes or 0), None if low is None else (low, high))
 
 
 @cache

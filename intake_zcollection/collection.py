@@ -18,10 +18,12 @@ from .handle import Handle
 from .merging import Merge
 from .operations.copy import copy
 from .operations.drop import Time, drop_partitions
+from .operations.drop_rows import drop_rows
 from .operations.immutable import set_immutables
 from .operations.insert import Insertion, insert, plan_insert
 from .operations.load import load
 from .operations.map import map_partitions
+from .operations.rewrite import rewrite
 from .operations.update import Updating, update
 from .operations.validate import Report, validate
 from .operations.variables import add_variable, drop_variable, rename_variable, set_attributes
@@ -470,6 +472,77 @@ class Collection:
         """
         self._check_writable("set_immutables")
         return set_immutables(self._handle, data, message=message)
+
+    def drop_rows(
+        self,
+        *,
+        where: Mapping[str, tuple[Any, Any]],
+        message: str = "",
+        scheduler: Any = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Version:
+        """Drop the rows whose values lie within bounds; what they cost to drop does not depend on what stays.
+
+        Parameters
+        ----------
+        where
+            ``{variable: (low, high)}``, both included, None open; rows that meet all bounds are dropped. Of the axis,
+            as in :meth:`load`: only the axis of parts that a bound cuts is read. Of another variable with one number
+            or time a row, that and the axis are read first; missing values lie within no bounds.
+        message
+            Recorded with the version.
+        scheduler, workers, progress
+            Where it is run, see :meth:`insert`.
+
+        Returns
+        -------
+        Version
+            The version it made; the newest if no rows were dropped.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no such variable, or a bound is not of its kind.
+        ConflictError
+            Another writer was faster; repeat.
+        """
+        self._check_writable("drop rows")
+        return drop_rows(self._handle, where, Execution(scheduler, workers, progress), message=message)
+
+    def rewrite(
+        self,
+        *,
+        filters: Filters | None = None,
+        message: str = "",
+        scheduler: Any = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Version:
+        """Write partitions of many parts, with layers or dropped rows, as one group each; all values stay.
+
+        Parameters
+        ----------
+        filters
+            Which partitions, see :meth:`load`; those that are one group already are left alone.
+        message
+            Recorded with the version.
+        scheduler, workers, progress
+            Where it is run, see :meth:`insert`.
+
+        Returns
+        -------
+        Version
+            The version it made; the newest if there was nothing to do.
+
+        Raises
+        ------
+        ConflictError
+            Another writer was faster; repeat.
+        """
+        self._check_writable("rewrite")
+        how = Execution(scheduler, workers, progress)
+        return rewrite(self._handle, self._select(filters, None), how, message=message)
 
     def drop_partitions(
         self,

@@ -1,6 +1,6 @@
 """What becomes of the rows a partition has when others are inserted: pure functions of axis values."""
 
-from .runs import Bounds, CutPlan, RunPlan, kept_rows, parts_to_read, plan_cuts, repeated
+from .runs import Bounds, CutPlan, parts_to_read, plan_cuts, plan_drop_range, plan_drop_rows, repeated
 from .strategies import NAMES, Local, Merge, MergeFunction, check_merge, local_strategy
 from .tolerance import parse_tolerance
 
@@ -11,12 +11,12 @@ __all__ = [
     "Local",
     "Merge",
     "MergeFunction",
-    "RunPlan",
     "check_merge",
-    "kept_rows",
     "local_strategy",
     "parse_tolerance",
     "parts_to_read",
     "plan_cuts",
+    "plan_drop_range",
+    "plan_drop_rows",
     "repeated",
 ]

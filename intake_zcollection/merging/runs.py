@@ -1,4 +1,4 @@
-"""What an insert into a partition of several parts does: runs of rows, and where they cut the parts that they meet.
+"""What a write to a partition of several parts does: runs of rows, and where they cut the parts that they meet.
 
 A partition is a list of parts whose axis ranges never touch. Inserted rows are *runs*, divided where a whole part, or
 256 existing rows, lie between two of them. What a run meets is cut at its range: rows before and after stay where they
@@ -7,7 +7,7 @@ are, those inside are merged with the run, and written with it as a new part. So
 Pure functions of axis values, sorted; ``model/parts.py`` beside the design runs the same rules on plain lists.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +61,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class CutPlan:
-    """What an insert does to one partition."""
+    """What an insert, or dropping rows, does to one partition."""
 
     runs: tuple[RunPlan, ...]
     kept: Mapping[int, tuple[Kept, ...]]
@@ -70,8 +70,8 @@ class CutPlan:
     """Which rows make the new parts, one after the other: of those read, and then of all inserted ones."""
     inserted: int
     """How many of the inserted rows are among them."""
-    replaced: int
-    """How many existing rows are given up."""
+    given_up: int
+    """How many existing rows are not."""
     left_out: tuple[int, ...]
     """The numbers of the parts that have the axis value of an inserted row, which is left out."""
 
@@ -153,31 +153,81 @@ def plan_cuts(strategy: Local, inserted: Sequence[Axis], bounds: Bounds, axes: M
         # Those that a later dataset replaces have replaced existing ones before, within their own reach.
         reaching = np.sort(all_new) if strategy.reach else times
         lows, highs = _divided(reaching, strategy.reach, bounds, known)
-    runs, order, gone, replaced, offset = [], [], dict[int, list[tuple[int, int]]](), 0, 0
     starts, stops = np.searchsorted(times, lows, "left"), np.searchsorted(times, highs, "right")
-    for low, high, start, stop in zip(lows.tolist(), highs.tolist(), starts.tolist(), stops.tolist(), strict=True):
+    spans = list(zip(lows.tolist(), highs.tolist(), starts.tolist(), stops.tolist(), strict=True))
+
+    def survivors(number: int, first: int, last: int) -> Order:
+        if strategy.name == "time_series" or first == last:
+            return np.empty(0, np.intp)
+        return np.flatnonzero(_survive(strategy, axes[number][first:last], inserted))
+
+    return _cut(spans, bounds, axes, survivors, times, places, left_out)
+
+
+def plan_drop_range(low: int, high: int, bounds: Bounds, axes: Mapping[int, Axis]) -> CutPlan:
+    """Return what it does to a partition to drop the rows in a range of the axis, given the axis of those it cuts."""
+    nothing = np.empty(0, np.int64)
+    return _cut(
+        [(low, high, 0, 0)], bounds, axes, lambda *_: np.empty(0, np.intp), nothing, nothing.astype(np.intp), ()
+    )
+
+
+def plan_drop_rows(gone: Mask, bounds: Bounds, axes: Mapping[int, Axis]) -> CutPlan:
+    """Return what it does to a partition to drop some of its rows, given all of its axis.
+
+    Rows fewer than 256 kept ones apart are one run; what stays inside it, ties of a dropped row too, is written again.
+    """
+    times = np.concatenate([axes[number] for number in range(len(bounds.rows))])
+    starts = np.concatenate([[0], np.cumsum(bounds.rows)])
+    places = np.flatnonzero(gone)
+    divides = np.diff(places) > APART
+    lows, highs = times[places[np.r_[True, divides]]], times[places[np.r_[divides, True]]]
+    apart = lows[1:] > highs[:-1]  # two runs at one axis value are one
+    lows, highs = lows[np.r_[True, apart]], highs[np.r_[apart, True]]
+    spans = [(low, high, 0, 0) for low, high in zip(lows.tolist(), highs.tolist(), strict=True)]
+    nothing = np.empty(0, np.int64)
+
+    def stay(number: int, first: int, last: int) -> Order:
+        return np.flatnonzero(~gone[starts[number] + first : starts[number] + last])
+
+    return _cut(spans, bounds, axes, stay, nothing, nothing.astype(np.intp), ())
+
+
+def _cut(
+    spans: Sequence[tuple[int, int, int, int]],
+    bounds: Bounds,
+    axes: Mapping[int, Axis],
+    survivors: Callable[[int, int, int], Order],
+    times: Axis,
+    places: Order,
+    left_out: tuple[int, ...],
+) -> CutPlan:
+    """Cut the parts at some ranges of the axis; inserted rows, from one number to another, come into each.
+
+    ``times`` and ``places`` are the axis values of inserted rows, sorted, and where they are among all of them.
+    """
+    runs, order, gone, given_up, offset = [], [], dict[int, list[tuple[int, int]]](), 0, 0
+    for low, high, start, stop in spans:
         met = bounds.met_by(low, high)
         read, old_times, old_places = [], [], []
         for number in met:
             first, last = _rows_inside(low, high, number, bounds, axes)
             gone.setdefault(number, []).append((first, last))
-            survivors = np.empty(0, np.intp)
-            if strategy.name != "time_series" and first < last:
-                survivors = np.flatnonzero(_survive(strategy, axes[number][first:last], inserted))
-            replaced += last - first - len(survivors)
-            if len(survivors):
-                begin, end = first + int(survivors[0]), first + int(survivors[-1]) + 1
+            stay = survivors(number, first, last)
+            given_up += last - first - len(stay)
+            if len(stay):
+                begin, end = first + int(stay[0]), first + int(stay[-1]) + 1
                 read.append((number, begin, end))
-                old_times.append(axes[number][first + survivors])
-                old_places.append(offset + first + survivors - begin)
+                old_times.append(axes[number][first + stay])
+                old_places.append(offset + first + stay - begin)
                 offset += end - begin
         merged = np.argsort(np.concatenate([*old_times, times[start:stop]]), kind="stable")
         order.append(np.concatenate([*old_places, -1 - places[start:stop]])[merged])
         runs.append(RunPlan((low, high), len(merged), tuple(met), tuple(read)))
     joined = np.concatenate(order)
     joined = np.where(joined < 0, offset - 1 - joined, joined)  # inserted rows come after all that are read
-    kept = {number: _kept(number, spans, bounds, axes) for number, spans in gone.items()}
-    return CutPlan(tuple(runs), kept, joined, len(times), replaced, left_out)
+    kept = {number: _kept(number, cuts, bounds, axes) for number, cuts in gone.items()}
+    return CutPlan(tuple(runs), kept, joined, len(times), given_up, left_out)
 
 
 def _survive(strategy: Local, times: Axis, inserted: Sequence[Axis]) -> Mask:
@@ -222,10 +272,9 @@ def _kept(number: int, spans: Sequence[tuple[int, int]], bounds: Bounds, axes: M
     """Return what is kept of a part without some spans of its rows, which come in order."""
     edges = [0, *(edge for span in spans for edge in span), int(bounds.rows[number])]
     pieces = [(first, last) for first, last in zip(edges[::2], edges[1::2], strict=True) if first < last]
-    return tuple(kept_rows(axes[number], first, last) for first, last in pieces)
+    return tuple(_kept_rows(axes[number], first, last) for first, last in pieces)
 
 
-def kept_rows(axis: Axis, first: int, last: int) -> Kept:
-    """Return rows of a part that stay where they are."""
+def _kept_rows(axis: Axis, first: int, last: int) -> Kept:
     values = axis[first:last]
     return Kept(first, last - first, int(values[0]), int(values[-1]), bool(np.all(values[1:] > values[:-1])))

@@ -129,11 +129,15 @@ def parse_where(where: Where, axis: str) -> AxisRange:
         raise InvalidInputError(
             f"where= takes bounds on the axis {axis}, not on {', '.join(others)}; select those from the result"
         )
-    bounds = where.get(axis, (None, None))
+    return parse_bounds(where.get(axis, (None, None)), axis)
+
+
+def parse_bounds(bounds: Any, name: str) -> AxisRange:
+    """Return bounds on a variable as integers, ns since 1970 for dates; raises InvalidInputError as the one above."""
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise InvalidInputError(f"where={{{axis!r}: {bounds!r}}} is not a pair (low, high); None leaves a side open")
+        raise InvalidInputError(f"where={{{name!r}: {bounds!r}}} is not a pair (low, high); None leaves a side open")
     low, high = bounds
-    return _period(low, axis)[0], _period(high, axis)[1]
+    return _period(low, name)[0], _period(high, name)[1]
 
 
 def _period(bound: Bound, axis: str) -> tuple[int | None, int | None]:

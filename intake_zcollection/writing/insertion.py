@@ -6,19 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from registry import Cut, KeyValues, PartitionRecord, Run, Slot, format_key, name_values, pad_key
-from registry.changes import NoOtherPart, Requirement, Unchanged
-from registry.records import ROWS_LAYER
+from registry import KeyValues, PartitionRecord, Run, format_key, name_values, pad_key
+from registry.changes import NoOtherPart, Requirement
 
 from ..errors import AlreadyExistsError
 from ..execution import Execution
-from ..merging import Bounds, CutPlan, Local, Merge, MergeFunction, parts_to_read, plan_cuts, repeated
+from ..merging import Bounds, Local, Merge, MergeFunction, parts_to_read, plan_cuts, repeated
 from ..partitioning import PartitionRows, partitioning_from_json
-from ..reading.origin import Origin
 from ..reading.selection import Selected
-from ..reading.table import PartitionTable, Piece, part_piece
 from ..storage.location import Location
 from .axes import Axis, read_axes
+from .existing import Existing, counts_of
 from .inputs import Input
 from .merge import Merging
 from .naming import listing
@@ -31,30 +29,6 @@ COUNTS = (
 )
 """What an insert counts: partitions by what became of them, sources left out; rows that came, and existing ones that
 were given up for them; new parts, parts of which something is kept, and those that are wholly in new ones."""
-
-
-@dataclass(frozen=True)
-class Existing:
-    """A partition that is there."""
-
-    record: PartitionRecord
-    pieces: tuple[Piece, ...]
-    bounds: Bounds
-
-    @classmethod
-    def of(cls, record: PartitionRecord, head: Selected) -> "Existing":
-        """Return what a planner knows of it."""
-        pieces = tuple(part_piece(record.key, part, head.snapshot.layers) for part in record.parts)
-        return cls(record, pieces, Bounds.of([(*part.bounds, part.rows) for part in record.parts]))
-
-    def slots(self, numbers: Sequence[int], *, layers: bool) -> dict[Slot, Any]:
-        """Return what is live of some parts: their rows alone, or all layers."""
-        return {
-            fragment.slot: fragment.identity
-            for number in numbers
-            for fragment in self.record.parts[number].fragments
-            if layers or fragment.layer_id == ROWS_LAYER
-        }
 
 
 @dataclass(frozen=True)
@@ -107,12 +81,7 @@ class Steps:
         if not plan.runs:
             return None
         key = pad_key(rows.key)
-        cuts: tuple[Cut, ...] = ()
-        origin = None
-        if existing is not None:
-            cuts = tuple(Cut(key, int(bounds.lows[number]), kept) for number, kept in plan.kept.items())
-            read = [existing.pieces[n].cut(start, stop) for run in plan.runs for n, start, stop in run.read]
-            origin = self._origin(existing.record, read) if read else None
+        origin = existing.read_origin(self.place, plan) if existing else None
         order = None if np.array_equal(plan.order, np.arange(rows.count)) and origin is None else plan.order
         job = RowsJob(
             self._target(rows.key),
@@ -122,32 +91,19 @@ class Steps:
             tuple(run.rows for run in plan.runs),
             origin,
         )
-        counts = {"merged" if existing else "created": 1, "rows": plan.inserted, "rows_replaced": plan.replaced}
-        counts |= {"parts_made": len(plan.runs), "parts_cut": sum(bool(kept) for kept in plan.kept.values())}
-        counts["parts_rewritten"] = sum(not kept for kept in plan.kept.values())
+        counts = {"merged" if existing else "created": 1, "rows": plan.inserted, "rows_replaced": plan.given_up}
+        needs: list[Requirement] = [NoOtherPart(tuple((key, *run.axis_range) for run in plan.runs))]
+        if existing is not None:
+            needs = existing.needs_of_runs(plan)
         return Step(
             job,
             self._arrays(rows),
-            tuple(self._needs(key, plan, existing)),
-            counts,
-            cuts,
+            tuple(needs),
+            counts | counts_of(plan),
+            existing.cuts(plan) if existing else (),
             tuple(Run(key, run.axis_range) for run in plan.runs),
             self._name(rows.key),
         )
-
-    def _needs(self, key: KeyValues, plan: CutPlan, existing: Existing | None) -> list[Requirement]:
-        """Return what runs depend on: the parts that they cut, with the values of those that were read; no others."""
-        lows = existing.bounds.lows if existing else ()
-        spans = tuple((key, *run.axis_range) for run in plan.runs)
-        known = frozenset((key, int(lows[number])) for run in plan.runs for number in run.met)
-        needs: list[Requirement] = [NoOtherPart(spans, known)]
-        if existing is not None:
-            read = sorted({number for run in plan.runs for number, _, _ in run.read})
-            others = sorted(({*plan.kept} | {*plan.left_out}) - {*read})
-            needs += [Unchanged(existing.slots(read, layers=True))] * bool(read)
-            # Of those of which the axis alone was read, layers do not matter.
-            needs += [Unchanged(existing.slots(others, layers=False), frozenset())] * bool(others)
-        return needs
 
     def _of_whole(self, rows: PartitionRows, present: PartitionRecord | None) -> Step:
         """Return what is done where all of a partition matters, or nothing of it."""
@@ -158,9 +114,7 @@ class Steps:
         if present is not None and not blind:
             assert callable(self.merge)  # "refuse" has been checked
             there = Existing.of(present, self.head)
-            numbers = range(len(there.pieces))
-            known = frozenset((key, low) for low in there.bounds.lows.tolist())
-            needs = NoOtherPart(((key, None, None),), known), Unchanged(there.slots(numbers, layers=True))
+            needs = there.needs_of_all()
             merging = self._merging(there, self.merge, rows.key)
         what = "created" if present is None else "replaced" if blind else "merged"
         counts = {what: 1, "rows": rows.count, "parts_made": 1}
@@ -171,12 +125,7 @@ class Steps:
 
     def _merging(self, there: Existing, function: MergeFunction, key: KeyValues) -> Merging:
         partitioning = partitioning_from_json(self.head.collection.partitioning)
-        return Merging(self._origin(there.record, there.pieces), function, partitioning, key)
-
-    def _origin(self, record: PartitionRecord, pieces: Sequence[Piece]) -> Origin:
-        """Return where the rows of some pieces of a partition lie."""
-        table = PartitionTable((record.key,), tuple(pieces), (len(pieces),))
-        return Origin(self.place, self.head.collection.uid, table, PartitionTable((), (), ()))
+        return Merging(there.origin(self.place, there.pieces), function, partitioning, key)
 
     def _target(self, key: KeyValues) -> Target:
         names = name_values(self.head.collection.keys, key)

@@ -136,7 +136,8 @@ class Result:
 class Step:
     """A job, what its result depends on, and what it adds to the summary."""
 
-    job: Job
+    job: Job | None
+    """None if there is nothing to write: something ends."""
     arrays: Arrays = field(default_factory=dict)
     needs: tuple[Requirement, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -168,6 +169,11 @@ class Plan:
     """Counts by name, in the order in which they are told; steps add to them."""
 
     @property
+    def jobs(self) -> list[tuple[Job, Arrays]]:
+        """What is to be done, and with which arrays."""
+        return [(step.job, step.arrays) for step in self.steps if step.job is not None]
+
+    @property
     def counts(self) -> dict[str, int]:
         """What it does, counted, but for the bytes."""
         counts = dict(self.summary)
@@ -177,7 +183,7 @@ class Plan:
         return counts
 
     def __str__(self) -> str:
-        lines = [f"{self.title}, at version {self.head.version}: {len(self.steps)} groups to write"]
+        lines = [f"{self.title}, at version {self.head.version}: {len(self.jobs)} groups to write"]
         return "\n".join([*lines, *map(str, self.steps)])
 
     def commit(self, results: Sequence[Result]) -> Commit:

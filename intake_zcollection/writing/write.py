@@ -49,14 +49,13 @@ def write(
     plan = planner(handle.select(selection))
     if plan is None:
         return handle.newest()
-    collection, targets = plan.head.collection, [step.job.target for step in plan.steps]
+    collection, targets = plan.head.collection, [job.target for job, _ in plan.jobs]
     intents = [(collection, target.uid, target.path) for target in targets]
     with (
         handle.registry.begin((collection, plan.head.version), intents=intents, message=message) as transaction,
         _undoing(transaction, handle.location, [target.path for target in targets]),
     ):
-        jobs = [(step.job, step.arrays) for step in plan.steps]
-        results = execution.run(partial(put_down, this_machine()), jobs, how, what=plan.title)
+        results = execution.run(partial(put_down, this_machine()), plan.jobs, how, what=plan.title)
         handle.location.store.sync()
         logger.debug("%s: %d groups written in transaction %s", plan.title, len(results), transaction.uid)
         (version,) = transaction.commit([plan.commit(results)])

@@ -53,8 +53,8 @@ class _Counted:
                 break
             whole = (Kept(0, part.rows, part.axis_min, self.ends[number]),)
             pieces = kept.get((run.key, part.axis_min), whole)
-            before = max((piece.offset + piece.rows for piece in pieces if piece.axis_max < low), default=0)
-            start = max(start, self.rows[number] + before)
+            if before := max((piece.offset + piece.rows for piece in pieces if piece.axis_max < low), default=0):
+                start = self.rows[number] + before
             stop = self.rows[number] + min((each.offset for each in pieces if each.axis_min > high), default=part.rows)
         added = self.added[bisect_right(self.starts, high)] - self.added[bisect_left(self.starts, low)]
         return Hunk(run.key, ROWS_LAYER, start, max(stop - start, 0), added, low, high)

@@ -1,0 +1,84 @@
+"""A partition that is there, as the planner of a write sees it: its parts, what cuts them, and what depends on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from registry import Cut, Identity, KeyValues, PartitionRecord, Slot, pad_key
+from registry.changes import NoOtherPart, Requirement, Unchanged
+from registry.records import ROWS_LAYER
+
+from ..merging import Bounds, CutPlan
+from ..reading.origin import Origin
+from ..reading.selection import Selected
+from ..reading.table import PartitionTable, Piece, part_piece
+from ..storage.location import Location
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A partition that is there."""
+
+    record: PartitionRecord
+    pieces: tuple[Piece, ...]
+    bounds: Bounds
+    space: str
+    """The uid of the collection."""
+
+    @classmethod
+    def of(cls, record: PartitionRecord, head: Selected) -> "Existing":
+        """Return what a planner knows of it."""
+        pieces = tuple(part_piece(record.key, part, head.snapshot.layers) for part in record.parts)
+        return cls(record, pieces, Bounds.of([(*part.bounds, part.rows) for part in record.parts]), head.collection.uid)
+
+    @property
+    def key(self) -> KeyValues:
+        """All six key columns."""
+        return pad_key(self.record.values)
+
+    def origin(self, place: Location, pieces: Sequence[Piece]) -> Origin:
+        """Return where the rows of some of its pieces lie, at a place."""
+        table = PartitionTable((self.record.key,), tuple(pieces), (len(pieces),))
+        return Origin(place, self.space, table, PartitionTable((), (), ()))
+
+    def read_origin(self, place: Location, plan: CutPlan) -> Origin | None:
+        """Return where the rows lie that a plan reads; None if it reads none."""
+        read = [self.pieces[number].cut(start, stop) for run in plan.runs for number, start, stop in run.read]
+        return self.origin(place, read) if read else None
+
+    def cuts(self, plan: CutPlan) -> tuple[Cut, ...]:
+        """Return the parts that end, and what is kept of them."""
+        return tuple(Cut(self.key, int(self.bounds.lows[number]), kept) for number, kept in plan.kept.items())
+
+    def needs_of_runs(self, plan: CutPlan) -> list[Requirement]:
+        """Return what runs depend on: the parts that they cut, with the values of those that are read; no others."""
+        spans = tuple((self.key, *run.axis_range) for run in plan.runs)
+        known = frozenset((self.key, int(self.bounds.lows[number])) for run in plan.runs for number in run.met)
+        read = sorted({number for run in plan.runs for number, _, _ in run.read})
+        others = sorted(({*plan.kept} | {*plan.left_out}) - {*read})
+        needs: list[Requirement] = [NoOtherPart(spans, known)]
+        needs += [Unchanged(self._slots(read, layers=True))] * bool(read)
+        # Of those of which the axis alone was read, layers do not matter.
+        needs += [Unchanged(self._slots(others, layers=False), frozenset())] * bool(others)
+        return needs
+
+    def needs_of_all(self) -> tuple[Requirement, ...]:
+        """Return what depends on all rows and values of the partition."""
+        known = frozenset((self.key, low) for low in self.bounds.lows.tolist())
+        slots = self._slots(range(len(self.pieces)), layers=True)
+        return NoOtherPart(((self.key, None, None),), known), Unchanged(slots)
+
+    def _slots(self, numbers: Sequence[int], *, layers: bool) -> dict[Slot, Identity]:
+        """Return what is live of some parts: their rows alone, or all layers."""
+        return {
+            fragment.slot: fragment.identity
+            for number in numbers
+            for fragment in self.record.parts[number].fragments
+            if layers or fragment.layer_id == ROWS_LAYER
+        }
+
+
+def counts_of(plan: CutPlan) -> dict[str, int]:
+    """Return what a plan does to parts, for the summary."""
+    kept = plan.kept.values()
+    made = sum(bool(run.rows) for run in plan.runs)
+    return {"parts_made": made, "parts_cut": sum(map(bool, kept)), "parts_rewritten": len(kept) - sum(map(bool, kept))}

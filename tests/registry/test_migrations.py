@@ -2,12 +2,17 @@
 
 import dataclasses
 import datetime as dt
+import importlib.metadata
+import itertools
 import re
+import resource
 import sqlite3
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,6 +22,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from packaging.version import Version
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
@@ -26,11 +32,13 @@ from registry import (
     ConflictError,
     Registry,
     RegistryRevisionError,
+    RegistryUnavailableError,
     SchemaRecord,
     Selection,
     Source,
     SourceRecord,
     connect,
+    pad_key,
     parse_predicate,
 )
 from registry.changes import (
@@ -42,12 +50,12 @@ from registry.changes import (
     SchemaUnchanged,
     SourcesUnchanged,
 )
-from registry.migrations import HEAD_REVISION, render
+from registry.migrations import HEAD_REVISION, render, upgrade
 from registry.sql import queries
-from registry.sql.engine import engine_of, parse_url, reading
+from registry.sql.engine import create_database, engine_of, parse_url, reading, writing
 from registry.sql.tables import metadata
 
-from .conftest import Sql, change, commit, create, fragment, intents, slot, slot_of, write
+from .conftest import Sql, change, commit, create, fragment, in_processes, intents, slot, slot_of, write
 
 POSTGRES = postgresql.dialect()
 
@@ -194,6 +202,474 @@ def test_each_table_can_be_created_on_postgres(name: str) -> None:
     assert all(f"{column.name} " in text for column in metadata.tables[name].columns)
 
 
+# Parts
+
+
+KEYS = tuple(f"k{i}" for i in range(6))
+NOTHING = (None, None)
+
+
+@dataclasses.dataclass
+class Old:
+    """A fragment as earlier releases recorded it, and the name of the part that it becomes."""
+
+    collection: int
+    key: tuple[int, ...]
+    layer: int
+    begin: int
+    rows: int
+    bounds: tuple[int | None, int | None]
+    named: int
+    end: int | None = None
+    uid: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+
+    def before(self) -> dict[str, Any]:
+        ended = {} if self.end is None else {"end_version": self.end}
+        versions = {"begin_version": self.begin, "written_version": self.begin, "schema_version": 0}
+        bounds = dict(zip(("axis_min", "axis_max"), self.bounds, strict=True))
+        sizes = {"rows": self.rows, "nbytes": 8 * self.rows, "transaction_id": self.begin}
+        key = dict(zip(KEYS, self.key, strict=True))
+        where = {"collection_id": self.collection, "layer_id": self.layer, "uid": self.uid}
+        return where | key | versions | ended | bounds | sizes
+
+    def after(self, unique: int | None) -> tuple[Any, ...]:
+        """The row with its columns in their order."""
+        ended = () if self.end is None else (self.end,)
+        part = (self.collection, *self.key, self.named, self.layer, self.begin, *ended, self.begin, 0)
+        group = (self.uid, 0, self.rows, self.rows, 0, None, None)
+        return (*part, *group, 8 * self.rows, self.bounds[1], unique, self.begin, None)
+
+
+@dataclasses.dataclass
+class History:
+    """What earlier releases did to collections: the fragments that are left of it, and the hunks of each version."""
+
+    live: dict[tuple[int, tuple[int, ...], int], Old] = dataclasses.field(default_factory=dict)
+    past: list[Old] = dataclasses.field(default_factory=list)
+    hunks: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
+
+    def put(self, collection: int, version: int, key: tuple[int, ...], rows: int | None, bounds: Any) -> None:
+        """Insert or replace a partition; drop it for no rows."""
+        gone = [place for layer in (0, 1, 2) if (place := (collection, key, layer)) in self.live]
+        ended = [self.close(place, version) for place in gone]
+        old = [each for each in ended if each.layer == 0]
+        new = []
+        if rows is not None:
+            new = [Old(collection, key, 0, version, rows, bounds, 0 if bounds[0] is None else bounds[0])]
+            self.live[collection, key, 0] = new[0]
+        lows, highs = zip(*(each.bounds for each in old + new), strict=True)
+        removed, added = (sum(each.rows for each in some) for some in (old, new))
+        joined = (None if None in lows else min(lows), None if None in highs else max(highs))
+        self.hunks.append((collection, *key, version, 0, 0, removed, added, *joined))
+
+    def compute(self, collection: int, version: int, key: tuple[int, ...], layer: int, known: bool) -> None:
+        """Write a layer over the rows of a partition."""
+        rows = self.live[collection, key, 0]
+        if (collection, key, layer) in self.live:
+            self.close((collection, key, layer), version)
+        bounds = rows.bounds if known else NOTHING
+        self.live[collection, key, layer] = Old(collection, key, layer, version, rows.rows, bounds, rows.named)
+        if rows.begin != version:
+            self.hunks.append((collection, *key, version, layer, 0, rows.rows, rows.rows, *bounds))
+
+    def keep(self, collection: int, version: int) -> None:
+        """Write the immutable variables."""
+        place = (collection, (0,) * 6, -1)
+        if place in self.live:
+            self.close(place, version)
+        self.live[place] = Old(*place, version, 0, NOTHING, 0)
+        self.hunks.append((*place[:1], *place[1], version, -1, 0, 0, 0, *NOTHING))
+
+    def close(self, place: tuple[int, tuple[int, ...], int], version: int) -> Old:
+        ended = self.live.pop(place)
+        ended.end = version
+        self.past.append(ended)
+        return ended
+
+
+def make_history(seed: int, collections: int = 2, versions: int = 12) -> History:
+    """A history of partitions that come, are replaced, dropped and computed upon, in any order and together."""
+    random, made = Random(seed), History()
+    keys = [(year, month, 0, 0, 0, 0) for year in (0, 2022) for month in range(3)]
+    for collection, version in itertools.product(range(1, 1 + collections), range(1, 1 + versions)):
+        if random.random() < 0.3:
+            made.keep(collection, version)
+        for key in random.sample(keys, 3):
+            there = (collection, key, 0) in made.live
+            if not there or random.random() < 0.5:
+                low = random.randint(-1000, 1000)
+                bounds = random.choice([NOTHING, *[(low, low + 9)] * 4])
+                dropped = there and random.random() < 0.3
+                made.put(collection, version, key, None if dropped else random.randint(0, 20), bounds)
+            if (collection, key, 0) in made.live:
+                for layer in random.sample((1, 2), random.randint(0, 2)):
+                    made.compute(collection, version, key, layer, known=random.random() < 0.7)
+    return made
+
+
+def insert_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    for row in rows:
+        values = ", ".join("?" * len(row))
+        connection.execute(f'INSERT INTO "{table}" ({", ".join(row)}) VALUES ({values})', tuple(row.values()))
+
+
+def fill(path: Path, revision: str, history: History) -> None:
+    """Make the database of an earlier release with collections 1 and 2 and a history of them."""
+    make_revision(path, revision)
+    unique = {"axis_unique": 1} if revision >= "0003" else {}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        insert_collections(connection)
+        insert_rows(connection, "fragment", (each.before() | unique for each in history.live.values()))
+        insert_rows(connection, "past_fragment", (each.before() | unique for each in history.past))
+
+
+def insert_collections(connection: sqlite3.Connection) -> None:
+    insert_rows(connection, "namespace", [{"id": 1, "name": "made"}])
+    texts = {"kind": "collection", "axis": "t", "dimension": "t", "partitioning": "{}", "merge": "refuse"}
+    empty = {"description": "", "metadata": "{}", "created_at": "2022-01-01 00:00:00"}
+    more = texts | empty | {"namespace_id": 1, "zarr_format": 3, "head_version": 12}
+    for id_, name, keys, options in ((1, "a", '["year", "month"]', '{"anon": true}'), (2, "b", '["cycle"]', "{}")):
+        itself = {"id": id_, "uid": name, "name": name, "keys": keys, "storage_options": options}
+        insert_rows(connection, "collection", [more | itself | {"location": f"s3://data/{name}"}])
+
+
+def upgrade_file(path: Path) -> None:
+    connect(f"sqlite:///{path}", create=True).close()
+
+
+REVISIONS = ("0001", "0002", "0003", "0004")
+each_revision = pytest.mark.parametrize("revision", REVISIONS)
+
+
+@each_revision
+def test_a_fragment_of_an_earlier_revision_is_one_part_and_the_whole_of_its_group(
+    tmp_path: Path, revision: str
+) -> None:
+    history, path = make_history(0), tmp_path / "old.db"
+    fill(path, revision, history)
+    upgrade_file(path)
+    unique = 1 if revision >= "0003" else None
+    live = [each.after(unique) for each in history.live.values()]
+    past = [each.after(unique) for each in history.past]
+    assert any(row[8] > 0 for row in live)
+    assert any(row[8] < 0 for row in past)
+    assert sorted(rows_of(path, "SELECT * FROM fragment"), key=repr) == sorted(live, key=repr)
+    assert sorted(rows_of(path, "SELECT * FROM past_fragment"), key=repr) == sorted(past, key=repr)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@each_revision
+def test_the_hunks_of_all_versions_tell_what_each_of_them_did(tmp_path: Path, revision: str, seed: int) -> None:
+    history, path = make_history(seed), tmp_path / "old.db"
+    fill(path, revision, history)
+    upgrade_file(path)
+    assert {row[8] for row in history.hunks} == {-1, 0, 1, 2}
+    assert {(row[10] > 0, row[11] > 0) for row in history.hunks if row[8] == 0} >= {
+        (False, True),
+        (True, False),
+        (True, True),
+    }
+    assert sorted(rows_of(path, "SELECT * FROM change"), key=repr) == sorted(history.hunks, key=repr)
+
+
+def test_a_layer_over_rows_that_came_with_it_has_no_hunk_of_its_own(tmp_path: Path) -> None:
+    history, path, key = History(), tmp_path / "old.db", (2022, 1, 0, 0, 0, 0)
+    history.put(1, 1, key, 10, (0, 9))
+    history.compute(1, 1, key, 1, known=True)
+    history.compute(1, 2, key, 2, known=True)
+    history.put(1, 3, key, 7, (-5, 5))
+    history.put(1, 4, key, None, NOTHING)
+    fill(path, "0004", history)
+    upgrade_file(path)
+    assert rows_of(path, "SELECT version, layer_id, removed, added, axis_min, axis_max FROM change ORDER BY 1, 2") == [
+        (1, 0, 0, 10, 0, 9),
+        (2, 2, 10, 10, 0, 9),
+        (3, 0, 10, 7, -5, 9),
+        (4, 0, 7, 0, -5, 5),
+    ]
+
+
+@each_revision
+def test_an_upgraded_registry_has_the_tables_that_the_code_knows_with_their_columns_in_order(
+    tmp_path: Path, revision: str
+) -> None:
+    path = tmp_path / "old.db"
+    fill(path, revision, make_history(1))
+    upgrade_file(path)
+    with reading(parse_url(f"sqlite:///{path}")) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        assert connection.exec_driver_sql("PRAGMA integrity_check").all() == [("ok",)]
+    for name in ("fragment", "past_fragment", "change", "staged", "garbage", "release"):
+        columns = [column.name for column in metadata.tables[name].columns]
+        assert [row[1] for row in rows_of(path, f"PRAGMA table_info({name})")] == columns
+
+
+def insert_a_writer_at_work(path: Path) -> None:
+    """A transaction of an earlier release, with a pin and intents; one of these of a collection that is gone."""
+    now, uid = "2022-01-01 00:00:00", itertools.count()
+    intents = ((1, (2022, 1), 0), (1, (2022, 11), 3), (2, (7,), 0), (1, (), -1), (3, (2022, 1), 0))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        times = {"lease_until": now, "created_at": now}
+        insert_rows(
+            connection, "transaction", [{"id": 5, "uid": "t", "state": "open", "author": "", "message": ""} | times]
+        )
+        insert_rows(connection, "pin", [{"collection_id": 1, "version": 1, "transaction_id": 5, "lease_until": now}])
+        for collection, key, layer in intents:
+            row = {"transaction_id": 5, "uid": f"u{next(uid)}", "collection_id": collection, "layer_id": layer}
+            insert_rows(connection, "staged", [row | dict(zip(KEYS, pad_key(key), strict=True))])
+
+
+@each_revision
+def test_intents_of_an_earlier_revision_name_their_whole_paths_if_their_collection_is_there(
+    tmp_path: Path, revision: str
+) -> None:
+    path = tmp_path / "old.db"
+    fill(path, revision, make_history(0))
+    insert_a_writer_at_work(path)
+    upgrade_file(path)
+    a, b = ("s3://data/a", '{"anon": true}'), ("s3://data/b", "{}")
+    assert rows_of(path, "SELECT * FROM staged ORDER BY uid") == [
+        (5, "u0", 1, *a, "year=2022/month=01/u0", None, None),
+        (5, "u1", 1, *a, "year=2022/month=11/u1", None, None),
+        (5, "u2", 2, *b, "cycle=7/u2", None, None),
+        (5, "u3", 1, *a, "immutable/u3", None, None),
+    ]
+    assert rows_of(path, "SELECT * FROM garbage") == []
+
+
+@pytest.mark.parametrize("table", ["fragment", "past_fragment"])
+def test_what_an_earlier_release_reads_fails_after_an_upgrade(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "old.db"
+    fill(path, "0004", make_history(0))
+    statement = f"SELECT uid, rows FROM {table}"
+    with closing(sqlite3.connect(path)) as reader:
+        assert reader.execute(statement).fetchall()
+        upgrade_file(path)
+        with pytest.raises(sqlite3.OperationalError, match="no such column: uid"):
+            reader.execute(statement)
+
+
+def test_a_writer_of_an_earlier_release_sees_the_new_revision_and_can_end(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    fill(path, "0004", make_history(0))
+    insert_a_writer_at_work(path)
+    with closing(sqlite3.connect(path)) as writer, writer:
+        assert writer.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
+        upgrade_file(path)
+        assert writer.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD_REVISION,)]
+        assert writer.execute("SELECT state FROM \"transaction\" WHERE uid = 't'").fetchall() == [("open",)]
+        writer.execute(
+            "UPDATE \"transaction\" SET lease_until = '2022-01-02 00:00:00' WHERE uid = 't' AND state = 'open'"
+        )
+        writer.execute("UPDATE pin SET lease_until = '2022-01-02 00:00:00' WHERE transaction_id = 5")
+        writer.execute("UPDATE \"transaction\" SET state = 'aborted' WHERE id = 5")
+        writer.execute("DELETE FROM pin WHERE transaction_id = 5")
+    assert rows_of(path, 'SELECT state FROM "transaction"') == [("aborted",)]
+    assert rows_of(path, "SELECT count(*) FROM pin") == [(0,)]
+    assert rows_of(path, "SELECT count(*) FROM staged") == [(4,)]  # for vacuum
+
+
+def work_of_an_upgrade(path: Path, partitions: int) -> tuple[int, int]:
+    """Upgrade a registry of some partitions with a layer, half of them replaced; count statements and steps."""
+    history = History()
+    for month in range(partitions):
+        key = (2022, month, 0, 0, 0, 0)
+        history.put(1, 1, key, 10, (month, month))
+        history.compute(1, 2, key, 1, known=month % 3 > 0)
+        if month % 2:
+            history.put(1, 3, key, 10, (month, month))
+            history.compute(1, 4, key, 1, known=month % 3 > 0)
+    fill(path, "0004", history)
+    statements, steps, url = [], itertools.count(), parse_url(f"sqlite:///{path}")
+
+    def record(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        statements.append(statement)
+
+    sa.event.listen(engine_of(url), "before_cursor_execute", record)
+    with writing(url) as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.set_progress_handler(lambda: next(steps) < 0, 100)
+        upgrade(connection)
+        driver.set_progress_handler(None, 0)
+    sa.event.remove(engine_of(url), "before_cursor_execute", record)
+    return len(statements), next(steps)
+
+
+def test_an_upgrade_has_as_many_statements_for_any_number_of_partitions_and_steps_in_proportion(
+    tmp_path: Path,
+) -> None:
+    (few, little), (many, much) = (work_of_an_upgrade(tmp_path / f"{n}.db", n) for n in (1000, 4000))
+    assert many == few
+    assert much < 5 * little  # a look through a table for each row of another would be 16 times as many
+
+
+# What is kept of an older registry, and told of a newer one
+
+
+def copies(path: Path) -> list[str]:
+    return sorted(each.name for each in path.parent.glob(f"{path.name}.*"))
+
+
+def dump(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+@each_revision
+def test_an_upgrade_keeps_a_copy_of_the_file_and_says_where(
+    tmp_path: Path, revision: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "old.db"
+    fill(path, revision, make_history(0))
+    before = dump(path)
+    upgrade_file(path)
+    assert copies(path) == [f"old.db.revision-{revision}"]
+    assert dump(tmp_path / f"old.db.revision-{revision}") == before
+    (told,) = [each for each in caplog.records if each.name == "registry.migrations"]
+    assert told.levelname == "WARNING"
+    assert f"from revision {revision} to {HEAD_REVISION}" in told.message
+    assert f"{path}.revision-{revision}" in told.message
+
+
+def test_a_copy_has_what_is_in_the_write_ahead_log_alone(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    create_database(parse_url(f"sqlite:///{path}"))
+    make_revision(path, "0004")
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("INSERT INTO namespace (name) VALUES ('logged')")
+        assert (tmp_path / "old.db-wal").stat().st_size > 0
+        upgrade_file(path)
+    assert rows_of(tmp_path / "old.db.revision-0004", "SELECT name FROM namespace") == [("logged",)]
+
+
+def test_a_copy_takes_no_other_ones_place_and_may_be_read_by_nobody_else(tmp_path: Path) -> None:
+    path, taken = tmp_path / "old.db", tmp_path / "old.db.revision-0004"
+    fill(path, "0004", make_history(0))
+    path.chmod(0o640)
+    taken.write_text("precious")
+    upgrade_file(path)
+    assert copies(path) == ["old.db.revision-0004", "old.db.revision-0004.2"]
+    assert taken.read_text() == "precious"
+    assert (tmp_path / "old.db.revision-0004.2").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_new_registry_has_no_copy_and_an_upgraded_one_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new, old = tmp_path / "new.db", tmp_path / "old.db"
+    upgrade_file(new)
+    assert (copies(new), caplog.records) == ([], [])
+    fill(old, "0004", make_history(0))
+    upgrade_file(old)
+    caplog.clear()
+    before = dump(old)
+    upgrade_file(old)
+    assert dump(old) == before
+    assert (copies(old), caplog.records) == (["old.db.revision-0004"], [])
+
+
+def test_without_a_copy_nothing_is_upgraded(tmp_path: Path) -> None:
+    path = tmp_path / f"{'long' * 60}.db"  # with more behind it, it is too long for a file's name
+    fill(path, "0004", make_history(0))
+    before = dump(path)
+    with pytest.raises(RegistryUnavailableError, match=rf"{path} is not upgraded.*no copy"):
+        upgrade_file(path)
+    assert dump(path) == before
+    assert copies(path) == []
+
+
+def upgrade_with_little_space(path: Path) -> str:
+    """Upgrade where no file may be as large as this database."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, limits[1]))
+    try:
+        upgrade_file(path)
+    except RegistryUnavailableError as error:
+        return str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    return ""
+
+
+def test_a_copy_that_has_no_space_is_removed_and_nothing_is_upgraded(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    fill(path, "0004", make_history(0, versions=100))
+    before = dump(path)
+    (message,) = in_processes(upgrade_with_little_space, [(path,)])
+    assert f"{path} is not upgraded" in message
+    assert dump(path) == before
+    assert copies(path) == []
+
+
+def test_an_upgrade_that_fails_leaves_the_registry_as_it_was_and_no_copy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "old.db"
+    fill(path, "0004", make_history(0))
+    rows_of(path, "CREATE TABLE change (somebody TEXT)")
+    before = dump(path)
+    with pytest.raises(RegistryUnavailableError, match="change already exists"):
+        upgrade_file(path)
+    assert dump(path) == before
+    assert (copies(path), caplog.records) == ([], [])
+
+
+def test_two_processes_that_upgrade_at_once_do_it_once(tmp_path: Path) -> None:
+    path, history = tmp_path / "old.db", make_history(0, versions=100)
+    fill(path, "0004", history)
+    in_processes(upgrade_file, [(path,), (path,)])
+    assert copies(path) == ["old.db.revision-0004"]
+    assert rows_of(path, "SELECT count(*) FROM change") == [(len(history.hunks),)]
+    assert rows_of(path, "SELECT * FROM alembic_version") == [(HEAD_REVISION,)]
+
+
+def test_a_newer_registry_names_the_release_that_reads_it(registry: Registry, sql: Sql) -> None:
+    sql("UPDATE alembic_version SET version_num = '0006'")
+    sql("INSERT INTO release (revision, release) VALUES ('0006', '0.7.1')")
+    for create_ in (False, True):
+        with pytest.raises(RegistryRevisionError, match=r"0006 and is newer than this release .*>=0\.7\.1'"):
+            connect(registry.url, create=create_)
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM release", "DROP TABLE release"])
+def test_a_newer_registry_that_names_no_release_is_newer_all_the_same(
+    registry: Registry, sql: Sql, statement: str
+) -> None:
+    sql(statement)
+    sql("UPDATE alembic_version SET version_num = '0006'")
+    with pytest.raises(RegistryRevisionError, match=r"newer than this release .* upgrade intake-zcollection$"):
+        connect(registry.url)
+
+
+def test_the_release_that_reads_the_newest_revision_is_not_later_than_this_one(sql: Sql) -> None:
+    ((release,),) = sql("SELECT release FROM release WHERE revision = ?", HEAD_REVISION)
+    assert Version(release) <= Version(importlib.metadata.version("intake-zcollection"))
+
+
+def test_postgres_alters_the_tables_of_fragments_and_keeps_their_rows() -> None:
+    text = render("postgresql").partition("-> 0005")[2]
+    assert "DROP TABLE" not in text
+    for table, end in (("fragment", ""), ("past_fragment", ", end_version")):
+        assert f"ALTER TABLE {table} RENAME uid TO group_uid" in text
+        assert f"PRIMARY KEY (collection_id, k0, k1, k2, k3, k4, k5, axis_min, layer_id{end})" in text
+        added = set(re.findall(rf"ALTER TABLE {table} ADD COLUMN (\w+)", text))
+        columns = {column.name for column in metadata.tables[table].columns}
+        assert columns - added == {"group_uid", *set(columns) & old_columns(table)}
+    order = ["DROP VIEW current_partition", "LOCK TABLE fragment", "INSERT INTO change", "RENAME uid", "CREATE VIEW"]
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+
+
+def old_columns(table: str) -> set[str]:
+    """The columns of the first revision, and of the third."""
+    created = re.search(rf"CREATE TABLE {table} \((.*?)\n\)", render("postgresql"), re.DOTALL)
+    assert created is not None
+    return {*re.findall(r"^ +(\w+) (?:BIGINT|INTEGER|VARCHAR|TEXT)", created[1], re.MULTILINE), "axis_unique"}
+
+
 # Statements
 
 
@@ -294,7 +770,7 @@ def test_every_statement_of_a_life_compiles_for_postgres_and_locks_what_it_must(
 ) -> None:
     live_a_full_life(registry)
     written = {text.split(" (")[0] for text in executed if text.startswith("INSERT")}
-    tables = {table.name for table in metadata.tables.values()} - {"garbage", "tag", "tag_member"}
+    tables = {table.name for table in metadata.tables.values()} - {"garbage", "release", "tag", "tag_member"}
     assert written == {f"INSERT INTO {POSTGRES.identifier_preparer.quote(name)}" for name in tables}
     assert any("clock_timestamp()" in text for text in executed)
     assert any("FROM transaction WHERE" in text and text.endswith("FOR UPDATE") for text in executed)
@@ -344,6 +820,38 @@ def test_current_partition_has_one_row_per_partition_of_the_head(history_of_two:
             expected.append((*collection.name.split("/"), collection.head_version, *key, *size, *changed))
     assert rows == expected
     assert len(rows) == 3
+
+
+def insert_parts(connection: sa.Connection, *parts: tuple[tuple[int, int], int, int, int, str]) -> None:
+    """Insert live fragments: of a key, the rows from an axis value on (one each), in a layer, begun at a version."""
+    for key, axis_min, layer, begin, group in parts:
+        rows = 10 * begin
+        row: dict[str, Any] = {
+            "collection_id": 1,
+            "axis_min": axis_min,
+            "axis_max": axis_min + rows - 1,
+            "layer_id": layer,
+        }
+        row |= dict(zip(KEYS, pad_key(key), strict=True)) | {"begin_version": begin, "written_version": begin}
+        row |= {"group_uid": group, "start": 0, "rows": rows, "group_rows": rows, "nbytes": 8 * rows, "packed": False}
+        connection.execute(sa.insert(metadata.tables["fragment"]), row | {"schema_version": 0, "transaction_id": begin})
+
+
+def test_current_partition_has_one_row_per_partition_whatever_its_parts(registry: Registry, sql: Sql) -> None:
+    create(registry)
+    with writing(parse_url(registry.url)) as connection:
+        whole = (((2022, 1), 5, 0, 2, "one"), ((2022, 1), 5, 1, 3, "layer"))
+        parts = (((2022, 2), -100, 0, 1, "one"), ((2022, 2), 0, 0, 3, "two"), ((2022, 2), 50, 0, 2, "two"))
+        above = (((2022, 2), 0, 1, 4, "layer"), ((2022, 2), 50, 1, 4, "layer"), ((2022, 2), 50, 2, 4, "two"))
+        insert_parts(connection, *whole, *parts, *above, ((0, 0), 0, -1, 1, "immutable"))
+    names = "rows, nbytes, axis_min, axis_max, changed_in, uid, parts, groups"
+    columns = f"namespace, collection, version, k0, k1, k2, k3, k4, k5, {names}"
+    rows = sql("SELECT * FROM current_partition ORDER BY k0, k1")
+    assert rows == sql(f"SELECT {columns} FROM current_partition ORDER BY k0, k1")
+    assert rows == [
+        ("made", "a", 0, 2022, 1, 0, 0, 0, 0, 20, 160, 5, 24, 2, "one", 1, 2),
+        ("made", "a", 0, 2022, 2, 0, 0, 0, 0, 60, 480, -100, 69, 3, None, 3, 3),
+    ]
 
 
 def test_history_has_one_row_per_version(history_of_two: Registry, sql: Sql) -> None:

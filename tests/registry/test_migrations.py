@@ -843,7 +843,9 @@ def test_current_partition_has_one_row_per_partition_whatever_its_parts(registry
         whole = (((2022, 1), 5, 0, 2, "one"), ((2022, 1), 5, 1, 3, "layer"))
         parts = (((2022, 2), -100, 0, 1, "one"), ((2022, 2), 0, 0, 3, "two"), ((2022, 2), 50, 0, 2, "two"))
         above = (((2022, 2), 0, 1, 4, "layer"), ((2022, 2), 50, 1, 4, "layer"), ((2022, 2), 50, 2, 4, "two"))
-        insert_parts(connection, *whole, *parts, *above, ((0, 0), 0, -1, 1, "immutable"))
+        insert_parts(
+            connection, *whole, *parts, *above, ((0, 0), 0, -1, 1, "immutable"), ((2022, 3), 0, 1, 1, "no rows")
+        )
     names = "rows, nbytes, axis_min, axis_max, changed_in, uid, parts, groups"
     columns = f"namespace, collection, version, k0, k1, k2, k3, k4, k5, {names}"
     rows = sql("SELECT * FROM current_partition ORDER BY k0, k1")

@@ -53,7 +53,7 @@ class Dropping:
         ranges = {existing.key: self._range(existing) for existing in partitions}
         wanted = {
             existing.key: {
-                number: existing.pieces[number]
+                number: existing.piece(number)
                 for number, (first, last) in enumerate(zip(existing.bounds.lows, existing.bounds.highs, strict=True))
                 if first < ranges[existing.key][0] or ranges[existing.key][1] < last
             }

@@ -40,6 +40,6 @@ def _step(handle: Handle, head: Selected, existing: Existing) -> Step:
     written = max(fragment.written_version for fragment in record.fragments)
     origin = existing.origin(handle.location, existing.pieces)
     job = RowsJob(target, head.collection.name, str(record), None, existing=origin, written_version=written)
-    counts = {"rewritten": 1, "rows": record.rows, "parts_rewritten": len(existing.pieces)}
+    counts = {"rewritten": 1, "rows": record.rows, "parts_rewritten": len(record.parts)}
     cuts = tuple(Cut(existing.key, low) for low in existing.bounds.lows.tolist())
     return Step(job, {}, existing.needs_of_all(), counts, cuts, title=str(record))

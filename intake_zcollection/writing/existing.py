@@ -1,6 +1,6 @@
 """A partition that is there, as the planner of a write sees it: its parts, what cuts them, and what depends on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from registry import Cut, Identity, KeyValues, PartitionRecord, Slot, pad_key
@@ -19,7 +19,8 @@ class Existing:
     """A partition that is there."""
 
     record: PartitionRecord
-    pieces: tuple[Piece, ...]
+    layers: Mapping[int, frozenset[int]]
+    """The ids of the variables of each layer."""
     bounds: Bounds
     space: str
     """The uid of the collection."""
@@ -27,13 +28,26 @@ class Existing:
     @classmethod
     def of(cls, record: PartitionRecord, head: Selected) -> "Existing":
         """Return what a planner knows of it."""
-        pieces = tuple(part_piece(record.key, part, head.snapshot.layers) for part in record.parts)
-        return cls(record, pieces, Bounds.of([(*part.bounds, part.rows) for part in record.parts]), head.collection.uid)
+        return cls(
+            record,
+            head.snapshot.layers,
+            Bounds.of([(*part.bounds, part.rows) for part in record.parts]),
+            head.collection.uid,
+        )
 
     @property
     def key(self) -> KeyValues:
         """All six key columns."""
         return pad_key(self.record.values)
+
+    def piece(self, number: int) -> Piece:
+        """Return all rows of a part."""
+        return part_piece(self.record.key, self.record.parts[number], self.layers)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All its rows, part by part."""
+        return tuple(map(self.piece, range(len(self.record.parts))))
 
     def origin(self, place: Location, pieces: Sequence[Piece]) -> Origin:
         """Return where the rows of some of its pieces lie, at a place."""
@@ -42,7 +56,7 @@ class Existing:
 
     def read_origin(self, place: Location, plan: CutPlan) -> Origin | None:
         """Return where the rows lie that a plan reads; None if it reads none."""
-        read = [self.pieces[number].cut(start, stop) for run in plan.runs for number, start, stop in run.read]
+        read = [self.piece(number).cut(start, stop) for run in plan.runs for number, start, stop in run.read]
         return self.origin(place, read) if read else None
 
     def cuts(self, plan: CutPlan) -> tuple[Cut, ...]:
@@ -64,7 +78,7 @@ class Existing:
     def needs_of_all(self) -> tuple[Requirement, ...]:
         """Return what depends on all rows and values of the partition."""
         known = frozenset((self.key, low) for low in self.bounds.lows.tolist())
-        slots = self._slots(range(len(self.pieces)), layers=True)
+        slots = self._slots(range(len(self.record.parts)), layers=True)
         return NoOtherPart(((self.key, None, None),), known), Unchanged(slots)
 
     def _slots(self, numbers: Sequence[int], *, layers: bool) -> dict[Slot, Identity]:

@@ -57,7 +57,7 @@ class Steps:
         existing = {key: Existing.of(record, self.head) for key, record in present.items()}
         wanted = {
             rows.key: {
-                number: there.pieces[number] for number in parts_to_read(self.local, self._axes(rows), there.bounds)
+                number: there.piece(number) for number in parts_to_read(self.local, self._axes(rows), there.bounds)
             }
             for rows in split
             if (there := existing.get(rows.key)) is not None

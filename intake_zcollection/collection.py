@@ -660,6 +660,7 @@ class Collection:
         schema, partitions = selected.schema, selected.snapshot.partitions
         some = None if filters is None and where is None else [record.values for record in partitions]
         changed = self._handle.registry.changes(selected.collection, selected.version, some)
+        paths_of = {name: selected.origins[name].rows.paths_of(each) for name, each in schema.partitioned.items()}
         return tuple(
             Partition(
                 key=record.key,
@@ -669,11 +670,7 @@ class Collection:
                 nbytes=record.nbytes,
                 bounds=self._axis_values(record.bounds),
                 version=changed[record.values],
-                fragments={
-                    name: paths
-                    for name, variable in schema.partitioned.items()
-                    if (paths := selected.origins[name].rows.paths_of(place, variable))
-                },
+                fragments={name: paths for name in schema.partitioned if (paths := paths_of[name][place])},
             )
             for place, record in enumerate(partitions)
         )

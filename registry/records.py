@@ -3,12 +3,14 @@
 import datetime as dt
 import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 from .errors import InvalidInputError
-from .keys import KeyValues, PartitionKey, format_key, pad_key
+from .keys import KeyValues, PartitionKey, format_key, name_values, pad_key
 
 Json = Any
 """Anything ``json.dumps`` takes, with finite numbers only."""
@@ -172,6 +174,40 @@ class FragmentRecord(NamedTuple):
         return Identity(self.uid, self.start, self.rows)
 
 
+@dataclass(frozen=True, eq=False)
+class FragmentColumns:
+    """The fragments of partitions, in the order of keys, parts and layers: column by column, for there may be millions.
+
+    The columns are ``k0`` … of the collection's keys, and those of :class:`FragmentRecord` after its key: arrays of
+    integers (``axis_unique`` is -1 where nobody knows), and lists of ``uid`` and ``path``.
+    """
+
+    names: tuple[str, ...]
+    """Those of the keys."""
+    columns: Mapping[str, Sequence[Any]]
+
+    def __getitem__(self, name: str) -> Sequence[Any]:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.columns["uid"])
+
+    @cached_property
+    def partitions(self) -> "tuple[PartitionRecord, ...]":
+        """The same as records, a partition each."""
+        keys = zip(*(self.columns[f"k{place}"] for place in range(len(self.names))), strict=True)
+        fields = (self.columns[name] for name in FragmentRecord._fields[1:-1])
+        unique = ((None, False, True)[value + 1] for value in self.columns["axis_unique"])
+        fragments = map(FragmentRecord, keys, *fields, unique)
+        return tuple(
+            PartitionRecord(
+                name_values(self.names, key),
+                tuple(PartRecord(tuple(part)) for _, part in groupby(group, operator.itemgetter(1))),
+            )
+            for key, group in groupby(fragments, operator.itemgetter(0))  # by their keys
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class PartRecord:
     """Rows of a partition that lie together: their fragments, the rows fragment first."""
@@ -316,18 +352,23 @@ def version_number(version: int | Version) -> int:
     return operator.index(version)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """One version of a collection, whole or filtered, read in one SQL snapshot."""
 
     collection: CollectionRecord
     version: int
     schema: SchemaRecord
-    partitions: tuple[PartitionRecord, ...]
-    """In the order of their keys."""
+    fragments: FragmentColumns
+    """Of its partitions, in the order of their keys."""
     immutable: FragmentRecord | None
     layers: Mapping[int, frozenset[int]] = field(default_factory=dict)
     """The ids of the variables of each layer above the rows."""
+
+    @property
+    def partitions(self) -> tuple[PartitionRecord, ...]:
+        """Its partitions, in the order of their keys."""
+        return self.fragments.partitions
 
 
 @dataclass(frozen=True, slots=True, order=True)

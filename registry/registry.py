@@ -19,6 +19,7 @@ from .records import (
     PUBLIC_OPTIONS,
     CollectionDefinition,
     CollectionRecord,
+    FragmentColumns,
     PartitionRecord,
     Slot,
     Snapshot,
@@ -31,7 +32,7 @@ from .selection import Filters, Selection
 from .sql import queries
 from .sql.creating import forget_collection, record_collection
 from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, writing
-from .sql.fragments import read_last_changes, read_partitions, read_totals
+from .sql.fragments import read_columns, read_last_changes, read_totals
 from .transaction import Transaction, default_author
 
 Name = str | CollectionRecord
@@ -181,10 +182,20 @@ class Registry:
         keys: Collection[KeyValues] | None = None,
     ) -> tuple[PartitionRecord, ...]:
         """Return the partitions of a version, in the order of their keys; everything as in :meth:`resolve`."""
+        return self.fragments(name, filters=filters, version=version, keys=keys).partitions
+
+    def fragments(
+        self,
+        name: Name,
+        *,
+        filters: Filters | None = None,
+        version: int | Version | None = None,
+        keys: Collection[KeyValues] | None = None,
+    ) -> FragmentColumns:
+        """Return the fragments of the partitions of a version, by columns; everything as in :meth:`resolve`."""
         with self._snapshot(name) as (connection, collection):
             number = queries.check_version(connection, collection, version)
-            chosen = Selection.of(filters, collection.keys, keys=keys)
-            return read_partitions(connection, collection, number, chosen)
+            return read_columns(connection, collection, number, Selection.of(filters, collection.keys, keys=keys))
 
     def changes(self, name: Name, version: int, keys: Iterable[KeyValues] | None = None) -> dict[KeyValues, int]:
         """Return which version last did something to each of some partitions, up to a version; None for all."""

@@ -38,7 +38,7 @@ class CopyJob:
         schema = self.target.schema
         data = read_dataset(self.source, self.origins, schema.partitioned)
         stored = {name: encode(variable, data.variables[name].values) for name, variable in schema.partitioned.items()}
-        return Content(stored, (one_part(self.target.key, self.origins[schema.axis].rows.pieces),))
+        return Content(stored, (one_part(self.target.key, self.origins[schema.axis].rows),))
 
 
 def copy(

@@ -36,7 +36,7 @@ class Dropping:
 
     def plan(self, handle: Handle, how: Execution, head: Selected) -> Plan | None:
         """Return a step per partition that has such rows; None if there are none."""
-        partitions = [Existing.of(record, head) for record in head.snapshot.partitions]
+        partitions = Existing.all_of(head)
         plans = self._by_values(handle, head, partitions, how) if self.others else self._by_axis(head, partitions, how)
         steps = tuple(
             self._step(handle, head, existing, plan)
@@ -51,14 +51,7 @@ class Dropping:
     def _by_axis(self, head: Selected, partitions: Sequence[Existing], how: Execution) -> list[CutPlan]:
         """Plan where only the axis of the parts that a bound cuts has to be read."""
         ranges = {existing.key: self._range(existing) for existing in partitions}
-        wanted = {
-            existing.key: {
-                number: existing.piece(number)
-                for number, (first, last) in enumerate(zip(existing.bounds.lows, existing.bounds.highs, strict=True))
-                if first < ranges[existing.key][0] or ranges[existing.key][1] < last
-            }
-            for existing in partitions
-        }
+        wanted = {existing.key: (existing.table, _cut_by(existing, *ranges[existing.key])) for existing in partitions}
         axes = read_axes(head, wanted, how)
         return [
             plan_drop_range(*ranges[existing.key], existing.bounds, axes.get(existing.key, {}))
@@ -78,7 +71,7 @@ class Dropping:
         axis = head.schema.variables[head.schema.axis]
         bounds = tuple(_value_bounds(each, self.others[each.name]) for each in variables)
         jobs = [
-            LookJob(existing.origin(handle.location, existing.pieces), axis, self.axis_range, tuple(variables), bounds)
+            LookJob(existing.origin(handle.location, existing.table), axis, self.axis_range, tuple(variables), bounds)
             for existing in partitions
         ]
         what = f"look for rows of {head.collection.name}"
@@ -116,6 +109,12 @@ def drop_rows(handle: Handle, where: Where, how: Execution, *, message: str) -> 
     selection = Selection.of(handle.record, None, {axis: where[axis]} if axis in where else None, crop=not others)
     dropping = Dropping(selection.chosen.axis_range, others)
     return write(handle, partial(dropping.plan, handle, how), how, message=message, selection=selection)
+
+
+def _cut_by(existing: Existing, low: int, high: int) -> list[int]:
+    """Return the numbers of the parts that reach beyond a range."""
+    bounds = existing.bounds
+    return list(map(int, np.flatnonzero((bounds.lows < low) | (bounds.highs > high))))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
 
-from registry import KeyValues, PartitionRecord, Version
+from registry import KeyValues, Version
 from registry.changes import RememberSources, SourcesUnchanged
 
 from ..execution import Execution
@@ -16,6 +16,7 @@ from ..merging import Merge, check_merge, local_strategy, parse_tolerance
 from ..partitioning import PartitionRows, partitioning_from_json, split_rows
 from ..reading.selection import NO_PARTITIONS, Selected
 from ..schema.names import check_choice
+from ..writing.existing import Existing
 from ..writing.immutables import immutable_step, inserted_immutables
 from ..writing.inputs import Missing, Unknown, adapt_schema, plan_input
 from ..writing.insertion import COUNTS, Steps
@@ -135,7 +136,7 @@ def _telling_of(insertion: Insertion) -> Iterator[None]:
         raise
 
 
-def _present(handle: Handle, head: Selected, split: Iterable[PartitionRows]) -> dict[KeyValues, PartitionRecord]:
+def _present(handle: Handle, head: Selected, split: Iterable[PartitionRows]) -> dict[KeyValues, Existing]:
     keys = {part.key for part in split}
-    partitions = handle.registry.partitions(head.collection, version=head.version, keys=keys)
-    return {partition.values: partition for partition in partitions}
+    fragments = handle.registry.fragments(head.collection, version=head.version, keys=keys)
+    return {each.record.values: each for each in Existing.all_of(head, fragments)}

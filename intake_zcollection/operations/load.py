@@ -11,7 +11,7 @@ from ..errors import NotFoundError
 from ..handle import Handle
 from ..reading.blocks import Chunks
 from ..reading.dataset import build_dataset
-from ..reading.origin import change_origins, read_pieces
+from ..reading.origin import change_origins, read_rows
 from ..reading.selection import AxisRange, Selected, Selection
 from ..reading.table import PartitionTable
 from ..schema.names import near
@@ -48,38 +48,38 @@ def _loaded_names(selected: Selected, variables: Iterable[str] | None) -> list[s
 
 def _cropped(selected: Selected, axis_range: AxisRange) -> Selected:
     """Cut the rows outside the range off the parts that reach beyond it; only their axis is read."""
-    pieces = selected.rows.pieces
-    kept = {
-        place: _rows_inside(selected, place, axis_range)
-        for place, piece in enumerate(pieces)
-        if _is_cut(piece.bounds, axis_range)
-    }
-    if not kept:
+    parts = selected.rows.parts
+    low, high = axis_range
+    cut = np.zeros(len(parts), bool)
+    if low is not None:
+        cut |= parts["low"] < low
+    if high is not None:
+        cut |= parts["high"] > high
+    if not cut.any():
         return selected
+    numbers = np.flatnonzero(cut)
+    kept = _rows_inside(selected, numbers, axis_range)
 
     def cropped(rows: PartitionTable) -> PartitionTable:
-        pieces = (replace(piece, **kept.get(place, {})) for place, piece in enumerate(rows.pieces))
-        return replace(rows, pieces=tuple(pieces))
+        parts = rows.parts.copy()
+        parts[numbers] = [(each["rows"], *inside, each["held"]) for each, inside in zip(parts[cut], kept, strict=True)]
+        return replace(rows, parts=parts)
 
     origins = change_origins(selected.origins, lambda origin: replace(origin, rows=cropped(origin.rows)))
     return replace(selected, origins=origins)
 
 
-def _is_cut(bounds: tuple[Any, Any], axis_range: AxisRange) -> bool:
-    low, high = axis_range
-    return (low is not None and bounds[0] < low) or (high is not None and bounds[1] > high)
-
-
-def _rows_inside(selected: Selected, place: int, axis_range: AxisRange) -> dict[str, Any]:
-    """Return which rows of a whole part lie in the range, and their bounds."""
+def _rows_inside(selected: Selected, numbers: Any, axis_range: AxisRange) -> list[tuple[int, int, int, int, bool]]:
+    """Return which rows of whole parts lie in the range: the first and the last, their bounds, if none is repeated."""
     axis = selected.schema.variables[selected.schema.axis]
     origin = selected.origins[axis.name]
-    piece = origin.rows.pieces[place]
-    values = read_pieces(origin.location, axis, (piece,), (slice(0, piece.rows),)).astype(np.int64)
+    table = origin.rows.take(numbers)
+    values = read_rows(origin.location, axis, table, (slice(0, table.rows),)).astype(np.int64)
     low, high = axis_range
-    start = 0 if low is None else int(np.searchsorted(values, low, "left"))
-    stop = piece.rows if high is None else int(np.searchsorted(values, high, "right"))
-    rows = values[start:stop]
-    bounds = (int(rows[0]), int(rows[-1])) if len(rows) else (None, None)
-    unique = bool(np.all(rows[1:] > rows[:-1]))
-    return {"start": start, "stop": max(start, stop), "bounds": bounds, "unique": unique}
+    found = []
+    for part in np.split(values, np.cumsum(table.piece_sizes)[:-1]):
+        start = 0 if low is None else int(np.searchsorted(part, low, "left"))
+        stop = len(part) if high is None else int(np.searchsorted(part, high, "right"))
+        rows = part[start:stop] if start < stop else part[:1]
+        found.append((start, max(start, stop), int(rows[0]), int(rows[-1]), bool(np.all(rows[1:] > rows[:-1]))))
+    return found

@@ -20,7 +20,7 @@ def rewrite(handle: Handle, selection: Selection, how: Execution, *, message: st
 
 def _plan(handle: Handle, head: Selected) -> Plan | None:
     """Return a step per partition that is not one whole group already; None if all are."""
-    partitions = [Existing.of(record, head) for record in head.snapshot.partitions]
+    partitions = Existing.all_of(head)
     steps = tuple(_step(handle, head, existing) for existing in partitions if not _is_one_group(existing))
     if not steps:
         return None
@@ -38,7 +38,7 @@ def _step(handle: Handle, head: Selected, existing: Existing) -> Step:
     target = Target.of_partition(handle.location, head.schema, head.version, record.key)
     # Its values are not new: a layer that is newer than they are stays so.
     written = max(fragment.written_version for fragment in record.fragments)
-    origin = existing.origin(handle.location, existing.pieces)
+    origin = existing.origin(handle.location, existing.table)
     job = RowsJob(target, head.collection.name, str(record), None, existing=origin, written_version=written)
     counts = {"rewritten": 1, "rows": record.rows, "parts_rewritten": len(record.parts)}
     cuts = tuple(Cut(existing.key, low) for low in existing.bounds.lows.tolist())

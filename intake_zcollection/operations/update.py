@@ -23,7 +23,7 @@ from ..schema.encoding import encode
 from ..schema.names import find_variable, near
 from ..schema.template import new_variable
 from ..writing.check import check_dtype, protected_names
-from ..writing.plan import Arrays, Content, Evolution, Plan, Step, Target, immutable_need, one_part
+from ..writing.plan import Arrays, Content, Evolution, Plan, Step, Target, immutable_need, parts_of
 from ..writing.write import write
 
 
@@ -131,8 +131,7 @@ class UpdateJob:
         own = window.alone
         kept = own.read(schema, [name for name in self.outputs if name not in stored])
         stored |= {str(name): encode(schema.variables[str(name)], kept[name].values) for name in kept.variables}
-        pieces = own.origins[schema.axis].rows.pieces
-        parts = tuple(one_part(self.target.key, [piece]) for piece in pieces)
+        parts = parts_of(self.target.key, own.origins[schema.axis].rows)
         return Content({name: stored[name] for name in self.outputs}, parts)
 
     def _encoded(self, variable: SchemaVariable, returned: Returned) -> Values:

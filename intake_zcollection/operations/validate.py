@@ -13,9 +13,9 @@ from .. import execution
 from ..errors import ZCollectionError
 from ..execution import Execution
 from ..handle import Handle
-from ..reading.origin import Origin, read_pieces
+from ..reading.origin import Origin, read_rows
 from ..reading.selection import Selected, Selection
-from ..reading.table import Piece
+from ..reading.table import PartitionTable
 from ..schema import Schema, SchemaVariable
 from ..storage.location import Location
 from ..storage.read import chunk_regions, read_region
@@ -68,7 +68,7 @@ class ValidateJob:
     location: Location
     schema: Schema
     partition: str
-    pieces: tuple[Piece, ...]
+    rows: PartitionTable
     names: tuple[str, ...]
     data: bool
 
@@ -95,11 +95,11 @@ def _jobs(selected: Selected, data: bool) -> Iterator[ValidateJob]:
     for origin, here in names.items():
         partitioned = tuple(name for name in here if not schema.variables[name].is_immutable)
         for place, key in enumerate(origin.rows.keys):
-            pieces = origin.rows.pieces_of_partition(place)
-            yield ValidateJob(origin.location, schema, format_key(key), pieces, partitioned, data)
+            rows = origin.rows.cut(place, place + 1)
+            yield ValidateJob(origin.location, schema, format_key(key), rows, partitioned, data)
         immutable = tuple(name for name in here if schema.variables[name].is_immutable)
-        for piece in origin.immutables.pieces:
-            yield ValidateJob(origin.location, schema, "", (piece,), immutable, data)
+        if len(origin.immutables):
+            yield ValidateJob(origin.location, schema, "", origin.immutables, immutable, data)
 
 
 def _look(job: ValidateJob, _: Any) -> tuple[int, list[Problem]]:
@@ -123,11 +123,10 @@ def _groups(job: ValidateJob) -> dict[tuple[str, int], dict[str, list[slice]]]:
     groups: dict[tuple[str, int], dict[str, list[slice]]] = {}
     for name in job.names:
         variable = job.schema.variables[name]
-        for piece in job.pieces:
-            fragment = piece.fragment_of(variable)
-            if fragment is not None:
-                held = groups.setdefault((fragment.path, fragment.group_rows), {})
-                held.setdefault(name, []).append(piece.rows_in(fragment))
+        for rows in job.rows.stretches(variable):
+            if rows.path is not None:
+                held = groups.setdefault((rows.path, rows.group_rows), {})
+                held.setdefault(name, []).append(slice(rows.start, rows.stop))
     return groups
 
 
@@ -197,13 +196,13 @@ def _meet(one: slice, other: slice) -> bool:
 def _axis(job: ValidateJob, axis: SchemaVariable) -> Iterator[Problem]:
     """See that the axis is sorted, has the bounds that the registry keeps, and that no two parts touch."""
     last: int | None = None
-    for piece in job.pieces:
-        values = read_pieces(job.location, axis, (piece,), (slice(0, len(piece)),)).astype(np.int64)
-        fragment = piece.fragment_of(axis)
-        place = f"{fragment.path if fragment else ''}/{axis.stored_name}"
+    everything = read_rows(job.location, axis, job.rows, (slice(0, job.rows.rows),)).astype(np.int64)
+    parts = np.split(everything, np.cumsum(job.rows.piece_sizes)[:-1])
+    for values, part, rows in zip(parts, job.rows.parts, job.rows.stretches(axis), strict=True):
+        place = f"{rows.path}/{axis.stored_name}"
         if np.any(np.diff(values) < 0):
             yield Problem(job.partition, axis.name, place, "the axis is not sorted")
-        elif (int(values[0]), int(values[-1])) != piece.bounds:
+        elif (values[0], values[-1]) != (part["low"], part["high"]):
             yield Problem(job.partition, axis.name, place, "the axis has other bounds than the registry")
         elif last is not None and int(values[0]) <= last:
             yield Problem(job.partition, axis.name, place, "the axis overlaps with that of the part before")

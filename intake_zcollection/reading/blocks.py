@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InvalidInputError
 from ..schema import Schema, SchemaVariable
 from ..storage.arrays import array_layout
-from .table import PartitionTable, Piece
+from .table import PartitionTable, Stretch
 
 Chunks = Literal["auto", "partition"] | int | Mapping[Hashable, Any] | None
 """How a dataset is cut into dask chunks; see :meth:`intake_zcollection.Collection.load`."""
@@ -38,7 +38,7 @@ def _dimension_blocks(
     variable: SchemaVariable, dim: str, split: str, table: PartitionTable, chunks: Chunks
 ) -> tuple[int, ...]:
     position = variable.dims.index(dim)
-    size = sum(table.sizes) if dim == split else variable.shape(0)[position]
+    size = table.rows if dim == split else variable.shape(0)[position]
     wanted = chunks.get(dim) if isinstance(chunks, Mapping) else chunks
     if wanted is not None and not isinstance(wanted, str):
         return _sizes_of(wanted, dim, size)
@@ -90,8 +90,11 @@ def _split_blocks(variable: SchemaVariable, table: PartitionTable, policy: str) 
         yield from (size for size in table.sizes if size)
         return
     most = max(1, _target_nbytes() // max(1, variable.row_nbytes)) if policy == "auto" else 0
-    pending = 0  # rows of small partitions, waiting to be one block
-    for piece, size in zip(table.pieces, table.piece_sizes, strict=True):
+    pending = 0  # rows of small parts, waiting to be one block
+    large = {}
+    if table.piece_sizes.size and table.piece_sizes.max() > most:
+        large = {n: each for n, each in enumerate(table.stretches(variable)) if each.stop - each.start > most}
+    for number, size in enumerate(table.piece_sizes.tolist()):
         if size == 0:
             continue
         if pending and pending + size > most:
@@ -100,16 +103,14 @@ def _split_blocks(variable: SchemaVariable, table: PartitionTable, policy: str) 
         if size <= most:
             pending += size
         else:
-            yield from _cut_piece(variable, piece, most)
+            yield from _cut_stretch(variable, large[number], most)
     if pending:
         yield pending
 
 
-def _cut_piece(variable: SchemaVariable, piece: Piece, most: int) -> Iterator[int]:
-    """Yield blocks of a large piece: whole Zarr chunks, as many as make ``most`` rows, at least one."""
-    fragment = piece.fragment_of(variable)
-    rows = slice(piece.start, piece.stop) if fragment is None else piece.rows_in(fragment)
-    group_rows = piece.rows if fragment is None else fragment.group_rows
+def _cut_stretch(variable: SchemaVariable, rows: Stretch, most: int) -> Iterator[int]:
+    """Yield blocks of many rows: whole Zarr chunks, as many as make ``most`` rows, at least one."""
+    group_rows = rows.stop - rows.start if rows.path is None else rows.group_rows
     chunk = array_layout(variable, group_rows).chunks[variable.split_axis]
     step = max(1, most // chunk) * chunk
     edges = [rows.start, *range((rows.start // step + 1) * step, rows.stop, step), rows.stop]

@@ -12,10 +12,10 @@ from ..schema import Schema, SchemaVariable
 from ..schema.encoding import typed_cf
 from .blocks import Chunks, plan_blocks
 from .index import LazyIndex
-from .labels import Segment
+from .labels import NOTHING_KNOWN, Segments
 from .lazy import LazilyIndexed, PartitionedArray, dask_array
 from .selection import Selected
-from .table import PartitionTable, Piece, split_table
+from .table import PartitionTable
 
 
 def build_dataset(selected: Selected, names: Iterable[str], chunks: Chunks) -> xr.Dataset:
@@ -33,7 +33,7 @@ def build_dataset(selected: Selected, names: Iterable[str], chunks: Chunks) -> x
     schema = selected.schema
     variables = [schema.variables[name] for name in names]
     blocks = {} if chunks is None else plan_blocks(schema, [v.name for v in variables], selected.rows, chunks)
-    pieces = _pieces_of_blocks(selected, blocks.get(schema.dimension, ()))
+    tables = _tables_of_blocks(selected, blocks.get(schema.dimension, ()))
     data: dict[str, xr.Variable] = {}
     coordinates: dict[str, xr.Variable] = {}
     for variable in variables:
@@ -45,7 +45,7 @@ def build_dataset(selected: Selected, names: Iterable[str], chunks: Chunks) -> x
         else:
             # Of two versions, or of two collections, no key in dask is the same.
             token = tokenize(origin.space, selected.version, origin.rows.token, origin.immutables.token, blocks)
-            along = [table.pieces] if variable.is_immutable else pieces[id(origin)]
+            along = [table] if variable.is_immutable else tables[id(origin)]
             array = dask_array(origin.location, variable, along, blocks, token)
         target = coordinates if variable.is_coordinate else data
         target[variable.name] = xr.Variable(variable.dims, array, dict(variable.attrs), _encoding(variable))
@@ -59,25 +59,26 @@ def build_dataset(selected: Selected, names: Iterable[str], chunks: Chunks) -> x
     return xr.Dataset(data, xr.Coordinates(coordinates, indexes), dict(schema.attrs))
 
 
-def _pieces_of_blocks(selected: Selected, blocks: Sequence[int]) -> dict[int, list[tuple[Piece, ...]]]:
-    """Return the pieces of each block of rows, by the identity of the origin."""
+def _tables_of_blocks(selected: Selected, blocks: Sequence[int]) -> dict[int, list[PartitionTable]]:
+    """Return the rows of each block, by the identity of the origin."""
     origins = {id(origin): origin for origin in selected.origins.values()}
-    return {place: split_table(origin.rows, blocks) for place, origin in origins.items()}
+    edges = list(itertools.accumulate(blocks, initial=0))
+    return {
+        place: [origin.rows.slice_rows(start, stop) for start, stop in itertools.pairwise(edges)]
+        for place, origin in origins.items()
+    }
 
 
 def _index(schema: Schema, name: str, labels: xr.Variable, table: PartitionTable) -> LazyIndex:
     # Two versions share the fragments of the axis, whatever other variables have got.
     token = f"{table.token_of(schema.variables[name])}-{name}"
-    segments = _segments(table) if name == schema.axis else ()
+    segments = _segments(table) if name == schema.axis else NOTHING_KNOWN
     return LazyIndex.from_lazy(name, labels, token, segments)
 
 
-def _segments(table: PartitionTable) -> tuple[Segment, ...]:
-    pieces = [piece for piece in table.pieces if len(piece)]
-    stops = itertools.accumulate(map(len, pieces))
-    return tuple(
-        Segment(stop - len(piece), stop, piece.bounds, piece.unique) for piece, stop in zip(pieces, stops, strict=True)
-    )
+def _segments(table: PartitionTable) -> Segments:
+    parts = table.parts[table.piece_sizes > 0]
+    return Segments.of(parts["stop"] - parts["start"], parts["low"], parts["high"], parts["unique"])
 
 
 def _lazily_indexed(array: PartitionedArray) -> Any:

@@ -21,7 +21,7 @@ from xarray.core.indexes import safe_cast_to_index
 from xarray.core.indexing import IndexSelResult, PandasIndexingAdapter
 from xarray.indexes import PandasIndex
 
-from .labels import Segment, Unread
+from .labels import NOTHING_KNOWN, Segments, Unread
 
 _SLOT: Any = PandasIndex.index
 """Where an ordinary index has its labels."""
@@ -55,7 +55,7 @@ class LazyIndex(PandasIndex, metaclass=_LikePandasIndex):
 
     @classmethod
     def from_lazy(
-        cls, name: Hashable, variable: xr.Variable, token: str, segments: tuple[Segment, ...] = ()
+        cls, name: Hashable, variable: xr.Variable, token: str, segments: Segments = NOTHING_KNOWN
     ) -> "LazyIndex":
         """Return an index of a lazy variable's labels; the parameters are the attributes of :class:`.Unread`."""
         self: LazyIndex = object.__new__(cls)

@@ -18,23 +18,59 @@ import xarray as xr
 
 Integers = npt.NDArray[np.int64]
 
+Cut = tuple[set[int], set[int]]
+"""Which segments have to be read to find some labels, and which lie next to where they are, or would be."""
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Consecutive labels, sorted."""
 
-    start: int
-    stop: int
-    bounds: tuple[Any, Any] | None
-    """The first and the last label, as integers (times: ns since 1970); None if they have to be read."""
-    unique: bool | None = None
-    """Whether no label is repeated; None where nobody knows."""
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Stretches of consecutive labels, each of them sorted: what is known of them before they are read.
 
-    def cut(self, start: int, stop: int) -> "Segment":
-        """Return what is left of it between two positions, counted from the first of them."""
-        low, high = max(self.start, start), min(self.stop, stop)
-        whole = (low, high) == (self.start, self.stop)
-        return Segment(low - start, high - start, self.bounds if whole else None, self.unique or None)
+    There may be millions, and they are looked up by bisection.
+    """
+
+    stops: Integers
+    """Where each ends, counted from the first of all labels."""
+    bounds: Integers
+    """The first and the last label of each, as integers (times: ns since 1970): of shape (segments, 2)."""
+    unread: npt.NDArray[np.bool_]
+    """Whether these have to be read: of one that was cut."""
+    unique: npt.NDArray[np.int8]
+    """1 where no label is repeated, 0 where one is, -1 where nobody knows."""
+
+    @classmethod
+    def of(cls, sizes: Any, lows: Any, highs: Any, unique: Any) -> "Segments":
+        """Return segments by their sizes and bounds."""
+        bounds = np.stack([np.asarray(lows, np.int64), np.asarray(highs, np.int64)], axis=1)
+        return cls(np.cumsum(sizes, dtype=np.int64), bounds, np.zeros(len(bounds), bool), np.asarray(unique, np.int8))
+
+    def __len__(self) -> int:
+        return len(self.stops)
+
+    def slice_of(self, number: int) -> slice:
+        """Return which labels a segment has."""
+        return slice(int(self.stops[number - 1]) if number else 0, int(self.stops[number]))
+
+    def cut(self, start: int, stop: int) -> "Segments":
+        """Return what is left between two positions, counted from the first of them."""
+        if start >= stop:
+            return NOTHING_KNOWN
+        first, last = (int(each) for each in np.searchsorted(self.stops, [start, stop - 1], "right"))
+        kept = slice(first, last + 1)
+        unread, unique = self.unread[kept].copy(), self.unique[kept].copy()
+        for end, whole in ((0, self.slice_of(first).start >= start), (-1, int(self.stops[last]) <= stop)):
+            if not whole:
+                unread[end] = True
+                unique[end] = unique[end] if unique[end] == 1 else -1
+        return Segments(np.minimum(self.stops[kept], stop) - start, self.bounds[kept], unread, unique)
+
+    @cached_property
+    def are_unique(self) -> bool:
+        """Whether no label is repeated in any of them."""
+        return bool(np.all((self.unique == 1) | (np.diff(self.stops, prepend=0) == 1)))
+
+
+NOTHING_KNOWN = Segments.of([], [], [], [])
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +107,7 @@ class Unread:
     """The labels, lazily."""
     token: str
     """What they come from: equal tokens are equal labels, which saves reading them to compare."""
-    segments: tuple[Segment, ...]
+    segments: Segments
     """What is known of the labels, of all of them; empty if nothing is."""
     _read: dict[int, Any] = field(default_factory=dict)
     """The labels of the segments that have been read."""
@@ -87,15 +123,12 @@ class Unread:
             return np.concatenate([self._labels(number) for number in range(len(self.segments))])
         return self.variable.values
 
-    def segments_of(self, indexer: Any) -> tuple[Segment, ...]:
+    def segments_of(self, indexer: Any) -> Segments:
         """Return what is known of the labels at some positions."""
-        if not isinstance(indexer, slice):
-            return ()
+        if not isinstance(indexer, slice) or not len(self.segments):
+            return NOTHING_KNOWN
         start, stop, step = indexer.indices(self.size)
-        if step != 1:
-            return ()
-        kept = (s for s in self.segments if max(s.start, start) < min(s.stop, stop))
-        return tuple(segment.cut(start, stop) for segment in kept)
+        return self.segments.cut(start, stop) if step == 1 else NOTHING_KNOWN
 
     def sample(self, label: Any, *, inexact: bool) -> Sample | None:
         """Return a sample in which a label, a slice or an array of them can be looked for; read what it takes.
@@ -112,27 +145,30 @@ class Unread:
             cut = _cut_by_slice(edges, label, label) if self._are_times and not inexact else None
         else:
             cut = self._cut_by_labels(label, inexact)
-        if cut is None or len(cut) == len(self.segments):
+        if cut is None or len(cut[0]) == len(self.segments):
             return None
-        return self._sample(edges, cut)
+        return self._sample(edges, *cut)
 
-    def _cut_by_labels(self, label: Any, inexact: bool) -> set[int] | None:
+    def _cut_by_labels(self, label: Any, inexact: bool) -> Cut | None:
         wanted = _as_integers(label, self._are_times)
         if wanted is None:
             return None
         # pandas looks for the nearest label, and for several at once, only where none of all is repeated.
-        if (inexact or np.ndim(label)) and not all(map(_is_unique, self.segments)):
+        if (inexact or np.ndim(label)) and not self.segments.are_unique:
             return None
         return _cut_by_values(self._edge_values, wanted)
 
-    def _sample(self, edges: Any, cut: set[int]) -> Sample:
+    def _sample(self, edges: Any, cut: set[int], near: set[int]) -> Sample:
+        """Return the labels of the segments that are cut, and the first and the last of those that are near."""
         positions, labels = [], []
-        for number, segment in enumerate(self.segments):
+        last = len(self.segments) - 1
+        for number in sorted({each for each in {0, last, *cut, *near} if 0 <= each <= last}):
+            rows = self.segments.slice_of(number)
             if number in cut:
-                positions.append(np.arange(segment.start, segment.stop))
+                positions.append(np.arange(rows.start, rows.stop))
                 labels.append(self._labels(number))
             else:
-                ends = [segment.start, segment.stop - 1][: segment.stop - segment.start]
+                ends = [rows.start, rows.stop - 1][: rows.stop - rows.start]
                 positions.append(np.array(ends))
                 labels.append(edges.values[2 * number : 2 * number + len(ends)])
         return Sample(pd.Index(np.concatenate(labels), name=self.name), np.concatenate(positions), self.size)
@@ -151,8 +187,12 @@ class Unread:
 
     @cached_property
     def _edge_values(self) -> Integers:
-        bounds = [segment.bounds or self._bounds(number) for number, segment in enumerate(self.segments)]
-        return np.array(bounds, np.int64).ravel()
+        bounds = self.segments.bounds
+        if self.segments.unread.any():
+            bounds = bounds.copy()
+            for number in np.flatnonzero(self.segments.unread).tolist():
+                bounds[number] = self._bounds(number)
+        return bounds.ravel()
 
     def _bounds(self, number: int) -> tuple[Any, Any]:
         ends = self._labels(number)[[0, -1]]
@@ -161,33 +201,31 @@ class Unread:
 
     def _labels(self, number: int) -> Any:
         if number not in self._read:
-            segment = self.segments[number]
-            self._read[number] = self.variable[segment.start : segment.stop].values
+            self._read[number] = self.variable[self.segments.slice_of(number)].values
         return self._read[number]
 
 
-def _is_unique(segment: Segment) -> bool:
-    return segment.unique or segment.stop - segment.start == 1
-
-
-def _cut_by_values(edges: Integers, wanted: Integers) -> set[int]:
-    """Return which segments have to be read to find some labels, or their neighbours."""
+def _cut_by_values(edges: Integers, wanted: Integers) -> Cut:
+    """Return what it takes to find some labels, or their neighbours."""
     cut: set[int] = set()
+    near: set[int] = set()
     lefts, rights = np.searchsorted(edges, wanted, "left"), np.searchsorted(edges, wanted, "right")
     for left, right in zip(lefts.tolist(), rights.tolist(), strict=True):
+        near.update((left // 2 - 1, left // 2, right // 2, right // 2 + 1))
         if left < right or left % 2:  # otherwise it lies between two segments
             cut.update(range(left // 2, (right - 1) // 2 + 1))
-    return cut
+    return cut, near
 
 
-def _cut_by_slice(edges: Any, low: Any, high: Any) -> set[int] | None:
-    """Return which segments a slice cuts; None for bounds that are not labels of this kind."""
+def _cut_by_slice(edges: Any, low: Any, high: Any) -> Cut | None:
+    """Return what it takes to find a slice; None for bounds that are not labels of this kind."""
     try:
         left = 0 if low is None else edges.get_slice_bound(_scalar(low), "left")
-        right = 0 if high is None else edges.get_slice_bound(_scalar(high), "right")
+        right = len(edges) if high is None else edges.get_slice_bound(_scalar(high), "right")
     except Exception:  # noqa: BLE001 - whatever is wrong with a bound, the ordinary index says it, of all labels
         return None
-    return {int(position) // 2 for position in (left, right) if position % 2}
+    near = {int(position) // 2 + step for position in (left, right) for step in (-1, 0, 1)}
+    return {int(position) // 2 for position in (left, right) if position % 2}, near
 
 
 def _scalar(bound: Any) -> Any:

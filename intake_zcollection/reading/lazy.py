@@ -14,41 +14,41 @@ from xarray.core import indexing
 from ..schema import SchemaVariable, Values
 from ..storage.location import Location
 from ..storage.read import Region
-from .origin import read_pieces
-from .table import PartitionTable, Piece
+from .origin import read_rows
+from .table import PartitionTable
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """What one task reads: pieces along the split dimension, and a region of the other dimensions."""
+    """What one task reads: rows along the split dimension, and a region of the other dimensions."""
 
-    pieces: tuple[Piece, ...]
+    rows: PartitionTable
     others: Region
     """One slice per dimension; that of the split dimension is not used."""
 
 
 @dataclass(frozen=True, eq=False)
 class VariableReader:
-    """Reads blocks of one variable. Shared by all its tasks, so each carries only its own paths."""
+    """Reads blocks of one variable. Shared by all its tasks, so each carries only its own rows."""
 
     location: Location
     variable: SchemaVariable
 
     def __call__(self, block: Block) -> Values:
-        """Return the values of a block; where it has no pieces, zero rows."""
-        return read_pieces(self.location, self.variable, block.pieces, block.others)
+        """Return the values of a block."""
+        return read_rows(self.location, self.variable, block.rows, block.others)
 
 
 def dask_array(
     location: Location,
     variable: SchemaVariable,
-    pieces: Sequence[tuple[Piece, ...]],
+    rows: Sequence[PartitionTable],
     blocks: Mapping[str, tuple[int, ...]],
     token: str,
 ) -> da.Array:
     """Return a dask array of a variable; its graph is a plain dict, one small task per block.
 
-    ``pieces`` are those of each block along the split dimension, or the one of an immutable variable.
+    ``rows`` are those of each block along the split dimension, or the one table of an immutable variable.
     """
     chunks = tuple(blocks[dim] for dim in variable.dims)
     slices = [_slices(sizes) for sizes in chunks]
@@ -58,7 +58,7 @@ def dask_array(
     for index in itertools.product(*(range(len(sizes)) for sizes in chunks)):
         along = 0 if variable.is_immutable else index[variable.split_axis]
         others = tuple(cuts[i] for cuts, i in zip(slices, index, strict=True))
-        graph[(name, *index)] = (reader, Block(pieces[along], others))
+        graph[(name, *index)] = (reader, Block(rows[along], others))
     layer = HighLevelGraph.from_collections(name, graph, dependencies=())
     return da.Array(layer, name, chunks, dtype=variable.dtype)
 
@@ -76,7 +76,7 @@ class PartitionedArray(BackendArray):
         self._variable = variable
         self._table = table
         self.dtype = variable.dtype
-        self.shape = variable.shape(sum(table.sizes))
+        self.shape = variable.shape(table.rows)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         plain = _plainest(key, self.shape)
@@ -86,11 +86,11 @@ class PartitionedArray(BackendArray):
         """Read the smallest block around a basic key, then index it."""
         region = tuple(_bounding_slice(k, size) for k, size in zip(key, self.shape, strict=True))
         if self._variable.is_immutable:
-            pieces = self._table.pieces
+            table = self._table
         else:
             rows = region[self._variable.split_axis]
-            pieces = self._table.pieces_of(rows.start, rows.stop)
-        values = read_pieces(self._location, self._variable, pieces, region)
+            table = self._table.slice_rows(rows.start, rows.stop)
+        values = read_rows(self._location, self._variable, table, region)
         inside = tuple(_inside(k, size) for k, size in zip(key, self.shape, strict=True))
         return np.asarray(values[(*inside, ...)])
 

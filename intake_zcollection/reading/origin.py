@@ -1,19 +1,18 @@
 """Where variables lie, and their values in memory: the only concatenation."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 
-from registry import FragmentRecord, PartitionRecord, Snapshot
+from registry import Snapshot
 
 from ..schema import Schema, SchemaVariable, Values
 from ..schema.encoding import missing_value
-from ..storage import layout
 from ..storage.location import Location
 from ..storage.read import Region, Stored, read_region, read_regions
-from .table import Fragment, PartitionTable, Piece, partition_table
+from .table import PartitionTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +32,10 @@ class Origin:
     @classmethod
     def of(cls, location: Location, snapshot: Snapshot) -> "Origin":
         """Return the origin of all that a snapshot has."""
-        return cls.of_partitions(location, snapshot, snapshot.partitions)
-
-    @classmethod
-    def of_partitions(cls, location: Location, snapshot: Snapshot, partitions: Iterable[PartitionRecord]) -> "Origin":
-        """Return the origin of some partitions of a snapshot's version."""
-        rows = partition_table(partitions, snapshot.layers)
-        return cls(location, snapshot.collection.uid, rows, _immutable_table(snapshot.immutable))
+        rows = PartitionTable.of(snapshot.collection.keys, snapshot.fragments, snapshot.layers)
+        stored = snapshot.immutable
+        immutables = PartitionTable.of_immutables(*((stored.uid, stored.schema_version) if stored else (None,)))
+        return cls(location, snapshot.collection.uid, rows, immutables)
 
     def table_of(self, variable: SchemaVariable) -> PartitionTable:
         """Return the rows of a variable, or the one piece of an immutable one."""
@@ -52,15 +48,8 @@ class Origin:
     def read(self, variable: SchemaVariable) -> Values:
         """Return all values of a variable, in memory; an immutable one has been stored."""
         table = self.table_of(variable)
-        everything = tuple(slice(0, size) for size in variable.shape(sum(table.sizes)))
-        return read_pieces(self.location, variable, table.pieces, everything)
-
-
-def _immutable_table(fragment: FragmentRecord | None) -> PartitionTable:
-    if fragment is None:
-        return PartitionTable((), (), ())
-    stored = Fragment(layout.immutable_path(fragment.uid), fragment.schema_version)
-    return PartitionTable(((),), (Piece((stored,), 0, 0, 0, (None, None)),), (1,))
+        everything = tuple(slice(0, size) for size in variable.shape(table.rows))
+        return read_rows(self.location, variable, table, everything)
 
 
 def change_origins(origins: Mapping[str, Origin], change: Callable[[Origin], Origin]) -> dict[str, Origin]:
@@ -75,7 +64,7 @@ def read_dataset(schema: Schema, origins: Mapping[str, Origin], names: Iterable[
     values = {
         variable.name: origins[variable.name].read(variable)
         for variable in variables
-        if not variable.is_immutable or origins[variable.name].immutables.pieces
+        if not variable.is_immutable or len(origins[variable.name].immutables)
     }
     return in_memory(schema, values)
 
@@ -90,32 +79,31 @@ def in_memory(schema: Schema, values: Mapping[str, Values]) -> xr.Dataset:
     return dataset.set_coords([name for name in values if schema.variables[name].is_coordinate])
 
 
-def read_pieces(location: Location, variable: SchemaVariable, pieces: Sequence[Piece], others: Region) -> Values:
-    """Return the values of pieces, one after the other along the split dimension: the only concatenation.
+def read_rows(location: Location, variable: SchemaVariable, table: PartitionTable, others: Region) -> Values:
+    """Return the values of all rows of a table, one after the other along the split dimension: the only concatenation.
 
     Where a part has no values of the variable, which was added later, they are missing ones.
     """
     if variable.is_immutable:
-        (piece,) = pieces
-        fragment = piece.fragment_of(variable)
-        if fragment is None:
+        (stored,) = table.stretches(variable)
+        if stored.path is None:
             return np.full([s.stop - s.start for s in others], missing_value(variable), variable.dtype)
-        return read_region(location, fragment.path, variable, fragment.group_rows, others)
+        return read_region(location, stored.path, variable, stored.group_rows, others)
     axis = variable.split_axis
     shape = [s.stop - s.start for s in others]
-    shape[axis] = sum(map(len, pieces))
+    shape[axis] = table.rows
     sources: list[Stored] = []
     absent: list[Region] = []
     offset = 0
-    for piece in pieces:
-        target = _replaced(tuple(map(slice, shape)), axis, slice(offset, offset + len(piece)))
-        fragment = piece.fragment_of(variable)
-        if fragment is None:
+    for each in table.stretches(variable):
+        rows = each.stop - each.start
+        target = _replaced(tuple(map(slice, shape)), axis, slice(offset, offset + rows))
+        if each.path is None:
             absent.append(target)
         else:
-            region = _replaced(others, axis, piece.rows_in(fragment))
-            sources.append(Stored(fragment.path, fragment.group_rows, region, target))
-        offset += len(piece)
+            region = _replaced(others, axis, slice(each.start, each.stop))
+            sources.append(Stored(each.path, each.group_rows, region, target))
+        offset += rows
     values = read_regions(location, variable, shape, sources)
     for target in absent:
         values[target] = missing_value(variable)

@@ -1,201 +1,309 @@
-"""The partition table: which rows of which fragments make a dataset.
+"""The partition table: which rows of which groups make a dataset.
 
-Plain values, that can be printed; nothing here reads storage.
+Plain values, that can be printed; nothing here reads storage. There may be millions of parts: so it is kept column by
+column, and a part of it is cut out without looking at the rest.
 """
 
 import hashlib
-import itertools
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from registry import PartitionKey, PartitionRecord, PartRecord, format_key
+import numpy as np
+import numpy.typing as npt
+
+from registry import FragmentColumns, PartitionKey, format_key, name_values
 
 from ..schema import SchemaVariable
 from ..storage import layout
 
+Integers = npt.NDArray[np.int64]
 
-class Fragment(NamedTuple):
-    """Rows of one Zarr group, and which variables it holds. A tuple, since there may be very many."""
+PART = np.dtype(
+    [("rows", "i8"), ("start", "i8"), ("stop", "i8"), ("low", "i8"), ("high", "i8"), ("unique", "i1"), ("held", "i4")]
+)
+"""Rows ``start`` … ``stop`` of a part that has ``rows``; the first and the last axis value, as the registry keeps them;
+whether none is repeated (-1 where nobody knows); in how many fragments it is held."""
 
-    path: str
-    """The group's path below the location."""
-    schema_version: int
-    """The version of the schema that it was written with."""
-    variables: frozenset[int] | None = None
-    """The ids of a layer's variables; None for all that were alive at its schema version."""
-    start: int = 0
-    """The first of the group's rows."""
-    group_rows: int = 0
-    """All rows of the group."""
+FRAGMENT = np.dtype(
+    [("uid", "S32"), ("layer", "i4"), ("written", "i4"), ("schema", "i4"), ("start", "i8"), ("group_rows", "i8")]
+)
+"""A part's rows in one group: from row ``start`` on, of ``group_rows``. The version of the schema that it was written
+with says which variables it has; a layer has its own."""
 
-    def holds(self, variable: SchemaVariable) -> bool:
-        """Whether a variable was written to it."""
-        return variable.was_there(self.schema_version) if self.variables is None else variable.id in self.variables
+Records = npt.NDArray[np.void]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Piece:
-    """Consecutive rows of one part of a partition."""
+class Stretch(NamedTuple):
+    """Consecutive rows that lie together: all in one group, or nowhere."""
 
-    fragments: tuple[Fragment, ...]
-    """Where its variables lie, the newest first: those of the whole part."""
-    rows: int
-    """All rows of the part."""
+    path: str | None
+    """The group's, below the location; None where a variable has no values yet."""
     start: int
     stop: int
-    bounds: tuple[int | None, int | None]
-    """The smallest and largest axis value of the whole piece it was cut from, as the registry keeps them."""
-    unique: bool | None = None
-    """Whether no axis value is repeated in it; None where nobody knows."""
-
-    def fragment_of(self, variable: SchemaVariable) -> Fragment | None:
-        """Return the fragment that a variable is read from; None where it has no values yet."""
-        return next((fragment for fragment in self.fragments if fragment.holds(variable)), None)
-
-    def cut(self, start: int, stop: int) -> "Piece":
-        """Return the rows ``start`` … ``stop`` of this piece."""
-        return Piece(self.fragments, self.rows, self.start + start, self.start + stop, self.bounds, self.unique)
-
-    def rows_in(self, fragment: Fragment) -> slice:
-        """Return which rows of a fragment's group it is."""
-        return slice(fragment.start + self.start, fragment.start + self.stop)
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+    """Which rows of the group."""
+    group_rows: int
 
     def __str__(self) -> str:
-        places = (f"{fragment.path}[{_text(self.rows_in(fragment))}]" for fragment in self.fragments)
-        return f"{self.start}:{self.stop} of {self.rows} rows  {' '.join(places)}"
+        return f"{self.path}[{self.start}:{self.stop}]"
 
 
-def _text(rows: slice) -> str:
-    return f"{rows.start}:{rows.stop}"
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PartitionTable:
-    """The rows of a dataset: the pieces of each partition, in the order of their keys and of the axis."""
+    """The rows of a dataset: the parts of each partition, in the order of their keys and of the axis."""
 
-    keys: tuple[PartitionKey, ...]
-    pieces: tuple[Piece, ...]
-    counts: tuple[int, ...]
-    """How many pieces each partition has."""
+    names: tuple[str, ...]
+    """Those of the keys."""
+    values: Integers
+    """The integers of each key: of shape (partitions, keys)."""
+    counts: Integers
+    """How many parts each partition has."""
+    parts: Records
+    fragments: Records
+    """Those of each part, one part after the other."""
+    layers: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """The ids of the variables of each layer."""
+    paths: Mapping[bytes, str] = field(default_factory=dict)
+    """Of the groups whose path cannot be spelt from key and uid."""
+
+    @classmethod
+    def of(
+        cls, names: tuple[str, ...], columns: FragmentColumns, layers: Mapping[int, frozenset[int]]
+    ) -> "PartitionTable":
+        """Return the table of whole partitions."""
+        fragments = np.empty(len(columns), FRAGMENT)
+        for mine, its in _FRAGMENT_COLUMNS.items():
+            fragments[mine] = columns[its]
+        first = np.flatnonzero(fragments["layer"] == 0)  # every part has rows, and they come first
+        parts = np.empty(len(first), PART)
+        for mine, its in _PART_COLUMNS.items():
+            parts[mine] = np.asarray(columns[its])[first]
+        parts["start"], parts["stop"] = 0, parts["rows"]
+        parts["held"] = np.diff(np.append(first, len(fragments)))
+        keys = np.stack([np.asarray(columns[f"k{place}"])[first] for place in range(len(names))], axis=1)
+        new = np.flatnonzero(np.any(np.diff(keys, axis=0, prepend=keys[:1] - 1) != 0, axis=1)) if len(keys) else first
+        paths = {uid.encode(): path for uid, path in zip(columns["uid"], columns["path"], strict=True) if path}
+        return cls(names, keys[new], np.diff(np.append(new, len(parts))), parts, fragments, layers, paths)
+
+    @classmethod
+    def of_immutables(cls, uid: str | None, schema_version: int = 0) -> "PartitionTable":
+        """Return the table of the immutable variables: one group without rows, or none."""
+        count = int(uid is not None)
+        parts, fragments = np.zeros(count, PART), np.zeros(count, FRAGMENT)
+        parts["held"], fragments["schema"] = 1, schema_version
+        paths = {}
+        if uid is not None:
+            fragments["uid"] = uid
+            paths[uid.encode()] = layout.immutable_path(uid)
+        return cls((), np.zeros((count, 0), np.int64), np.ones(count, np.int64), parts, fragments, {}, paths)
+
+    def __len__(self) -> int:
+        return len(self.counts)
 
     @cached_property
-    def piece_sizes(self) -> list[int]:
-        """The number of rows of each piece."""
-        return [len(piece) for piece in self.pieces]
+    def keys(self) -> tuple[PartitionKey, ...]:
+        """The key of each partition."""
+        return tuple(name_values(self.names, values) for values in self.values.tolist())
+
+    @cached_property
+    def piece_sizes(self) -> Integers:
+        """The number of rows of each part, as far as they belong to the table."""
+        return np.asarray(self.parts["stop"] - self.parts["start"])
 
     @cached_property
     def sizes(self) -> list[int]:
         """The number of rows of each partition."""
-        if len(self.keys) == len(self.pieces):
-            return self.piece_sizes
-        return [sum(self.piece_sizes[first:stop]) for first, stop in itertools.pairwise(self._firsts)]
+        return np.diff(self._row_ends[self._part_ends]).tolist()  # type: ignore[no-any-return]  # of integers
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return int(self._row_ends[-1])
 
     @cached_property
-    def _firsts(self) -> list[int]:
-        return list(itertools.accumulate(self.counts, initial=0))
+    def _row_ends(self) -> Integers:
+        """How many rows there are before each part, and in all."""
+        return np.concatenate([[0], np.cumsum(self.piece_sizes)])
 
-    def pieces_of_partition(self, place: int) -> tuple[Piece, ...]:
-        """Return the pieces of one partition."""
-        return self.pieces[self._firsts[place] : self._firsts[place + 1]]
+    @cached_property
+    def _part_ends(self) -> Integers:
+        """How many parts there are before each partition, and in all."""
+        return np.concatenate([[0], np.cumsum(self.counts)])
 
-    def paths_of(self, place: int, variable: SchemaVariable) -> tuple[str, ...]:
-        """Return the groups in which a variable of one partition lies, in the order of the rows, each once."""
-        fragments = (piece.fragment_of(variable) for piece in self.pieces_of_partition(place))
-        return tuple(dict.fromkeys(fragment.path for fragment in fragments if fragment is not None))
+    @cached_property
+    def _fragment_ends(self) -> Integers:
+        """How many fragments there are before each part, and in all."""
+        return np.concatenate([[0], np.cumsum(self.parts["held"])])
 
     def cut(self, start: int, stop: int) -> "PartitionTable":
         """Return it with the partitions ``start`` … ``stop`` alone."""
-        stop = min(stop, len(self.keys))
-        pieces = self.pieces[self._firsts[start] : self._firsts[stop]]
-        return PartitionTable(self.keys[start:stop], pieces, self.counts[start:stop])
+        ends = self._part_ends
+        return self._of_parts(int(ends[start]), int(ends[min(stop, len(self))]))
+
+    def slice_rows(self, start: int, stop: int) -> "PartitionTable":
+        """Return it with the rows ``start`` … ``stop`` alone."""
+        first = int(np.searchsorted(self._row_ends, start, "right")) - 1
+        last = int(np.searchsorted(self._row_ends, stop, "left"))
+        if start >= stop:
+            return self._of_parts(0, 0)
+        cut = self._of_parts(first, last)
+        parts = cut.parts.copy()
+        parts["start"][0] += start - self._row_ends[first]
+        parts["stop"][-1] -= self._row_ends[last] - stop
+        cut = replace(cut, parts=parts)
+        return cut.take(np.flatnonzero(cut.piece_sizes)) if np.any(cut.piece_sizes == 0) else cut
+
+    def _of_parts(self, first: int, last: int) -> "PartitionTable":
+        """Return it with consecutive parts alone."""
+        fragments = self.fragments[self._fragment_ends[first] : self._fragment_ends[last]]
+        begin = int(np.searchsorted(self._part_ends, first, "right")) - 1
+        end = max(int(np.searchsorted(self._part_ends, last, "left")), begin)
+        if first >= last:
+            begin = end = 0
+        counts = np.asarray(np.diff(np.clip(self._part_ends[begin : end + 1], first, last)), np.int64)
+        values, parts = self.values[begin:end], self.parts[first:last]
+        return replace(self, values=values, counts=counts, parts=parts, fragments=fragments)
+
+    def take(
+        self, numbers: Integers | Sequence[int], starts: Any = None, stops: Any = None, bounds: Any = None
+    ) -> "PartitionTable":
+        """Return it with some parts alone, in their order; of these perhaps with some of their rows alone.
+
+        ``starts`` and ``stops`` are counted from the first row of each whole part; ``bounds`` are pairs of axis values.
+        """
+        numbers = np.asarray(numbers, np.intp)
+        parts = self.parts[numbers]
+        if starts is not None:
+            parts["start"], parts["stop"] = starts, stops
+        if bounds is not None:
+            parts["low"], parts["high"] = np.asarray(bounds, np.int64).reshape(-1, 2).T
+        held = parts["held"].astype(np.intp)
+        offsets = np.arange(held.sum()) - np.repeat(np.cumsum(held) - held, held)
+        fragments = self.fragments[np.repeat(self._fragment_ends[numbers], held) + offsets]
+        partitions = self.partitions_of(numbers)
+        kept, counts = np.unique(partitions, return_counts=True)
+        return replace(self, values=self.values[kept], counts=counts, parts=parts, fragments=fragments)
+
+    def partitions_of(self, numbers: Integers) -> Integers:
+        """Return to which partitions some parts belong, by their numbers."""
+        return np.asarray(np.searchsorted(self._part_ends, numbers, "right") - 1)
+
+    def holders(self, variable: SchemaVariable) -> Integers:
+        """Return which fragment has the values of a variable, for each part; -1 where none has."""
+        versions, layers = self.fragments["schema"], self.fragments["layer"]
+        had = _mapped(versions, variable.was_there) & (layers <= 0)
+        if len(self.fragments) == len(self.parts):
+            return np.where(had, np.arange(len(self.parts)), -1)
+        had |= _mapped(layers, lambda layer: variable.id in self.layers.get(layer, ())) & (layers > 0)
+        found = self._newest_first[had[self._newest_first]]
+        part = self._parts_of_fragments[found]
+        first = np.diff(part, prepend=-1) != 0
+        holders = np.full(len(self.parts), -1)
+        holders[part[first]] = found[first]
+        return holders
+
+    @cached_property
+    def _parts_of_fragments(self) -> Integers:
+        return np.repeat(np.arange(len(self.parts)), self.parts["held"])
+
+    @cached_property
+    def _newest_first(self) -> Integers:
+        """The fragments of each part: of two with a variable, the one that was written later has its values."""
+        fragments = self.fragments
+        return np.lexsort((-fragments["layer"], -fragments["written"], self._parts_of_fragments))
+
+    def stretches(self, variable: SchemaVariable) -> Iterator[Stretch]:
+        """Yield where the values of a variable lie, part by part."""
+        holders = self.holders(variable)
+        here = self.fragments[holders]
+        first = np.where(holders < 0, 0, here["start"])
+        starts, stops = first + self.parts["start"], first + self.parts["stop"]
+        columns = holders, here["uid"], starts, stops, here["group_rows"], self._places
+        for holder, uid, start, stop, rows, place in zip(*(column.tolist() for column in columns), strict=True):
+            yield Stretch(None if holder < 0 else self._path(uid, place), start, stop, rows)
+
+    def paths_of(self, variable: SchemaVariable) -> list[tuple[str, ...]]:
+        """Return the groups in which a variable lies, in the order of the rows, each once: those of each partition."""
+        found: list[dict[str, None]] = [{} for _ in self.counts]
+        for place, stretch in zip(self._places.tolist(), self.stretches(variable), strict=True):
+            if stretch.path is not None:
+                found[place][stretch.path] = None
+        return [tuple(each) for each in found]
+
+    @cached_property
+    def _places(self) -> Integers:
+        """The number of each part's partition."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def _path(self, uid: bytes, place: int) -> str:
+        known = self.paths.get(uid) if self.paths else None
+        return known or f"{self._directories[place]}/{uid.decode()}"
+
+    @cached_property
+    def _directories(self) -> Sequence[str]:
+        return [layout.partition_path(key) for key in self.keys]
 
     @cached_property
     def token(self) -> str:
-        """What tells these rows from all others, anywhere: paths contain uids."""
-        return hashlib.sha256("\n".join(map(str, self.pieces)).encode()).hexdigest()
+        """What tells these rows from all others, anywhere: uids are never given twice."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.parts).tobytes())
+        digest.update(np.ascontiguousarray(self.fragments).tobytes())
+        return digest.hexdigest()
 
     def token_of(self, variable: SchemaVariable) -> str:
         """What tells the values of one variable in these rows from all others."""
-        lines = []
-        for piece in self.pieces:
-            fragment = piece.fragment_of(variable)
-            where = "" if fragment is None else f"{fragment.path} {_text(piece.rows_in(fragment))}"
-            lines.append(where or f"{len(piece)} without values")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        holders = self.holders(variable)
+        here = self.fragments[holders]
+        here["uid"][holders < 0] = b""
+        starts = np.where(holders < 0, 0, here["start"] + self.parts["start"])
+        digest = hashlib.sha256(np.ascontiguousarray(here["uid"]).tobytes())
+        digest.update(np.stack([starts, self.piece_sizes]).tobytes())
+        return digest.hexdigest()
 
-    def pieces_of(self, start: int, stop: int) -> tuple[Piece, ...]:
-        """Return the pieces that make the rows ``start`` … ``stop`` of the dataset."""
-        return tuple(self._pieces_of(start, stop))
-
-    def _pieces_of(self, start: int, stop: int) -> Iterator[Piece]:
-        first = max(0, bisect_right(self._starts, start) - 1)
-        for piece, offset in zip(self.pieces[first:], self._starts[first:], strict=True):
-            if offset >= stop:
-                return
-            low, high = max(start - offset, 0), min(stop - offset, len(piece))
-            if low < high:
-                yield piece.cut(low, high)
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        return list(itertools.accumulate(self.piece_sizes, initial=0))[:-1]
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tasks carry tables of few parts: the columns alone are pickled, not what describes them.
+        columns = (np.ascontiguousarray(each).tobytes() for each in (self.values, self.counts, self.parts))
+        used = {uid: self.paths[uid] for uid in set(self.fragments["uid"].tolist()) if uid in self.paths}
+        return _unpickled, (self.names, *columns, self.fragments.tobytes(), dict(self.layers), used)
 
     def __str__(self) -> str:
-        keys = (key for key, count in zip(self.keys, self.counts, strict=True) for _ in range(count))
-        return "\n".join(f"{format_key(key)}  {piece}" for key, piece in zip(keys, self.pieces, strict=True))
+        lines = []
+        for number, (part, place) in enumerate(zip(self.parts, self._places.tolist(), strict=True)):
+            held = self.fragments[self._fragment_ends[number] : self._fragment_ends[number + 1]]
+            groups = (
+                f"{self._path(each['uid'], place)}[{each['start'] + part['start']}:{each['start'] + part['stop']}]"
+                for each in held
+            )
+            rows = f"{part['start']}:{part['stop']} of {part['rows']} rows"
+            lines.append(f"{format_key(self.keys[place])}  {rows}  {' '.join(groups)}")
+        return "\n".join(lines)
 
 
-def partition_table(partitions: Iterable[PartitionRecord], layers: Mapping[int, frozenset[int]]) -> PartitionTable:
-    """Return the table of whole partitions; ``layers`` are the ids of each layer's variables."""
-    partitions = tuple(partitions)
+_FRAGMENT_COLUMNS = {
+    **{"uid": "uid", "layer": "layer_id", "written": "written_version", "schema": "schema_version"},
+    **{"start": "start", "group_rows": "group_rows"},
+}
+_PART_COLUMNS = {"rows": "rows", "low": "axis_min", "high": "axis_max", "unique": "axis_unique"}
+
+
+def _unpickled(
+    names: tuple[str, ...],
+    values: bytes,
+    counts: bytes,
+    parts: bytes,
+    fragments: bytes,
+    layers: dict[int, frozenset[int]],
+    paths: dict[bytes, str],
+) -> PartitionTable:
+    numbers = np.frombuffer(counts, np.int64)
+    keys = np.frombuffer(values, np.int64).reshape(len(numbers), len(names))
     return PartitionTable(
-        keys=tuple(partition.key for partition in partitions),
-        pieces=tuple(part_piece(each.key, part, layers) for each in partitions for part in each.parts),
-        counts=tuple(len(partition.parts) for partition in partitions),
+        names, keys, numbers, np.frombuffer(parts, PART), np.frombuffer(fragments, FRAGMENT), layers, paths
     )
 
 
-def part_piece(key: PartitionKey, part: PartRecord, layers: Mapping[int, frozenset[int]]) -> Piece:
-    """Return all rows of a part."""
-    newest = part.fragments
-    if len(newest) > 1:
-        # Of two fragments with a variable the newer one counts; a layer written with the rows is newer than they are.
-        newest = tuple(sorted(newest, key=lambda fragment: (-fragment.written_version, -fragment.layer_id)))
-    fragments = [
-        Fragment(
-            layout.recorded_path(key, fragment),
-            fragment.schema_version,
-            layers.get(fragment.layer_id),
-            fragment.start,
-            fragment.group_rows,
-        )
-        for fragment in newest
-    ]
-    return Piece(tuple(fragments), part.rows, 0, part.rows, part.bounds, part.axis_unique)
-
-
-def split_table(table: PartitionTable, blocks: Sequence[int]) -> list[tuple[Piece, ...]]:
-    """Return the pieces of each block of rows, in one pass over the table."""
-    result: list[tuple[Piece, ...]] = []
-    pieces = iter(zip(table.pieces, table.piece_sizes, strict=True))
-    rest: tuple[Piece, int] | None = None
-    for block in blocks:
-        taken: list[Piece] = []
-        missing = block
-        while missing:
-            piece, size = rest or next(pieces)
-            rest = None
-            if size > missing:
-                rest = piece.cut(missing, size), size - missing
-                piece, size = piece.cut(0, missing), missing
-            if size:
-                taken.append(piece)
-            missing -= size
-        result.append(tuple(taken))
-    return result
+def _mapped(values: npt.NDArray[Any], function: Any) -> npt.NDArray[np.bool_]:
+    """Return what a function says of each value, asked once of each that there is."""
+    known, places = np.unique(values, return_inverse=True)
+    return np.array([function(value) for value in known.tolist()], bool)[places]

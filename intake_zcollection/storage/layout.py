@@ -13,7 +13,7 @@
 import uuid
 from collections.abc import Sequence
 
-from registry import IMMUTABLE_SLOT, FragmentRecord, PartitionKey, Slot, format_key, name_values
+from registry import IMMUTABLE_SLOT, PartitionKey, Slot, format_key, name_values
 
 MARKER = ".zcollection"
 
@@ -40,13 +40,18 @@ def intent_of(path: str) -> str:
     return path.rpartition("/")[2][:_INTENT]
 
 
+def partition_path(key: PartitionKey) -> str:
+    """Return the directory of a partition's fragments below the location."""
+    return format_key(key)
+
+
 def fragment_path(key: PartitionKey, uid: str) -> str:
     """Return a fragment's path below the location.
 
     >>> fragment_path((("year", 2022), ("month", 1)), "0f3c")
     'year=2022/month=01/0f3c'
     """
-    return f"{format_key(key)}/{uid}"
+    return f"{partition_path(key)}/{uid}"
 
 
 def immutable_path(uid: str) -> str:
@@ -69,11 +74,6 @@ def partition_of(path: str) -> str:
     """
     key = path.rpartition("/")[0]
     return "the immutable variables" if key == "immutable" else key
-
-
-def recorded_path(key: PartitionKey, fragment: FragmentRecord) -> str:
-    """Return the path of a fragment that the registry holds."""
-    return fragment.path or fragment_path(key, fragment.uid)
 
 
 def chunk_name(index: Sequence[int], zarr_format: int) -> str:

@@ -11,9 +11,9 @@ from registry import KeyValues
 
 from .. import execution
 from ..execution import Execution
-from ..reading.origin import read_pieces
+from ..reading.origin import read_rows
 from ..reading.selection import Selected
-from ..reading.table import Piece
+from ..reading.table import PartitionTable
 from ..schema import SchemaVariable
 from ..storage.location import Location
 
@@ -26,27 +26,25 @@ class AxisJob:
 
     location: Location
     axis: SchemaVariable
-    pieces: Sequence[Piece]
+    rows: PartitionTable
 
 
 def read_axes(
-    head: Selected, pieces: Mapping[KeyValues, Mapping[int, Piece]], how: Execution
+    head: Selected, wanted: Mapping[KeyValues, tuple[PartitionTable, Sequence[int]]], how: Execution
 ) -> dict[KeyValues, dict[int, Axis]]:
-    """Return the axis of parts, as integers (times: ns since 1970), by partition and the numbers given to them."""
+    """Return the axis of parts, as integers (times: ns since 1970), by partition and by number.
+
+    Of each partition its table is given, and the numbers of the parts that are wanted.
+    """
     origin, axis = head.origins[head.schema.axis], head.schema.variables[head.schema.axis]
-    wanted = {key: parts for key, parts in pieces.items() if parts}
-    jobs = [(AxisJob(origin.location, axis, list(parts.values())), dict[str, Any]()) for parts in wanted.values()]
+    chosen = {key: (table.take(numbers), numbers) for key, (table, numbers) in wanted.items() if numbers}
+    jobs = [(AxisJob(origin.location, axis, table), dict[str, Any]()) for table, _ in chosen.values()]
     found = execution.run(_read, jobs, how, what=f"read {axis.name} of {head.collection.name}") if jobs else []
     return {
-        key: dict(zip(parts, _split(values, parts.values()), strict=True))
-        for (key, parts), values in zip(wanted.items(), found, strict=True)
+        key: dict(zip(numbers, np.split(values, np.cumsum(table.piece_sizes)[:-1]), strict=True))
+        for (key, (table, numbers)), values in zip(chosen.items(), found, strict=True)
     }
 
 
 def _read(job: AxisJob, _: Any) -> Axis:
-    rows = sum(map(len, job.pieces))
-    return read_pieces(job.location, job.axis, job.pieces, (slice(0, rows),)).astype(np.int64)
-
-
-def _split(values: Axis, pieces: Any) -> list[Axis]:
-    return np.split(values, np.cumsum([len(piece) for piece in pieces])[:-1])
+    return read_rows(job.location, job.axis, job.rows, (slice(0, job.rows.rows),)).astype(np.int64)

@@ -1,16 +1,16 @@
 """A partition that is there, as the planner of a write sees it: its parts, what cuts them, and what depends on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from registry import Cut, Identity, KeyValues, PartitionRecord, Slot, pad_key
+from registry import Cut, FragmentColumns, Identity, KeyValues, PartitionRecord, Slot, pad_key
 from registry.changes import NoOtherPart, Requirement, Unchanged
 from registry.records import ROWS_LAYER
 
 from ..merging import Bounds, CutPlan
 from ..reading.origin import Origin
 from ..reading.selection import Selected
-from ..reading.table import PartitionTable, Piece, part_piece
+from ..reading.table import PartitionTable
 from ..storage.location import Location
 
 
@@ -19,45 +19,34 @@ class Existing:
     """A partition that is there."""
 
     record: PartitionRecord
-    layers: Mapping[int, frozenset[int]]
-    """The ids of the variables of each layer."""
+    table: PartitionTable
     bounds: Bounds
     space: str
     """The uid of the collection."""
 
     @classmethod
-    def of(cls, record: PartitionRecord, head: Selected) -> "Existing":
-        """Return what a planner knows of it."""
-        return cls(
-            record,
-            head.snapshot.layers,
-            Bounds.of([(*part.bounds, part.rows) for part in record.parts]),
-            head.collection.uid,
-        )
+    def all_of(cls, head: Selected, fragments: FragmentColumns | None = None) -> "list[Existing]":
+        """Return what a planner knows of all partitions of a selection, or of others at its version."""
+        collection, columns = head.collection, head.snapshot.fragments if fragments is None else fragments
+        rows = PartitionTable.of(collection.keys, columns, head.snapshot.layers)
+        return [
+            cls(record, table := rows.cut(place, place + 1), _bounds(table), collection.uid)
+            for place, record in enumerate(columns.partitions)
+        ]
 
     @property
     def key(self) -> KeyValues:
         """All six key columns."""
         return pad_key(self.record.values)
 
-    def piece(self, number: int) -> Piece:
-        """Return all rows of a part."""
-        return part_piece(self.record.key, self.record.parts[number], self.layers)
-
-    @property
-    def pieces(self) -> tuple[Piece, ...]:
-        """All its rows, part by part."""
-        return tuple(map(self.piece, range(len(self.record.parts))))
-
-    def origin(self, place: Location, pieces: Sequence[Piece]) -> Origin:
-        """Return where the rows of some of its pieces lie, at a place."""
-        table = PartitionTable((self.record.key,), tuple(pieces), (len(pieces),))
-        return Origin(place, self.space, table, PartitionTable((), (), ()))
+    def origin(self, place: Location, table: PartitionTable) -> Origin:
+        """Return where some of its rows lie, at a place."""
+        return Origin(place, self.space, table, PartitionTable.of_immutables(None))
 
     def read_origin(self, place: Location, plan: CutPlan) -> Origin | None:
         """Return where the rows lie that a plan reads; None if it reads none."""
-        read = [self.piece(number).cut(start, stop) for run in plan.runs for number, start, stop in run.read]
-        return self.origin(place, read) if read else None
+        read = [rows for run in plan.runs for rows in run.read]
+        return self.origin(place, self.table.take(*zip(*read, strict=True))) if read else None
 
     def cuts(self, plan: CutPlan) -> tuple[Cut, ...]:
         """Return the parts that end, and what is kept of them."""
@@ -89,6 +78,11 @@ class Existing:
             for fragment in self.record.parts[number].fragments
             if layers or fragment.layer_id == ROWS_LAYER
         }
+
+
+def _bounds(table: PartitionTable) -> Bounds:
+    parts = table.parts
+    return Bounds(parts["low"], parts["high"], parts["rows"])
 
 
 def counts_of(plan: CutPlan) -> dict[str, int]:

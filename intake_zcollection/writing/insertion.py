@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from registry import KeyValues, PartitionRecord, Run, format_key, name_values, pad_key
+from registry import KeyValues, Run, format_key, name_values, pad_key
 from registry.changes import NoOtherPart, Requirement
 
 from ..errors import AlreadyExistsError
@@ -43,9 +43,7 @@ class Steps:
     """The strategy, if it is about axis values; otherwise ``merge`` is about whole partitions."""
     inputs: Sequence[Input]
 
-    def of(
-        self, split: Sequence[PartitionRows], present: Mapping[KeyValues, PartitionRecord], how: Execution
-    ) -> list[Step]:
+    def of(self, split: Sequence[PartitionRows], present: Mapping[KeyValues, Existing], how: Execution) -> list[Step]:
         """Return a step per partition that gets rows; reads the axis of the parts that the rows meet.
 
         Raises AlreadyExistsError where the strategy does not say what becomes of what is there.
@@ -54,18 +52,15 @@ class Steps:
             self._check_vacant(present)
         if self.local is None:
             return [self._of_whole(rows, present.get(rows.key)) for rows in split]
-        existing = {key: Existing.of(record, self.head) for key, record in present.items()}
         wanted = {
-            rows.key: {
-                number: there.piece(number) for number in parts_to_read(self.local, self._axes(rows), there.bounds)
-            }
+            rows.key: (there.table, parts_to_read(self.local, self._axes(rows), there.bounds))
             for rows in split
-            if (there := existing.get(rows.key)) is not None
+            if (there := present.get(rows.key)) is not None
         }
         axes = read_axes(self.head, wanted, how)
         if self.local.name == "append":
             self._check_new(split, axes)
-        steps = (self._of_runs(rows, existing.get(rows.key), axes.get(rows.key, {}), self.local) for rows in split)
+        steps = (self._of_runs(rows, present.get(rows.key), axes.get(rows.key, {}), self.local) for rows in split)
         return [step for step in steps if step is not None]
 
     def _axes(self, rows: PartitionRows) -> list[Axis]:
@@ -105,7 +100,7 @@ class Steps:
             self._name(rows.key),
         )
 
-    def _of_whole(self, rows: PartitionRows, present: PartitionRecord | None) -> Step:
+    def _of_whole(self, rows: PartitionRows, present: Existing | None) -> Step:
         """Return what is done where all of a partition matters, or nothing of it."""
         key = pad_key(rows.key)
         blind = self.merge == "replace"
@@ -113,19 +108,18 @@ class Steps:
         needs: tuple[Requirement, ...] = () if blind else (NoOtherPart(((key, None, None),)),)
         if present is not None and not blind:
             assert callable(self.merge)  # "refuse" has been checked
-            there = Existing.of(present, self.head)
-            needs = there.needs_of_all()
-            merging = self._merging(there, self.merge, rows.key)
+            needs = present.needs_of_all()
+            merging = self._merging(present, self.merge, rows.key)
         what = "created" if present is None else "replaced" if blind else "merged"
         counts = {what: 1, "rows": rows.count, "parts_made": 1}
-        counts["rows_replaced"] = present.rows if present is not None and blind else 0
+        counts["rows_replaced"] = present.record.rows if present is not None and blind else 0
         title = self._title(rows)
         job = RowsJob(self._target(rows.key), self.head.collection.name, title, rows.order, merging=merging)
         return Step(job, self._arrays(rows), needs, counts, (), (Run(key),), self._name(rows.key))
 
     def _merging(self, there: Existing, function: MergeFunction, key: KeyValues) -> Merging:
         partitioning = partitioning_from_json(self.head.collection.partitioning)
-        return Merging(there.origin(self.place, there.pieces), function, partitioning, key)
+        return Merging(there.origin(self.place, there.table), function, partitioning, key)
 
     def _target(self, key: KeyValues) -> Target:
         names = name_values(self.head.collection.keys, key)
@@ -149,8 +143,8 @@ class Steps:
             for name, variable in self.evolution.after.partitioned.items()
         }
 
-    def _check_vacant(self, present: Mapping[KeyValues, PartitionRecord]) -> None:
-        taken = [f"{partition} ({partition.rows} rows)" for partition in present.values()]
+    def _check_vacant(self, present: Mapping[KeyValues, Existing]) -> None:
+        taken = [f"{each.record} ({each.record.rows} rows)" for each in present.values()]
         if taken:
             raise AlreadyExistsError(
                 f"collection {self.head.collection.name} has data already in {listing(taken, 5)}; say what becomes of "

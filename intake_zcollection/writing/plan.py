@@ -34,7 +34,7 @@ from registry.changes import (
 from registry.records import IMMUTABLE_LAYER, ROWS_LAYER, AxisSpan, Layer
 
 from ..reading.selection import Selected
-from ..reading.table import Piece
+from ..reading.table import PartitionTable
 from ..schema import Schema, Values
 from ..storage import layout
 from ..storage.location import Location
@@ -99,11 +99,20 @@ def part_of(key: KeyValues, axis: npt.NDArray[np.int64], written_version: int | 
     return Part(key, len(axis), (int(axis[0]), int(axis[-1])), unique, written_version)
 
 
-def one_part(key: KeyValues, pieces: Sequence[Piece], written_version: int | None = None) -> Part:
+def parts_of(key: KeyValues, rows: PartitionTable) -> tuple[Part, ...]:
+    """Return the parts that a partition has."""
+    columns = (rows.parts[name].tolist() for name in ("low", "high", "unique"))
+    return tuple(
+        Part(key, size, (low, high), None if unique < 0 else bool(unique))
+        for size, low, high, unique in zip(rows.piece_sizes.tolist(), *columns, strict=True)
+    )
+
+
+def one_part(key: KeyValues, rows: PartitionTable) -> Part:
     """Return the parts of a partition as one."""
-    unique = None if any(piece.unique is None for piece in pieces) else all(piece.unique for piece in pieces)
-    bounds = pieces[0].bounds[0], pieces[-1].bounds[1]
-    return Part(key, sum(map(len, pieces)), bounds, unique, written_version)
+    parts = parts_of(key, rows)
+    unique = None if any(part.unique is None for part in parts) else all(part.unique for part in parts)
+    return Part(key, rows.rows, (parts[0].bounds[0], parts[-1].bounds[1]), unique)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ million rows is not seen on ten. So keys are joined in their order, and versions
 one, are compared as expressions, which have none.
 """
 
-import itertools
 import json
 import operator
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,15 +16,15 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from ..keys import MAX_KEYS, KeyValues, name_values, pad_key
+from ..keys import MAX_KEYS, KeyValues, pad_key
 from ..records import (
     IMMUTABLE_LAYER,
     ROWS_LAYER,
     CollectionRecord,
+    FragmentColumns,
     FragmentRecord,
     KeyRange,
     PartitionRecord,
-    PartRecord,
     Totals,
 )
 from ..selection import Selection
@@ -53,6 +53,9 @@ _FIELDS = (
     "path",
     "axis_unique",
 )
+
+_AT_A_TIME = 10_000
+"""So many rows are in memory beside the columns that they become."""
 
 _IN_ORDER = (*KEY_NAMES, "axis_min", "layer_id")
 
@@ -137,16 +140,19 @@ def fragments_query(collection: CollectionRecord, version: int, selection: Selec
     if version < collection.head_version:
         branches.append(_fragments(tables.past_fragment, collection, version, selection))
     query = sa.union_all(*branches) if len(branches) > 1 else branches[0]
+    in_order = [*KEY_NAMES[: len(collection.keys)], "axis_min", "layer_id"]
     low, high = selection.axis_range
     if selection.parts or (low is None and high is None):
-        return query.order_by(*_IN_ORDER)
+        # Of one table, that is the order of its primary key, and nothing has to be sorted.
+        live = (tables.fragment.c[name] for name in _IN_ORDER)
+        return query.order_by(*in_order) if len(branches) > 1 else branches[0].order_by(*live)
     # A partition is chosen by its own bounds, however it is divided into parts.
     bounded = query.subquery()
-    key = key_columns(bounded)
+    key = [bounded.c[name] for name in in_order[:-2]]
     first = sa.func.min(bounded.c.axis_min).over(partition_by=key).label("first")
     last = sa.func.max(bounded.c.axis_max).over(partition_by=key).label("last")
     known = sa.select(*bounded.c, first, last).subquery()
-    query = sa.select(*(known.c[column.name] for column in bounded.c)).order_by(*(known.c[name] for name in _IN_ORDER))
+    query = sa.select(*(known.c[column.name] for column in bounded.c)).order_by(*(known.c[name] for name in in_order))
     return query.where(*_overlap(known.c.first, known.c.last, selection))
 
 
@@ -158,7 +164,9 @@ def _fragments(table: sa.Table, collection: CollectionRecord, version: int, sele
         column: sa.ColumnElement[int] = table.c[name]
         return column + 0 if by_key else column  # an expression has no index, and that of the keys is the right one
 
-    query = sa.select(*columns, *(table.c[name] for name in _FIELDS)).where(
+    fields = (table.c[name] for name in _FIELDS[:-1])
+    unique = sa.cast(sa.func.coalesce(table.c.axis_unique, -1), sa.Integer).label("axis_unique")
+    query = sa.select(*columns[: len(collection.keys)], *fields, unique).where(
         table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER, compared("begin_version") <= version
     )
     if table is tables.past_fragment:
@@ -207,36 +215,45 @@ def read_immutable(connection: sa.Connection, collection_id: int, version: int) 
 
 
 def fragment_record(row: Sequence[object], keys: int) -> FragmentRecord:
-    """Return the record of a row of :func:`fragments_query`, with its first ``keys`` key columns."""
+    """Return the record of a row with all key columns, of which the first ``keys`` are kept."""
     return FragmentRecord._make((tuple(row[:keys]), *row[MAX_KEYS:]))
 
 
-def partition_records(collection: CollectionRecord, rows: Iterable[Sequence[object]]) -> tuple[PartitionRecord, ...]:
-    """Group the rows of :func:`fragments_query`, which come in the order of keys, parts and layers."""
-    names = collection.keys
-    fragments = (fragment_record(row, len(names)) for row in rows)
-    return tuple(
-        PartitionRecord(
-            name_values(names, key),
-            tuple(PartRecord(tuple(part)) for _, part in itertools.groupby(group, operator.itemgetter(1))),
-        )
-        for key, group in itertools.groupby(fragments, operator.itemgetter(0))  # by their keys
-    )
+def read_columns(
+    connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
+) -> FragmentColumns:
+    """Return the fragments of the partitions of a version, in the order of their keys."""
+    names = [*KEY_NAMES[: len(collection.keys)], *FragmentRecord._fields[1:]]
+    columns: dict[str, Any] = {name: [] if name in ("uid", "path") else array("q") for name in names}
+    keys, keep = selection.keys, selection.keep
+    if keys is None or keys:
+        parameters = {} if keys is None else keys_parameter(keys)
+        result = connection.execute(fragments_query(collection, version, selection), parameters)
+        kept = None if keep is None else _Kept(collection.keys, keep)
+        for rows in result.partitions(_AT_A_TIME):
+            wanted = rows if kept is None else [row for row in rows if kept[tuple(row[: len(collection.keys)])]]
+            for column, values in zip(columns.values(), zip(*wanted, strict=True), strict=False):
+                column.extend(values)
+    return FragmentColumns(collection.keys, columns)
+
+
+class _Kept(dict[KeyValues, bool]):
+    """What a user's function says of keys, asked once of each."""
+
+    def __init__(self, names: tuple[str, ...], keep: Callable[[dict[str, int]], bool]) -> None:
+        super().__init__()
+        self._names, self._keep = names, keep
+
+    def __missing__(self, key: KeyValues) -> bool:
+        self[key] = bool(self._keep(dict(zip(self._names, key, strict=True))))
+        return self[key]
 
 
 def read_partitions(
     connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
 ) -> tuple[PartitionRecord, ...]:
     """Return the partitions of a version, in the order of their keys."""
-    keys, keep = selection.keys, selection.keep
-    if keys is not None and not keys:
-        return ()
-    parameters = {} if keys is None else keys_parameter(keys)
-    rows = connection.execute(fragments_query(collection, version, selection), parameters)
-    partitions = partition_records(collection, rows)
-    if keep is not None:
-        partitions = tuple(partition for partition in partitions if keep(dict(partition.key)))
-    return partitions
+    return read_columns(connection, collection, version, selection).partitions
 
 
 def read_totals(connection: sa.Connection, collection: CollectionRecord, version: int) -> Totals:
@@ -249,7 +266,7 @@ def read_totals(connection: sa.Connection, collection: CollectionRecord, version
         sa.func.min(fragments.c.axis_min).label("low"),
         sa.func.max(fragments.c.axis_max).label("high"),
     )
-    key = each.group_by(*key_columns(fragments)).subquery()
+    key = each.group_by(*(fragments.c[name] for name in KEY_NAMES[: len(collection.keys)])).subquery()
     sums = sa.func.sum(key.c.rows), sa.func.sum(key.c.nbytes), sa.func.min(key.c.low), sa.func.max(key.c.high)
     found = connection.execute(sa.select(sa.func.count(), *sums).select_from(key)).one()
     count, row_count, nbytes, low, high = found

@@ -18,7 +18,7 @@ from ..records import (
 )
 from ..selection import Selection
 from . import tables
-from .fragments import AnyRow, AnySelect, read_changing_versions, read_immutable, read_partitions
+from .fragments import AnyRow, AnySelect, read_changing_versions, read_columns, read_immutable
 
 _BATCH = 500  # names in one statement, far below every database's limit
 
@@ -165,7 +165,7 @@ def read_snapshot(
         collection=collection,
         version=number,
         schema=read_schema(connection, collection.id, number),
-        partitions=read_partitions(connection, collection, number, selection),
+        fragments=read_columns(connection, collection, number, selection),
         immutable=read_immutable(connection, collection.id, number),
         layers=read_layers(connection, collection.id),
     )

@@ -21,7 +21,7 @@ from xarray.indexes import PandasIndex
 
 import intake_zcollection as izc
 from intake_zcollection.reading.index import LazyIndex
-from intake_zcollection.reading.labels import Segment
+from intake_zcollection.reading.labels import Segments
 from tests.conftest import make_grid
 from tests.counting import counted_location, requests_to, stored_below
 
@@ -57,9 +57,9 @@ def again(collection: izc.Collection) -> xr.Dataset:
 def axis_chunks(collection: izc.Collection, version: int) -> list[str]:
     """Where the labels of the time axis are stored, at a version."""
     return sorted(
-        f"{partition.fragments['time']}/time/{name}"
+        f"{partition.fragments['time'][0]}/time/{name}"
         for partition in collection.at(version=version).partitions()
-        for name in stored_below(f"{collection.location}/{partition.fragments['time']}/time")
+        for name in stored_below(f"{collection.location}/{partition.fragments['time'][0]}/time")
         if name.startswith("c")
     )
 
@@ -220,15 +220,10 @@ def segmented_labels(draw: st.DrawFn) -> tuple[np.ndarray, list[int]]:
 
 
 def lazy_index(labels: np.ndarray, edges: list[int], known: bool) -> LazyIndex:
-    segments = tuple(
-        Segment(
-            a,
-            b,
-            tuple(labels[[a, b - 1]].astype("i8").tolist()),
-            bool(np.all(np.diff(labels[a:b].astype("i8")))) if known else None,
-        )
-        for a, b in itertools.pairwise(edges)
-    )
+    starts, stops = np.array(edges[:-1]), np.array(edges[1:])
+    numbers = labels.astype("i8")
+    unique = [int(np.all(np.diff(numbers[a:b]))) if known else -1 for a, b in itertools.pairwise(edges)]
+    segments = Segments.of(stops - starts, numbers[starts], numbers[stops - 1], unique)
     return LazyIndex.from_lazy("x", xr.Variable("x", labels), "token", segments)
 
 

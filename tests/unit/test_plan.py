@@ -1,6 +1,6 @@
 """The partition table against numpy's concatenation, and the blocks that a dataset is cut into."""
 
-import itertools
+import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -16,129 +16,152 @@ from hypothesis import strategies as st
 
 from intake_zcollection.errors import InvalidInputError
 from intake_zcollection.reading.blocks import plan_blocks
-from intake_zcollection.reading.table import (
-    Fragment,
-    PartitionTable,
-    Piece,
-    partition_piece,
-    partition_table,
-    split_table,
-)
-from intake_zcollection.schema import Schema
+from intake_zcollection.reading.table import PartitionTable
+from intake_zcollection.schema import Schema, SchemaVariable
 from intake_zcollection.schema.template import schema_from_template
-from registry import FragmentRecord, PartitionRecord
+from registry import FragmentColumns, FragmentRecord
+
+
+def columns_of(names: tuple[str, ...], *rows: FragmentRecord) -> FragmentColumns:
+    """What the registry returns for some fragments."""
+    keys = {f"k{place}": [row.key[place] for row in rows] for place in range(len(names))}
+    fields = {name: [getattr(row, name) for row in rows] for name in FragmentRecord._fields[1:]}
+    fields["axis_unique"] = [-1 if value is None else int(value) for value in fields["axis_unique"]]
+    return FragmentColumns(names, {**keys, **fields})
+
+
+def record(key: tuple[int, ...], layer: int, uid: str, rows: int, **fields: Any) -> FragmentRecord:
+    """A fragment of a part that begins at axis value 0, unless another is given."""
+    defaults: dict[str, Any] = {"axis_min": 0, "start": 0, "group_rows": rows, "nbytes": 0, "axis_max": 9, "path": None}
+    versions = {"begin_version": 0, "written_version": 0, "schema_version": 0}
+    return FragmentRecord(key=key, layer_id=layer, uid=uid, rows=rows, **(defaults | versions | fields))
 
 
 def make_table(*pieces: tuple[int, int, int] | int) -> PartitionTable:
-    """A table of pieces ``(rows, start, stop)``, or of whole partitions with so many rows."""
+    """A table of partitions of one part with so many rows, of some of which only ``(rows, start, stop)`` are left."""
     whole = [piece if isinstance(piece, tuple) else (piece, 0, piece) for piece in pieces]
-    return PartitionTable(
-        tuple((("k", i),) for i in range(len(whole))),
-        tuple(Piece((Fragment(f"k={i}/uid", 0, 0),), *piece, (0, 9)) for i, piece in enumerate(whole)),
-    )
+    rows = (record((number,), 0, f"u{number}", piece[0]) for number, piece in enumerate(whole))
+    table = PartitionTable.of(("k",), columns_of(("k",), *rows), {})
+    starts, stops = ([piece[end] for piece in whole] for end in (1, 2))
+    return table.take(range(len(whole)), starts, stops)
 
 
-def rows_of(pieces: tuple[Piece, ...]) -> list[tuple[str, int]]:
-    """Which rows of which fragments, one by one."""
-    return [(piece.fragments[0].path, row) for piece in pieces for row in range(piece.start, piece.stop)]
+def rows_of(table: PartitionTable) -> list[tuple[str | None, int]]:
+    """Which rows of which groups, one by one."""
+    variable = make_schema().variables["ssh"]
+    return [(each.path, row) for each in table.stretches(variable) for row in range(each.start, each.stop)]
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> PartitionTable:
-    """Tables of up to six pieces, some of them cropped, some of them empty."""
-    pieces = []
-    for rows in draw(st.lists(st.integers(0, 7), max_size=6)):
-        start, stop = sorted(draw(st.tuples(st.integers(0, rows), st.integers(0, rows))))
-        pieces.append((rows, start, stop))
-    return make_table(*pieces)
+    """Tables of up to six partitions of one part or two, some of them cropped, some of them empty."""
+    rows, starts, stops = [], [], []
+    for key in range(draw(st.integers(0, 6))):
+        for axis_min in range(0, 20, 10)[: draw(st.integers(1, 2))]:
+            count = draw(st.integers(0, 7))
+            offset = draw(st.integers(0, 2))
+            start, stop = sorted(draw(st.tuples(st.integers(0, count), st.integers(0, count))))
+            part = {"axis_min": axis_min, "axis_max": axis_min + 9, "start": offset, "group_rows": count + offset}
+            rows.append(record((key,), 0, f"u{len(rows)}", count, **part))
+            starts.append(start)
+            stops.append(stop)
+    table = PartitionTable.of(("k",), columns_of(("k",), *rows), {})
+    return table.take(range(len(rows)), starts, stops)
 
 
-# Pieces
+# Rows
 
 
 @given(table=tables(), data=st.data())
-def test_the_pieces_of_a_range_are_its_rows_of_the_concatenation(table: PartitionTable, data: st.DataObject) -> None:
-    everything = rows_of(table.pieces)
+def test_the_rows_of_a_range_are_those_of_the_concatenation(table: PartitionTable, data: st.DataObject) -> None:
+    everything = rows_of(table)
     start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(everything))] * 2)))
-    pieces = table.pieces_of(start, stop)
-    assert rows_of(pieces) == everything[start:stop]
-    assert all(len(piece) for piece in pieces)
-    assert {piece.fragments: piece.rows for piece in pieces}.items() <= {
-        p.fragments: p.rows for p in table.pieces
-    }.items()
+    some = table.slice_rows(start, stop)
+    assert (rows_of(some), some.rows, sum(some.sizes)) == (everything[start:stop], stop - start, stop - start)
+    assert np.all(some.piece_sizes > 0)
+    assert set(some.keys) <= set(table.keys)
 
 
 @given(table=tables(), data=st.data())
-def test_a_split_table_has_the_rows_of_each_block(table: PartitionTable, data: st.DataObject) -> None:
-    everything = rows_of(table.pieces)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(everything)), max_size=5)))
-    edges = [0, *cuts, len(everything)]
-    blocks = split_table(table, np.diff(edges).tolist())
-    assert [rows_of(pieces) for pieces in blocks] == [everything[a:b] for a, b in itertools.pairwise(edges)]
-    assert all(len(piece) for pieces in blocks for piece in pieces)
+def test_a_table_is_cut_into_partitions(table: PartitionTable, data: st.DataObject) -> None:
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(table))] * 2)))
+    some = table.cut(start, stop)
+    assert (some.keys, some.sizes) == (table.keys[start:stop], table.sizes[start:stop])
+    before = sum(table.sizes[:start])
+    assert rows_of(some) == rows_of(table)[before : before + some.rows]
 
 
-@given(table=tables(), data=st.data())
-def test_a_split_table_has_the_pieces_of_each_range(table: PartitionTable, data: st.DataObject) -> None:
-    total = sum(table.sizes)
-    size = data.draw(st.integers(1, total + 1))
-    starts = range(0, total, size)
-    blocks = split_table(table, [min(size, total - start) for start in starts])
-    expected = [table.pieces_of(start, start + size) for start in starts]
-    assert [rows_of(pieces) for pieces in blocks] == [rows_of(pieces) for pieces in expected]
-    assert [len(pieces) for pieces in blocks] == [len(pieces) for pieces in expected]
-
-
-def test_a_piece_is_cut_relative_to_itself() -> None:
-    fragments = (Fragment("p", 7, 7),)
-    piece = Piece(fragments, 100, 20, 50, (0, 9)).cut(5, 10)
-    assert (piece.fragments, piece.rows, piece.start, piece.stop, len(piece)) == (fragments, 100, 25, 30, 5)
+@given(table=tables())
+def test_a_table_is_the_same_after_it_was_pickled(table: PartitionTable) -> None:
+    again = pickle.loads(pickle.dumps(table))
+    assert (str(again), again.keys, again.token) == (str(table), table.keys, table.token)
 
 
 def test_a_variable_is_read_from_the_newest_fragment_that_holds_it() -> None:
-    def partition(*layers: tuple[int, int]) -> PartitionRecord:
-        fragments = (FragmentRecord((1,), id_, f"u{id_}", 5, 0, 0, 1, v, v, 2, None) for id_, v in layers)
-        return PartitionRecord((("k", 1),), tuple(fragments))
+    def table_of(*layers: tuple[int, int]) -> PartitionTable:
+        rows = (
+            record((1,), id_, f"u{id_}", 5, written_version=version, schema_version=2) for id_, version in layers
+        )
+        return PartitionTable.of(("k",), columns_of(("k",), *rows), held)
 
-    old, new = (replace(make_schema().variables["ssh"], id=7, begin_version=version) for version in (2, 3))
-    layers = {1: frozenset({7}), 2: frozenset({7, 8}), 3: frozenset({8})}
+    def one(begin: int, end: int | None = None) -> SchemaVariable:
+        return replace(make_schema().variables["ssh"], id=7, lives=((begin, end),))
+
+    held = {1: frozenset({7}), 2: frozenset({7, 8}), 3: frozenset({8})}
     paths = [
-        partition_piece(partition(*written), layers).path_of(variable)
+        next(table_of(*written).stretches(variable)).path
         for variable, written in [
-            (old, [(0, 2)]),
-            (new, [(0, 2)]),  # added after the rows were written
-            (new, [(0, 2), (1, 3)]),
-            (old, [(0, 2), (1, 4), (2, 3), (3, 9)]),
-            (old, [(0, 5), (1, 5)]),  # written together
+            (one(2), [(0, 2)]),
+            (one(3), [(0, 2)]),  # added after the rows were written
+            (one(1, 2), [(0, 2)]),  # dropped before
+            (one(3), [(0, 2), (1, 3)]),
+            (one(2), [(0, 2), (1, 4), (2, 3), (3, 9)]),
+            (one(2), [(0, 5), (1, 5)]),  # written together
         ]
     ]
-    assert paths == ["k=1/u0", None, "k=1/u1", "k=1/u1", "k=1/u1"]
+    assert paths == ["k=1/u0", None, None, "k=1/u1", "k=1/u1", "k=1/u1"]
 
 
-def test_a_table_prints_what_is_read_of_each_partition() -> None:
-    table = PartitionTable(
-        ((("year", 2022),), (("year", 2023),)),
-        tuple(
-            Piece((Fragment(path, 0, 0),), rows, start, stop, (0, 9))
-            for path, rows, start, stop in [("year=2022/a", 10, 4, 10), ("year=2023/b", 3, 0, 3)]
-        ),
-    )
+def test_each_part_has_layers_of_its_own() -> None:
+    rows = [
+        record((1,), 0, "a", 5),
+        record((1,), 1, "b", 5, written_version=3, start=2, group_rows=9),
+        record((1,), 0, "c", 4, axis_min=10, axis_max=19),
+    ]
+    table = PartitionTable.of(("k",), columns_of(("k",), *rows), {1: frozenset({7})})
+    variable = replace(make_schema().variables["ssh"], id=7)
+    assert [tuple(each) for each in table.stretches(variable)] == [("k=1/b", 2, 7, 9), ("k=1/c", 0, 4, 4)]
+    assert table.paths_of(variable) == [("k=1/b", "k=1/c")]
+    assert [tuple(each) for each in table.slice_rows(4, 6).stretches(variable)] == [
+        ("k=1/b", 6, 7, 9),
+        ("k=1/c", 0, 1, 4),
+    ]
+
+
+def test_two_parts_of_one_group_have_different_tokens() -> None:
+    def token(start: int) -> tuple[str, str]:
+        table = PartitionTable.of(("k",), columns_of(("k",), record((1,), 0, "a", 5, start=start, group_rows=10)), {})
+        return table.token, table.token_of(make_schema().variables["ssh"])
+
+    assert all(one != other for one, other in zip(token(0), token(5), strict=True))
+
+
+def test_a_table_prints_what_is_read_of_each_part() -> None:
+    rows = record((2022,), 0, "a", 10, start=5, group_rows=20), record((2023,), 0, "b", 3)
+    table = PartitionTable.of(("year",), columns_of(("year",), *rows), {}).take([0, 1], [4, 0], [10, 3])
     assert str(table).splitlines() == [
-        "year=2022  4:10 of 10 rows  year=2022/a",
-        "year=2023  0:3 of 3 rows  year=2023/b",
+        "year=2022  4:10 of 10 rows  year=2022/a[9:15]",
+        "year=2023  0:3 of 3 rows  year=2023/b[0:3]",
     ]
 
 
 def test_a_table_has_whole_partitions_in_the_order_of_the_registry() -> None:
-    def partition(month: int, rows: int, path: str | None) -> PartitionRecord:
-        fragment = FragmentRecord((2022, month), 0, f"uid{month}", rows, 0, 0, 1, 1, 1, 0, path)
-        return PartitionRecord((("year", 2022), ("month", month)), (fragment,))
-
-    table = partition_table([partition(1, 31, None), partition(2, 28, "elsewhere/x")], {})
+    rows = record((2022, 1), 0, "uid1", 31), record((2022, 2), 0, "uid2", 28, path="elsewhere/x")
+    table = PartitionTable.of(("year", "month"), columns_of(("year", "month"), *rows), {})
     assert table.keys == ((("year", 2022), ("month", 1)), (("year", 2022), ("month", 2)))
-    assert [(p.fragments[0].path, p.rows, p.start, p.stop) for p in table.pieces] == [
-        ("year=2022/month=01/uid1", 31, 0, 31),
-        ("elsewhere/x", 28, 0, 28),
+    assert [tuple(each) for each in table.stretches(make_schema().variables["ssh"])] == [
+        ("year=2022/month=01/uid1", 0, 31, 31),
+        ("elsewhere/x", 0, 28, 28),
     ]
     assert table.sizes == [31, 28]
 

@@ -17,9 +17,13 @@ from sqlalchemy.engine import make_url
 from registry import (
     CollectionDefinition,
     CollectionRecord,
+    Cut,
+    Identity,
     KeyRange,
     KeyValues,
+    PartitionRecord,
     Registry,
+    Run,
     SchemaRecord,
     Slot,
     VariableRecord,
@@ -28,6 +32,7 @@ from registry import (
     pad_key,
 )
 from registry.changes import Commit, NothingBetween, PutFragments, Requirement, Unchanged, Update
+from registry.records import IMMUTABLE_LAYER, ROWS_LAYER
 
 T = TypeVar("T")
 
@@ -76,43 +81,61 @@ def create(registry: Registry, name: str = "made/a", **fields: Any) -> Collectio
     return record
 
 
-def slot(*key: int, layer: int = 0) -> Slot:
-    """The slot of a key's rows, or of another layer."""
-    return Slot(pad_key(key), layer)
+def slot(*key: int, layer: int = 0, axis_min: int = 0) -> Slot:
+    """The slot of a part's rows, or of another layer of it."""
+    return Slot(pad_key(key), axis_min, layer)
 
 
 def fragment(*key: int, layer: int | frozenset[int] = 0, **fields: Any) -> Written:
-    """A fragment that was never written."""
+    """A fragment that was never written, of the only part of a partition if nothing else is said."""
     defaults: dict[str, Any] = {"uid": uuid.uuid4().hex, "rows": 10, "nbytes": 80, "axis_min": 0, "axis_max": 9}
     defaults["schema_version"] = 0
+    if layer == IMMUTABLE_LAYER:
+        defaults |= {"rows": 0, "axis_max": None}
     return Written(pad_key(key), layer, **(defaults | fields))
 
 
 def slot_of(written: Written) -> Slot:
     """Where a fragment is live; that of a set of variables has no slot before its layer has a number."""
     assert isinstance(written.layer, int)
-    return Slot(written.key, written.layer)
+    return Slot(written.key, written.axis_min, written.layer)
+
+
+def identity_of(written: Written) -> Identity:
+    """What a fragment is, wherever it is live."""
+    return Identity(written.uid, written.start, written.rows)
+
+
+def whole(*writes: Written) -> tuple[Run, ...]:
+    """The runs of writes that replace partitions, whatever is in them: of all whose rows are written."""
+    return tuple(Run(key) for key in dict.fromkeys(each.key for each in writes if each.layer == ROWS_LAYER))
 
 
 def change(
     collection: CollectionRecord,
     *writes: Written,
-    requires: Mapping[Slot, str | None] | None = None,
+    requires: Mapping[Slot, Identity | None] | None = None,
     operation: str = "insert",
     variables: frozenset[int] | None = None,
     ranges: tuple[KeyRange, ...] = (),
     others: tuple[Requirement, ...] = (),
     before: tuple[Update, ...] = (),
+    cuts: tuple[Cut, ...] = (),
+    runs: tuple[Run, ...] | None = None,
 ) -> Commit:
-    """What a blind write asks for; with ``requires``, one that depends on what it read."""
+    """What a blind write asks for; with ``requires``, one that depends on what it read.
+
+    Rows replace their partitions, unless ``runs`` says what they do.
+    """
     known = frozenset(slot.key for slot in requires or {} if slot.layer_id == 0)
     requirements = (Unchanged(requires or {}, variables), NothingBetween(ranges, known), *others)
-    return Commit(collection, operation, requirements, (*before, PutFragments(writes)), {"created": len(writes)})
+    put = PutFragments(writes, cuts, whole(*writes) if runs is None else runs)
+    return Commit(collection, operation, requirements, (*before, put), {"created": len(writes)})
 
 
-def intents(*writes: Written) -> list[tuple[Slot, str]]:
-    """What is recorded of fragments before they are written: of a layer, only that it is one."""
-    return [(Slot(each.key, each.layer if isinstance(each.layer, int) else 0), each.uid) for each in writes]
+def intents(*writes: Written) -> list[tuple[str, str]]:
+    """What is recorded of groups before they are written: the uid, and a path."""
+    return [(uid, f"{uid[:8]}/{uid}") for uid in dict.fromkeys(each.uid for each in writes)]
 
 
 def commit(registry: Registry, *commits: Commit, **options: Any) -> tuple[Version, ...]:
@@ -138,6 +161,17 @@ def live_uids(registry: Registry, name: str = "made/a", **selection: Any) -> dic
         tuple(value for _, value in partition.key): tuple(each.uid for each in partition.fragments)
         for partition in registry.partitions(name, **selection)
     }
+
+
+def partition(registry: Registry, *key: int, name: str = "made/a", **selection: Any) -> PartitionRecord:
+    """One partition."""
+    (found,) = registry.partitions(name, keys=[key], **selection)
+    return found
+
+
+def parts_of(registry: Registry, *key: int, **selection: Any) -> list[tuple[int, int, int]]:
+    """The parts of a partition: the first and the last axis value and the number of rows of each."""
+    return [(*part.bounds, part.rows) for part in partition(registry, *key, **selection).parts]
 
 
 @pytest.fixture
@@ -171,7 +205,7 @@ def sql(registry: Registry) -> Sql:
 @pytest.fixture
 def visible(sql: Sql) -> Callable[[], list[list[Row]]]:
     """A function that returns all that readers can see: equal before and after where nothing changed."""
-    tables = ("collection", "fragment", "past_fragment", "version")
+    tables = ("collection", "fragment", "past_fragment", "change", "version")
     return lambda: [sorted(sql(f"SELECT * FROM {table}"), key=repr) for table in tables]
 
 

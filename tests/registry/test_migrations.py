@@ -51,7 +51,7 @@ from registry.changes import (
     SourcesUnchanged,
 )
 from registry.migrations import HEAD_REVISION, render, upgrade
-from registry.sql import queries
+from registry.sql import fragments, queries
 from registry.sql.engine import create_database, engine_of, parse_url, reading, writing
 from registry.sql.tables import metadata
 
@@ -674,7 +674,7 @@ def old_columns(table: str) -> set[str]:
 
 
 def statements(registry: Registry) -> dict[str, list[Any]]:
-    """Each builder of ``queries`` by its name, and what it builds."""
+    """Each builder of a SELECT by its name, and what it builds."""
     collection = create(registry)
     write(registry, collection, fragment(2022, 1))
     collection = registry.collection("made/a")
@@ -690,26 +690,32 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
         "variables_query": [queries.variables_query()],
         "attributes_query": [queries.attributes_query()],
         "fragments_query": [
-            queries.fragments_query(collection, version, each)
+            fragments.fragments_query(collection, version, each)
             for version in (0, 1)
-            for each in (selection, Selection(), Selection(keys=[]))
+            for each in (selection, dataclasses.replace(selection, parts=True), Selection(), Selection(keys=[]))
         ],
-        "immutable_query": [queries.immutable_query()],
+        "immutable_query": [fragments.immutable_query()],
+        "live_query": [fragments.live_query()],
+        "last_changes_query": [
+            fragments.last_changes_query(collection, 1, of_keys=of_keys) for of_keys in (False, True)
+        ],
+        "changing_versions_query": [
+            fragments.changing_versions_query(collection, each) for each in (selection, Selection())
+        ],
         "head_query": [queries.head_query()],
         "layers_query": [queries.layers_query()],
         "keys_between_query": [
-            queries.keys_between_query(1, limits) for limits in [((0,) * 6, (1,) * 6), (None, None)]
+            fragments.keys_between_query(1, limits) for limits in [((0,) * 6, (1,) * 6), (None, None)]
         ],
         "versions_query": [queries.versions_query(1)],
         "version_query": [queries.version_query()],
         "sources_query": [queries.sources_query(1, ["a.nc"])],
-        "live_uids_query": [queries.live_uids_query(1, [(2022, 1, 0, 0, 0, 0)])],
     }
 
 
 def test_every_query_compiles_for_postgres(registry: Registry) -> None:
     made = statements(registry)
-    assert set(made) == {name for name in vars(queries) if name.endswith(("_query", "_queries"))}
+    assert set(made) == {name for each in (queries, fragments) for name in vars(each) if name.endswith("_query")}
     for built in made.values():
         for statement in built:
             assert on_postgres(statement, compile_kwargs={"render_postcompile": True}).startswith("SELECT")

@@ -20,7 +20,6 @@ from registry import (
     NotFoundError,
     Registry,
     SchemaRecord,
-    Selection,
     Source,
     SourceRecord,
     VersionExpiredError,
@@ -39,6 +38,7 @@ from .conftest import (
     live_uids,
     make_definition,
     make_variable,
+    partition,
     write,
 )
 
@@ -247,7 +247,8 @@ def test_a_partition_shows_its_size_bounds_key_and_last_change(
     (partition,) = registry.partitions("made/a")
     assert partition.key == (("year", 2022), ("month", 1))
     assert str(partition) == "year=2022/month=01"
-    assert (partition.rows, partition.nbytes, partition.bounds, partition.version) == (7, 70, (-3, 4), 2)
+    assert (partition.rows, partition.nbytes, partition.bounds, partition.groups) == (7, 70, (-3, 4), 2)
+    assert registry.changes("made/a", 2) == {(2022, 1): 2}
     assert [each.layer_id for each in partition.fragments] == [0, 1]
 
 
@@ -258,7 +259,8 @@ def test_whether_an_axis_value_is_repeated_is_known_of_every_version(
     write(registry, collection, fragment(2022, 1, axis_unique=unique))
     write(registry, collection, fragment(2022, 1))
 
-    assert [registry.partitions("made/a", version=number)[0].axis_unique for number in (1, 2)] == [unique, None]
+    found = [partition(registry, 2022, 1, version=number).parts[0].axis_unique for number in (1, 2)]
+    assert found == [unique, None]
 
 
 @pytest.mark.parametrize(
@@ -343,12 +345,12 @@ def test_all_conditions_hold_together(months: Registry) -> None:
 
 
 def test_conditions_spare_the_immutable_fragment(months: Registry) -> None:
-    immutable = fragment(layer=-1, axis_min=None, axis_max=None)
+    immutable = fragment(layer=-1)
     write(months, months.collection("made/a"), immutable)
     snapshot = months.resolve("made/a", filters="year == 0", axis_range=(0, 1), keys=[])
     assert snapshot.partitions == ()
     assert snapshot.immutable is not None
-    assert (snapshot.immutable.uid, snapshot.immutable.axis_min) == (immutable.uid, None)
+    assert (snapshot.immutable.uid, snapshot.immutable.axis_max) == (immutable.uid, None)
 
 
 def test_a_snapshot_has_the_schema_of_its_version(registry: Registry, sql: Sql) -> None:
@@ -520,17 +522,6 @@ def test_json_in_the_database_is_json(registry: Registry, sql: Sql) -> None:
 def test_metadata_that_looks_like_our_own_marks_survives(registry: Registry, metadata: dict[str, Any]) -> None:
     create(registry, metadata=metadata)
     assert repr(registry.collection("made/a").metadata) == repr(metadata)
-
-
-def test_of_few_keys_only_these_are_looked_at_however_many_there_are(
-    registry: Registry, collection: CollectionRecord, sql: Sql
-) -> None:
-    write(registry, collection, fragment(2022, 1))
-    selection = Selection(keys=[(2022, 1)])
-    query = queries.fragments_query(registry.collection("made/a"), 1, selection)
-    text = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True, "render_postcompile": True})
-    plan = [row[-1] for row in sql(f"EXPLAIN QUERY PLAN {text}")]
-    assert plan[0].startswith("SEARCH fragment USING PRIMARY KEY (collection_id=? AND k0=? AND k1=?")
 
 
 # Sources

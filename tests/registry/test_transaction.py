@@ -34,6 +34,7 @@ from .conftest import (
     create,
     eventually,
     fragment,
+    identity_of,
     in_processes,
     in_threads,
     intents,
@@ -220,9 +221,9 @@ def test_a_fragment_replaced_meanwhile_is_a_conflict(
     write(registry, collection, new)
     before = visible()
     with pytest.raises(ConflictError, match="year=2022/month=01 while this merge was being prepared"):
-        write(registry, collection, fragment(2022, 1), requires={slot_of(old): old.uid}, operation="merge")
+        write(registry, collection, fragment(2022, 1), requires={slot_of(old): identity_of(old)}, operation="merge")
     assert visible() == before
-    write(registry, collection, fragment(2022, 1), requires={slot_of(new): new.uid}, operation="merge")
+    write(registry, collection, fragment(2022, 1), requires={slot_of(new): identity_of(new)}, operation="merge")
 
 
 def test_a_fragment_read_and_not_written_must_not_change_either(
@@ -232,7 +233,7 @@ def test_a_fragment_read_and_not_written_must_not_change_either(
     write(registry, collection, neighbour)
     write(registry, collection, fragment(2022, 1))
     with pytest.raises(ConflictError) as caught:
-        write(registry, collection, fragment(2022, 2), requires={slot_of(neighbour): neighbour.uid})
+        write(registry, collection, fragment(2022, 2), requires={slot_of(neighbour): identity_of(neighbour)})
     assert caught.value.keys == ("year=2022/month=01",)
 
 
@@ -252,8 +253,8 @@ def test_a_layer_that_appeared_in_a_merged_partition_is_a_conflict(
 ) -> None:
     rows, layer = fragment(2022, 1), fragment(2022, 1, layer=1)
     write(registry, collection, rows)
-    merged = change(collection, fragment(2022, 1), requires={slot_of(rows): rows.uid}, operation="merge")
-    write(registry, collection, layer, requires={slot_of(rows): rows.uid}, operation="update")
+    merged = change(collection, fragment(2022, 1), requires={slot_of(rows): identity_of(rows)}, operation="merge")
+    write(registry, collection, layer, requires={slot_of(rows): identity_of(rows)}, operation="update")
     before = visible()
     with pytest.raises(ConflictError, match="year=2022/month=01"):  # or the update would be lost
         commit(registry, merged)
@@ -267,7 +268,7 @@ def test_another_layer_that_appeared_does_not_disturb_an_update(
     write(registry, collection, rows)
     for id_, layer in enumerate((one, two)):
         own = frozenset({id_})
-        write(registry, collection, layer, requires={slot_of(rows): rows.uid}, operation="update", variables=own)
+        write(registry, collection, layer, requires={slot_of(rows): identity_of(rows)}, operation="update", variables=own)
     assert live_uids(registry) == {(2022, 1): (rows.uid, one.uid, two.uid)}
 
 
@@ -278,7 +279,7 @@ def test_a_layer_that_appeared_disturbs_an_update_that_has_read_its_variables(
     write(registry, collection, rows, other)
     mine = fragment(2022, 1, layer=frozenset({0}))
     with pytest.raises(ConflictError) as caught:
-        write(registry, collection, mine, requires={slot_of(rows): rows.uid}, variables=frozenset({0}))
+        write(registry, collection, mine, requires={slot_of(rows): identity_of(rows)}, variables=frozenset({0}))
     assert caught.value.keys == ("year=2022/month=01",)
 
 
@@ -304,12 +305,12 @@ def test_a_partition_that_came_between_two_neighbours_is_a_conflict(
     first, last = fragment(2022, 1), fragment(2022, 5)
     write(registry, collection, first, last)
     write(registry, collection, fragment(2022, 3))
-    requires = {slot_of(each): each.uid for each in (first, last)}
+    requires = {slot_of(each): identity_of(each) for each in (first, last)}
     beyond = [(slot_of(last).key, None), (None, slot_of(first).key)]
     write(registry, collection, fragment(2022, 1), requires=requires, ranges=tuple(beyond))
     between = (slot_of(first).key, slot_of(last).key)
     with pytest.raises(ConflictError) as caught:
-        write(registry, collection, fragment(2022, 5), requires={slot_of(last): last.uid}, ranges=(between,))
+        write(registry, collection, fragment(2022, 5), requires={slot_of(last): identity_of(last)}, ranges=(between,))
     assert caught.value.keys == ("year=2022/month=01", "year=2022/month=03")
 
 
@@ -318,7 +319,7 @@ def test_a_partition_in_conflict_is_named_once(registry: Registry, collection: C
     write(registry, collection, rows, layer)
     write(registry, collection, fragment(2022, 1))
     with pytest.raises(ConflictError) as caught:
-        write(registry, collection, fragment(2022, 1), requires={slot_of(rows): rows.uid, slot_of(layer): layer.uid})
+        write(registry, collection, fragment(2022, 1), requires={slot_of(rows): identity_of(rows), slot_of(layer): identity_of(layer)})
     assert caught.value.keys == ("year=2022/month=01",)
 
 
@@ -410,7 +411,7 @@ def test_the_same_key_of_another_collection_is_no_conflict(
     write(registry, other, *writes)
     vacant = {slot_of(each): None for each in writes}
     write(registry, collection, fragment(2022, 1), fragment(layer=-1), requires=vacant)
-    write(registry, other, fragment(2022, 1), requires={slot_of(each): each.uid for each in writes})
+    write(registry, other, fragment(2022, 1), requires={slot_of(each): identity_of(each) for each in writes})
 
 
 def test_a_conflict_in_one_collection_changes_none(
@@ -555,10 +556,9 @@ def test_intents_are_recorded_before_the_commit_and_gone_after(
     with registry.begin() as transaction:
         transaction.stage(collection, intents(*writes[:1]))
         transaction.stage(collection, iter(intents(*writes[1:])))
-        recorded = sql("SELECT uid, collection_id, k0, k1, k2, k3, k4, k5, layer_id FROM staged")
-        assert sorted(recorded) == sorted(
-            (each.uid, collection.id, *slot_of(each).key, slot_of(each).layer_id) for each in writes
-        )
+        recorded = sql("SELECT uid, path, collection_id, location FROM staged")
+        place = (collection.id, collection.location)
+        assert sorted(recorded) == sorted((*intent, *place) for intent in intents(*writes))
         transaction.commit([change(collection, *writes)])
         assert sql("SELECT * FROM staged") == []
 
@@ -787,7 +787,7 @@ def count_up(registry: Registry, times: int) -> None:
         (found,) = partition.fragments
         writes = fragment(*found.key, rows=found.rows + 1)
         try:
-            write(registry, registry.collection("made/a"), writes, requires={slot_of(writes): found.uid})
+            write(registry, registry.collection("made/a"), writes, requires={slot_of(writes): identity_of(found)})
         except ConflictError:
             continue
         done += 1

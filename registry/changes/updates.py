@@ -10,7 +10,6 @@ from sqlalchemy.exc import IntegrityError
 from ..errors import AlreadyExistsError, ConflictError, InvalidInputError
 from ..keys import KeyValues, pad_key
 from ..records import (
-    IMMUTABLE_LAYER,
     ROWS_LAYER,
     Cut,
     Hunk,
@@ -99,19 +98,13 @@ def _number(now: Locked, layer: int | frozenset[int]) -> int:
 
 def _covered(now: Locked, written: Set[Slot]) -> list[Slot]:
     """Return the live slots that end since a layer with all of their variables comes over the same part."""
-    layers: dict[tuple[KeyValues, int], list[frozenset[int]]] = {}
-    for slot in written:
-        if slot.layer_id > ROWS_LAYER:
-            layers.setdefault((slot.key, slot.axis_min), []).append(now.layers.get(slot.layer_id, frozenset()))
-    return [
-        slot
-        for slot in now.live
-        if (slot.layer_id == IMMUTABLE_LAYER and slot in written)
-        or (
-            slot.layer_id > ROWS_LAYER
-            and any(now.layers[slot.layer_id] <= new for new in layers.get((slot.key, slot.axis_min), ()))
-        )
-    ]
+    new = [slot for slot in written if slot.layer_id > ROWS_LAYER]
+    covers = {
+        layer_id: {id_ for id_, ids in now.layers.items() if ids <= now.layers.get(layer_id, frozenset())}
+        for layer_id in {slot.layer_id for slot in new}
+    }
+    covered = {Slot(slot.key, slot.axis_min, id_) for slot in new for id_ in covers[slot.layer_id]}
+    return [slot for slot in now.live if slot.layer_id != ROWS_LAYER and (slot in written or slot in covered)]
 
 
 def _row(now: Locked, slot: Slot, fragment: Written) -> dict[str, Any]:
@@ -148,8 +141,10 @@ def _of(key: KeyValues, *more: int) -> dict[str, int]:
     return {f"of_{name}": value for name, value in zip(_SLOT, (*key, *more), strict=False)}
 
 
-def _at(now: Locked, table: sa.Table, columns: Iterable[str]) -> sa.ColumnElement[bool]:
-    here = (table.c[name] == sa.bindparam(f"of_{name}") for name in columns)
+def _at(now: Locked, table: sa.Table, columns: Sequence[str]) -> sa.ColumnElement[bool]:
+    here = [table.c[name] == sa.bindparam(f"of_{name}") for name in columns]
+    if columns is not _SLOT:  # the immutable variables lie beside a partition whose keys are 0
+        here.append(table.c.layer_id >= ROWS_LAYER)
     return sa.and_(table.c.collection_id == now.id, *here)
 
 

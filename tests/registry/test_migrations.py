@@ -811,18 +811,17 @@ def history_of_two(registry: Registry) -> Registry:
 
 
 def test_current_partition_has_one_row_per_partition_of_the_head(history_of_two: Registry, sql: Sql) -> None:
-    columns = (
-        "namespace, collection, version, k0, k1, k2, k3, k4, k5, rows, nbytes, axis_min, axis_max, changed_in, uid"
-    )
+    names = "rows, nbytes, axis_min, axis_max, changed_in, uid, parts, groups"
+    columns = f"namespace, collection, version, k0, k1, k2, k3, k4, k5, {names}"
     rows = sql("SELECT * FROM current_partition ORDER BY namespace, collection, k0, k1")
     assert rows == sql(f"SELECT {columns} FROM current_partition ORDER BY namespace, collection, k0, k1")
     expected = []
     for collection in history_of_two.collections():
         for partition in history_of_two.partitions(collection.name):
-            rows_fragment = partition.fragments[0]
+            rows_fragment = partition.parts[0].fragments[0]
             key = (*rows_fragment.key, 0, 0, 0, 0)
             size = (partition.rows, rows_fragment.nbytes, *partition.bounds)
-            changed = (rows_fragment.begin_version, rows_fragment.uid)
+            changed = (rows_fragment.begin_version, rows_fragment.uid, len(partition.parts), partition.groups)
             expected.append((*collection.name.split("/"), collection.head_version, *key, *size, *changed))
     assert rows == expected
     assert len(rows) == 3

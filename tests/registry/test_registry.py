@@ -243,7 +243,7 @@ def test_a_partition_shows_its_size_bounds_key_and_last_change(
 ) -> None:
     rows = fragment(2022, 1, rows=7, nbytes=56, axis_min=-3, axis_max=4)
     write(registry, collection, rows)
-    write(registry, collection, fragment(2022, 1, layer=1, rows=7, nbytes=14))
+    write(registry, collection, fragment(2022, 1, layer=1, rows=7, nbytes=14, axis_min=-3, axis_max=4))
     (partition,) = registry.partitions("made/a")
     assert partition.key == (("year", 2022), ("month", 1))
     assert str(partition) == "year=2022/month=01"
@@ -359,7 +359,10 @@ def test_a_snapshot_has_the_schema_of_its_version(registry: Registry, sql: Sql) 
     sql("UPDATE variable SET end_version = 1 WHERE name = 'ssh'")
     sql("UPDATE dataset_attributes SET end_version = 1")
     sql('INSERT INTO dataset_attributes VALUES (?, 1, NULL, \'{"title": "new"}\')', collection.id)
-    assert registry.resolve("made/a", version=0).schema == SCHEMA
+    ended = dataclasses.replace(SCHEMA.variables[1], lives=((0, 1),))
+    assert registry.resolve("made/a", version=0).schema == dataclasses.replace(
+        SCHEMA, variables=(SCHEMA.variables[0], ended)
+    )
     newest = registry.resolve("made/a")
     assert newest.schema == SchemaRecord(SCHEMA.variables[:1], {"title": "new"})
     assert (newest.version, newest.collection.head_version) == (1, 1)

@@ -17,7 +17,7 @@ Parts = Mapping[KeyValues, list[FragmentRecord]]
 
 
 def hunks_of_runs(parts: Parts, update: PutFragments) -> Iterator[Hunk]:
-    """Yield a hunk per run."""
+    """Yield a hunk per run, but for those where nothing was and nothing came."""
     kept = {(cut.key, cut.axis_min): cut.kept for cut in update.cuts}
     written: dict[KeyValues, list[Written]] = {}
     for each in sorted((each for each in update.written if each.layer == ROWS_LAYER), key=lambda each: each.axis_min):
@@ -26,7 +26,9 @@ def hunks_of_runs(parts: Parts, update: PutFragments) -> Iterator[Hunk]:
     for run in update.runs:
         if run.key not in counted:
             counted[run.key] = _Counted(parts.get(run.key, ()), written.get(run.key, ()))
-        yield counted[run.key].hunk_of(run, kept)
+        hunk = counted[run.key].hunk_of(run, kept)
+        if hunk.removed or hunk.added:
+            yield hunk
 
 
 class _Counted:
@@ -59,22 +61,38 @@ class _Counted:
         added = self.added[bisect_right(self.starts, high)] - self.added[bisect_left(self.starts, low)]
         return Hunk(run.key, ROWS_LAYER, start, max(stop - start, 0), added, low, high)
 
+    def part_at(self, value: int) -> int | None:
+        """Return the number of the part that had an axis value between its ends."""
+        number = bisect_left(self.ends, value)
+        return number if number < len(self.before) and self.before[number].axis_min <= value else None
+
+    def hunk_over(self, slot: Slot, number: int) -> Hunk:
+        """Return the hunk of a layer over a part."""
+        part, end = self.before[number], self.ends[number]
+        return Hunk(slot.key, slot.layer_id, self.rows[number], part.rows, part.rows, part.axis_min, end)
+
 
 def _last(rows: FragmentRecord | Written) -> int:
     assert rows.axis_max is not None  # only immutable variables have no axis
     return rows.axis_max
 
 
-def hunks_of_layers(parts: Parts, written: Mapping[Slot, Written]) -> Iterator[Hunk]:
-    """Yield a hunk per partition and layer above the rows: all rows may have other values."""
-    for key, layer_id in dict.fromkeys((slot.key, slot.layer_id) for slot in written):
-        if layer_id == IMMUTABLE_LAYER:
-            yield Hunk(key, layer_id, 0, 0, 0)
-        elif layer_id > ROWS_LAYER:
-            here = parts.get(key, [])
-            rows = sum(part.rows for part in here)
-            bounds = (here[0].axis_min, here[-1].axis_max) if here else (None, None)
-            yield Hunk(key, layer_id, 0, rows, rows, *bounds)
+def hunks_of_layers(parts: Parts, written: Iterable[Slot]) -> Iterator[Hunk]:
+    """Yield a hunk per part that was there and layer written over it: all its rows may have other values."""
+    counted: dict[KeyValues, _Counted] = {}
+    seen: set[tuple[KeyValues, int, int]] = set()
+    for slot in written:
+        if slot.layer_id == IMMUTABLE_LAYER:
+            yield Hunk(slot.key, slot.layer_id, 0, 0, 0)
+        if slot.layer_id <= ROWS_LAYER:
+            continue
+        if slot.key not in counted:
+            counted[slot.key] = _Counted(parts.get(slot.key, ()), ())
+        number = counted[slot.key].part_at(slot.axis_min)
+        # Of a part that is cut in the same commit there may be several pieces; rows that come with it have a run.
+        if number is not None and (slot.key, slot.layer_id, number) not in seen:
+            seen.add((slot.key, slot.layer_id, number))
+            yield counted[slot.key].hunk_over(slot, number)
 
 
 def joined(hunks: Iterable[Hunk]) -> list[Hunk]:

@@ -58,7 +58,7 @@ def apply(now: Locked, update: Update) -> Counts | None:
 def _put_fragments(now: Locked, update: PutFragments) -> Counts:
     """Close what ends, insert what is kept of it and the fragments written, and record the hunks."""
     written = {Slot(each.key, each.axis_min, _number(now, each.layer)): each for each in update.written}
-    hunks = joined([*hunks_of_runs(now.parts, update), *hunks_of_layers(now.parts, written)])
+    hunks = joined([*hunks_of_runs(now.parts, update), *hunks_of_layers(now.parts, written.keys())])
     _close(now, _KEY, [_of(run.key) for run in update.runs if run.axis_range is None])
     _close(now, _PART, [_of(cut.key, cut.axis_min) for cut in update.cuts])
     _close(now, _SLOT, [_of(slot.key, slot.axis_min, slot.layer_id) for slot in _covered(now, written.keys())])

@@ -268,7 +268,9 @@ def test_another_layer_that_appeared_does_not_disturb_an_update(
     write(registry, collection, rows)
     for id_, layer in enumerate((one, two)):
         own = frozenset({id_})
-        write(registry, collection, layer, requires={slot_of(rows): identity_of(rows)}, operation="update", variables=own)
+        write(
+            registry, collection, layer, requires={slot_of(rows): identity_of(rows)}, operation="update", variables=own
+        )
     assert live_uids(registry) == {(2022, 1): (rows.uid, one.uid, two.uid)}
 
 
@@ -319,7 +321,12 @@ def test_a_partition_in_conflict_is_named_once(registry: Registry, collection: C
     write(registry, collection, rows, layer)
     write(registry, collection, fragment(2022, 1))
     with pytest.raises(ConflictError) as caught:
-        write(registry, collection, fragment(2022, 1), requires={slot_of(rows): identity_of(rows), slot_of(layer): identity_of(layer)})
+        write(
+            registry,
+            collection,
+            fragment(2022, 1),
+            requires={slot_of(rows): identity_of(rows), slot_of(layer): identity_of(layer)},
+        )
     assert caught.value.keys == ("year=2022/month=01",)
 
 
@@ -787,7 +794,7 @@ def count_up(registry: Registry, times: int) -> None:
         (found,) = partition.fragments
         writes = fragment(*found.key, rows=found.rows + 1)
         try:
-            write(registry, registry.collection("made/a"), writes, requires={slot_of(writes): identity_of(found)})
+            write(registry, registry.collection("made/a"), writes, requires={slot_of(writes): found.identity})
         except ConflictError:
             continue
         done += 1

@@ -1,5 +1,6 @@
 """The hunks of a commit, against plain lists of numbered rows: what they name changed, and what they do not did not."""
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -313,7 +314,7 @@ def apart(made: Sequence[Hunk]) -> bool:
     """Whether hunks of one layer are disjoint, in order, and do not meet."""
     return all(
         one.layer_id != two.layer_id or one.row_start + one.removed < two.row_start
-        for one, two in zip(made, made[1:], strict=False)
+        for one, two in itertools.pairwise(made)
     )
 
 

@@ -158,7 +158,7 @@ class Step:
     """What it is about: the partition, as text."""
 
     def __str__(self) -> str:
-        return f"{self.title}: {', '.join(f'{count} {_words(name)}' for name, count in self.counts.items() if count)}"
+        return f"{self.title}: {', '.join(_counted(count, name) for name, count in self.counts.items() if count)}"
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Plan:
         return counts
 
     def __str__(self) -> str:
-        lines = [f"{self.title}, at version {self.head.version}: {len(self.jobs)} groups to write"]
+        lines = [f"{self.title}, at version {self.head.version}: {_counted(len(self.jobs), 'groups')} to write"]
         return "\n".join([*lines, *map(str, self.steps)])
 
     def commit(self, results: Sequence[Result]) -> Commit:
@@ -211,8 +211,10 @@ class Plan:
         )
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+def _counted(count: int, name: str) -> str:
+    """Return a count in words: what is counted comes first in its name, in the plural."""
+    noun, *rest = name.split("_")
+    return " ".join([str(count), noun.removesuffix("s") if count == 1 else noun, *rest])
 
 
 Planner = Callable[[Selected], Plan | None]

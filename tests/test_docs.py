@@ -125,7 +125,9 @@ def test_what_the_readme_shows_is_what_it_says(tmp_path: Path, monkeypatch: pyte
 
     exec(first.code, names)
 
-    assert [version.message for version in names["collection"].versions()][1:] == [str(day)[:10] for day in np.unique(names["hours"].astype("M8[D]"))]
+    assert [version.message for version in names["collection"].versions()][1:] == [
+        str(day)[:10] for day in np.unique(names["hours"].astype("M8[D]"))
+    ]
     assert names["dataset"].time.values[[0, -1]].astype("M8[D]").astype(str).tolist() == ["2022-01-20", "2022-02-28"]
     assert names["january"].equals(names["data"].sel(time="2022-01"))
     assert [(part.rows, part.parts) for part in names["collection"].partitions()] == [(31 * 24, 31), (28 * 24, 28)]

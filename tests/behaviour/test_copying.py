@@ -229,7 +229,7 @@ def test_a_copy_that_fails_in_the_middle_leaves_nothing(
     other_registry: bool,
     scheduler: Any,
 ) -> None:
-    fragment = Path(maps.location) / maps.partitions()[2].fragments["sst"] / "sst"
+    fragment = Path(maps.location) / maps.partitions()[2].fragments["sst"][0] / "sst"
     next(path for path in fragment.iterdir() if path.name[-1].isdigit()).unlink()
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "notes.txt").write_text("mine")

@@ -35,7 +35,7 @@ def dataset(values: Any, /, **encoding: Any) -> xr.Dataset:
 
 def plain(collection: izc.Collection, name: str = "v") -> xr.DataArray:
     """What plain xarray reads of all fragments, one after the other."""
-    paths = [Path(collection.location, partition.fragments[name]) for partition in collection.partitions()]
+    paths = [Path(collection.location, partition.fragments[name][0]) for partition in collection.partitions()]
     opened = [xr.open_zarr(path, consolidated=False, chunks=None)[name].compute() for path in paths]
     return xr.concat(opened, "time")
 

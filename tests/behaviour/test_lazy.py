@@ -76,7 +76,7 @@ def small(registry: izc.Registry) -> Iterator[izc.Collection]:
 
 def chunks_of(collection: izc.Collection, partition: izc.Partition, variable: str) -> list[str]:
     """The chunks of a variable in one partition, as they are stored."""
-    array = f"{partition.fragments[variable]}/{variable}"
+    array = f"{partition.fragments[variable][0]}/{variable}"
     return sorted(f"{array}/{name}" for name in stored_below(f"{collection.location}/{array}") if name.startswith("c"))
 
 
@@ -262,7 +262,7 @@ def test_without_dask_only_the_chunks_that_are_indexed_are_read(thousand: izc.Co
     with requests_to(thousand.location) as requests:
         dataset.sst[1, 3].values  # noqa: B018 - read for what it does
 
-    assert paths_of(requests, READS) == [f"{partition.fragments['sst']}/sst/c.1.1"]
+    assert paths_of(requests, READS) == [f"{partition.fragments['sst'][0]}/sst/c.1.1"]
     assert len(requests) == 1
 
 
@@ -377,7 +377,7 @@ def test_an_insert_of_one_partition_writes_its_fragment_and_asks_for_nothing(sma
         small.insert(make_hourly("2022-01-02", hours=1).drop_vars("x"))
 
     (partition,) = small.partitions(filters="day == 2")
-    fragment = partition.fragments["time"]
+    fragment = partition.fragments["time"][0]
     arrays = {"sst": ["c.0.0", "c.0.1", "c.1.0", "c.1.1"], "flag": ["c.0"], "received": ["c.0"], "time": ["c.0"]}
     objects = {f"{fragment}/zarr.json"} | {
         f"{fragment}/{name}/{file}" for name, chunks in arrays.items() for file in ["zarr.json", *chunks]

@@ -372,8 +372,9 @@ def test_what_it_depends_on_must_not_change_meanwhile(
     with pytest.raises(izc.ConflictError):
         racing(stored, registry, other, **options)
     assert stored.validate().ok
-    live = {path for partition in stored.partitions() for path in partition.fragments.values()}
-    past = {path for partition in stored.at(version=1).partitions() for path in partition.fragments.values()}
+    live = {path for partition in stored.partitions() for paths in partition.fragments.values() for path in paths}
+    before = stored.at(version=1).partitions()
+    past = {path for partition in before for paths in partition.fragments.values() for path in paths}
     groups = Path(stored.location).glob("year=*/*/*/zarr.json")
     found = {str(path.parent.relative_to(stored.location)) for path in groups}
     assert found == live | past

@@ -44,12 +44,12 @@ def hourly(empty: izc.Collection) -> izc.Collection:
 
 def chunks_of(partition: izc.Partition, *variables: str) -> list[str]:
     """The keys of variables' chunks in one partition."""
-    return sorted(f"{partition.fragments[name]}/{name}/{chunk}" for name in variables for chunk in CHUNKS[name])
+    return sorted(f"{partition.fragments[name][0]}/{name}/{chunk}" for name in variables for chunk in CHUNKS[name])
 
 
 def objects_of(partition: izc.Partition) -> list[str]:
     """The keys of all objects of one partition."""
-    fragment = partition.fragments["time"]
+    fragment = partition.fragments["time"][0]
     metadata = [f"{fragment}/zarr.json", *(f"{fragment}/{name}/zarr.json" for name in CHUNKS)]
     return sorted([*metadata, *chunks_of(partition, *CHUNKS)])
 

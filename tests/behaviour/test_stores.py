@@ -167,7 +167,7 @@ def test_each_fragment_opens_in_zarr_and_xarray(make: Make, store: Store, zarr_f
     collection.insert(DATA)
     assert len(collection.partitions()) == 2
     for partition, rows in zip(collection.partitions(), (slice(0, 2), slice(2, 4)), strict=True):
-        url = f"{collection.location}/{partition.fragments['ice']}"
+        url = f"{collection.location}/{partition.fragments['ice'][0]}"
         stored = FsspecStore.from_mapper(fsspec.get_mapper(url, **store.storage_options))
         np.testing.assert_array_equal(zarr.open_array(stored, path="ice", mode="r")[...], DATA.ice.values[rows])
         opened = xr.open_zarr(fsspec.get_mapper(url, **store.storage_options), consolidated=False).compute()

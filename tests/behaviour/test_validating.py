@@ -73,7 +73,7 @@ def damaged(whole: dict[int, izc.Collection], zarr_format: int) -> Iterator[izc.
 
 def fragment_of(collection: izc.Collection, month: int, variable: str) -> Path:
     (partition,) = collection.partitions(filters=f"month == {month}")
-    return Path(collection.location) / partition.fragments[variable]
+    return Path(collection.location) / partition.fragments[variable][0]
 
 
 def chunk_of(collection: izc.Collection, month: int, variable: str, stored: str | None = None) -> Path:

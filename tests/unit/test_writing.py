@@ -11,14 +11,15 @@ import xarray as xr
 
 import intake_zcollection as izc
 from intake_zcollection import execution
+from intake_zcollection.execution import Execution
 from intake_zcollection.operations.insert import Insertion
 from intake_zcollection.reading.selection import NO_PARTITIONS
 from intake_zcollection.storage.objects import LocalStore
 from intake_zcollection.writing.group import put_down, this_machine
 from intake_zcollection.writing.plan import Plan, _joined
 from intake_zcollection.writing.sources import gather
-from registry import Slot, pad_key
-from registry.changes import NothingBetween, Requirement, SourcesUnchanged, Unchanged
+from registry import Identity, Slot, pad_key
+from registry.changes import NoOtherPart, NothingBetween, Requirement, SourcesUnchanged, Unchanged
 
 Make = Callable[..., izc.Collection]
 
@@ -39,7 +40,7 @@ def insertion(*data: xr.Dataset) -> Insertion:
 
 
 def plan_of(collection: izc.Collection, *data: xr.Dataset) -> Plan:
-    plan = insertion(*data).plan(collection._handle, collection._handle.select(NO_PARTITIONS))
+    plan = insertion(*data).plan(collection._handle, Execution(), collection._handle.select(NO_PARTITIONS))
     assert plan is not None
     return plan
 
@@ -56,7 +57,7 @@ def groups(collection: izc.Collection) -> set[str]:
 def test_a_planner_can_be_asked_any_number_of_times_and_does_nothing(days: izc.Collection) -> None:
     head = days._handle.select(NO_PARTITIONS)
     planner = insertion(make_days())
-    first, second = (planner.plan(days._handle, head) for _ in range(2))
+    first, second = (planner.plan(days._handle, Execution(), head) for _ in range(2))
     assert first is not None
     assert second is not None
     assert [step.counts for step in first.steps] == [step.counts for step in second.steps]
@@ -70,22 +71,27 @@ def test_a_plan_says_what_each_partition_depends_on(days: izc.Collection) -> Non
     days.insert(make_days(31))
     planned = plan_of(days, make_days().isel(time=slice(31, None)))
     (step,) = planned.steps
-    assert step.needs == (Unchanged({Slot(pad_key((2022, 2))): None}),)
+    first, last = (int(np.datetime64(day, "ns").astype(int)) for day in ("2022-02-01", "2022-02-28"))
+    assert step.needs == (NoOtherPart(((pad_key((2022, 2)), first, last),)),)
     assert planned.requirements == ()
 
 
 def test_the_needs_of_many_steps_are_asked_as_one_of_each_kind() -> None:
     january, february, march = (pad_key((2022, month)) for month in (1, 2, 3))
+    a, b = Identity("a", 0, 31), Identity("b", 0, 28)
     needs: list[Requirement] = [
-        Unchanged({Slot(january): "a"}, frozenset({1})),
+        Unchanged({Slot(january, 0): a}, frozenset({1})),
+        NoOtherPart(((january, 0, 5),), frozenset({(january, 0)})),
         NothingBetween(((None, february),), frozenset({january, february})),
-        Unchanged({Slot(february): "b"}, frozenset({1})),
+        Unchanged({Slot(february, 7): b}, frozenset({1})),
+        NoOtherPart(((february, 7, None),)),
         NothingBetween(((january, march),), frozenset({january, february, march})),
         SourcesUnchanged({"a.nc": None}),
     ]
     assert _joined(needs) == [
         SourcesUnchanged({"a.nc": None}),
-        Unchanged({Slot(january): "a", Slot(february): "b"}, frozenset({1})),
+        NoOtherPart(((january, 0, 5), (february, 7, None)), frozenset({(january, 0)})),
+        Unchanged({Slot(january, 0): a, Slot(february, 7): b}, frozenset({1})),
         NothingBetween(((None, march),), frozenset({january, february, march})),
     ]
 
@@ -105,7 +111,7 @@ def test_a_job_that_is_run_again_tears_nothing_of_what_it_wrote_before(
         patched.setattr(execution, "run", run_twice)
         days.insert(make_days())
     written = groups(days)
-    live = {path for partition in days.partitions() for path in partition.fragments.values()}
+    live = {path for partition in days.partitions() for paths in partition.fragments.values() for path in paths}
     assert len(written) == 4  # two attempts at each of two months
     assert live < written
     assert len({path[:-8] for path in written}) == 2  # the intent's name is the beginning of both

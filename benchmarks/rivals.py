@@ -51,7 +51,7 @@ def chunks_of(collection: izc.Collection) -> list[Chunk]:
     result: list[Chunk] = []
     offset = 0
     for partition in collection.partitions():
-        (path,) = set(partition.fragments.values())
+        ((path,),) = set(partition.fragments.values())
         group = json.loads((Path(collection.location) / path / "zarr.json").read_text())
         for name, document in group["consolidated_metadata"]["metadata"].items():
             sizes = document["chunk_grid"]["configuration"]["chunk_shape"]

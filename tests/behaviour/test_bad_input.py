@@ -370,7 +370,22 @@ def test_an_occupied_partition_is_refused_with_its_key_its_rows_and_the_remedy(s
         make_grid("2022-03-20", 30),
         "made/maps",
         "year=2022/month=03 (31 rows)",
-        "merge='replace'",
+        "merge='append', 'keep', 'replace'",
+        merge="refuse",
+        error=izc.AlreadyExistsError,
+    )
+
+
+def test_rows_that_are_there_are_refused_with_their_partition_their_axis_values_and_the_remedies(
+    shared: izc.Collection,
+) -> None:
+    assert_insert_refused(
+        shared,
+        make_grid("2022-03-20", 30),
+        "made/maps",
+        "year=2022/month=03 (12 values, from 2022-03-20T00:00:00.000000000 to 2022-03-31T00:00:00.000000000)",
+        "merge='keep'",
+        "'upsert'",
         merge=None,
         error=izc.AlreadyExistsError,
     )
@@ -381,7 +396,7 @@ def test_a_message_that_is_no_text_is_refused(shared: izc.Collection) -> None:
         shared.insert(april(), message=None)  # type: ignore[arg-type]  # the point of the test
 
 
-@pytest.mark.parametrize("merge", ["append", "Replace", 5])
+@pytest.mark.parametrize("merge", ["add", "Replace", 5])
 def test_a_merge_that_does_not_exist_is_refused(shared: izc.Collection, merge: Any) -> None:
     assert_insert_refused(shared, april(), f"merge={merge!r}", "'refuse', 'replace'", merge=merge)
 
@@ -494,7 +509,7 @@ def test_a_bad_zarr_format_is_refused(registry: izc.Registry, tmp_path: Path, za
     assert_creation_refused(registry, tmp_path, izc.InvalidInputError, *parts, zarr_format=zarr_format)
 
 
-@pytest.mark.parametrize("merge", ["append", "", None, max])
+@pytest.mark.parametrize("merge", ["add", "", None, max])
 def test_a_bad_default_merge_is_refused(registry: izc.Registry, tmp_path: Path, merge: Any) -> None:
     parts = f"merge={merge!r}", "'refuse', 'replace'"
     assert_creation_refused(registry, tmp_path, izc.InvalidInputError, *parts, merge=merge)

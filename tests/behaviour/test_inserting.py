@@ -222,8 +222,10 @@ def test_what_a_function_returns_is_checked(
 def test_an_occupied_partition_tells_the_choices(make_collection: Make, grid: xr.Dataset) -> None:
     collection = make_collection(grid)
     collection.insert(grid)
-    with pytest.raises(izc.AlreadyExistsError, match=r"month=02 \(28 rows\).*merge='replace', 'concat', 'time_series'"):
+    with pytest.raises(izc.AlreadyExistsError, match=r"month=02 \(28 values, from 2022-02-01.*merge='keep'.*'replace'"):
         collection.insert(grid)
+    with pytest.raises(izc.AlreadyExistsError, match=r"month=02 \(28 rows\).*merge='append', 'keep', 'replace', "):
+        collection.insert(grid, merge="refuse")
 
 
 def test_a_merge_of_a_partition_that_changed_meanwhile_is_a_conflict(make_collection: Make, grid: xr.Dataset) -> None:

@@ -693,8 +693,13 @@ def test_an_attribute_name_that_is_no_text_is_refused(name: Any) -> None:
 def through_json(record: SchemaRecord) -> SchemaRecord:
     """What comes back from the registry, which keeps a schema as JSON text."""
     fields = json.loads(json.dumps(dataclasses.asdict(record)))
+    tuples = {
+        "dimensions": tuple,
+        "sizes": tuple,
+        "lives": lambda lives: tuple(map(tuple, lives)),
+    }
     variables = [
-        VariableRecord(**variable | {"dimensions": tuple(variable["dimensions"]), "sizes": tuple(variable["sizes"])})
+        VariableRecord(**variable | {name: make(variable[name]) for name, make in tuples.items()})
         for variable in fields["variables"]
     ]
     return SchemaRecord(tuple(variables), fields["attributes"])

@@ -88,9 +88,11 @@ def shifted(values: Axis, by: int) -> Axis:
     """Return values moved by a distance, as far as there are integers."""
     if by == 0:
         return values
+    # Modulo 2**64, where distances between any two have a place.
+    places, distance = values.view(np.uint64), np.uint64(abs(by))
     if by > 0:
-        return np.where(values > _LAST - by, _LAST, values + np.int64(by))
-    return np.where(values < _FIRST - by, _FIRST, values + np.int64(by))
+        return np.where(np.uint64(_LAST) - places < distance, _LAST, (places + distance).view(np.int64))
+    return np.where(places - np.uint64(-_FIRST) < distance, _FIRST, (places - distance).view(np.int64))
 
 
 LOCAL: tuple[str, ...] = get_args(Name)
@@ -122,4 +124,4 @@ def local_strategy(merge: Merge, tolerance: Tolerance = None) -> Local | None:
     if not isinstance(merge, str) or merge not in LOCAL:
         return None
     distance = tolerance.astype(np.int64) if isinstance(tolerance, np.timedelta64) else tolerance
-    return Local(merge, None if distance is None else int(distance))  # type: ignore[arg-type]  # one of the names
+    return Local(merge, None if distance is None else min(int(distance), _LAST - _FIRST))  # type: ignore[arg-type]  # one of the names

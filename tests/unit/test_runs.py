@@ -131,7 +131,9 @@ def test_no_part_is_looked_at_that_no_row_or_end_of_a_period_falls_into(
 
 @examples(120)
 @given(
-    strategy=st.sampled_from(["concat", "upsert", "keep"]).map(Local), parts=partitions(least=1), inserted=datasets()
+    strategy=st.sampled_from(["concat", "upsert", "keep"]).map(local_strategy),
+    parts=partitions(least=1),
+    inserted=datasets(),
 )
 def test_what_lies_between_inserted_rows_is_written_again_only_if_it_is_little(
     strategy: Local, parts: list[Rows], inserted: list[Rows]

@@ -21,7 +21,7 @@ from registry import CollectionRecord, Cut, Identity, Kept, KeyValues, Registry,
 from registry.changes import ClosePartitions, Commit, NoOtherPart, NothingBetween, PutFragments, Unchanged
 from registry.sql.engine import engine_of, parse_url
 
-from .conftest import change, commit, create, fragment, slot
+from .conftest import change, create, fragment
 
 VERSIONS = 60
 OLD = 30

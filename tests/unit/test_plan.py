@@ -55,7 +55,8 @@ def rows_of(table: PartitionTable) -> list[tuple[str | None, int]]:
 @st.composite
 def tables(draw: st.DrawFn) -> PartitionTable:
     """Tables of up to six partitions of one part or two, some of them cropped, some of them empty."""
-    rows, starts, stops = [], [], []
+    rows: list[FragmentRecord] = []
+    starts, stops = [], []
     for key in range(draw(st.integers(0, 6))):
         for axis_min in range(0, 20, 10)[: draw(st.integers(1, 2))]:
             count = draw(st.integers(0, 7))
@@ -99,9 +100,7 @@ def test_a_table_is_the_same_after_it_was_pickled(table: PartitionTable) -> None
 
 def test_a_variable_is_read_from_the_newest_fragment_that_holds_it() -> None:
     def table_of(*layers: tuple[int, int]) -> PartitionTable:
-        rows = (
-            record((1,), id_, f"u{id_}", 5, written_version=version, schema_version=2) for id_, version in layers
-        )
+        rows = (record((1,), id_, f"u{id_}", 5, written_version=version, schema_version=2) for id_, version in layers)
         return PartitionTable.of(("k",), columns_of(("k",), *rows), held)
 
     def one(begin: int, end: int | None = None) -> SchemaVariable:

@@ -9,6 +9,7 @@ import click
 from dask.system import CPU_COUNT
 
 from . import runs
+from .appends import appends
 from .report import Row, as_json, nbytes, show
 from .shapes import QUICK, Sizes
 from .startup import startup
@@ -16,6 +17,7 @@ from .startup import startup
 SHAPES: dict[str, Callable[[Path, Sizes], Sequence[Row]]] = {
     "small": runs.small,
     "large": runs.large,
+    "appends": appends,
     "memory": runs.memory,
     "startup": startup,
 }
@@ -49,6 +51,8 @@ def _title(shape: str, sizes: Sizes) -> str:
         case "large":
             size = 4 * 365 * 4 * sizes.grid[0] * sizes.grid[1]
             return f"12 months of maps of {sizes.grid[0]} × {sizes.grid[1]}, {nbytes(size)}"
+        case "appends":
+            return f"{sizes.days} days of 2,880 × 240 pixels, 7 variables; {sizes.parts} parts"
         case "startup":
             return f"fresh interpreters, median of {sizes.rounds} in turn"
     return f"{nbytes(sizes.nbytes)} made by dask, in a process of its own"

@@ -4,6 +4,7 @@ The bare limit is the least that storing can cost: the same chunks, coded by the
 their own, or read and decoded into arrays, by as many threads; with no metadata, no checks and no registry.
 """
 
+import importlib.util
 import itertools
 import json
 import os
@@ -130,6 +131,44 @@ def write_xarray(dataset: xr.Dataset, chunks: Sequence[Chunk], store: Path, **op
     encoding["time"] |= {"units": "nanoseconds since 1970-01-01", "dtype": "int64"}
     dataset.to_zarr(store, encoding=encoding, consolidated=False, **options)
     os.sync()
+
+
+def shapes_of(dataset: xr.Dataset) -> dict[str, tuple[int, ...]]:
+    """Return chunks of whole datasets like this one: a chunk each, for those that arrive one by one."""
+    return {str(name): variable.shape for name, variable in dataset.variables.items()}
+
+
+def create_store(template: xr.Dataset, store: Any) -> None:
+    """Make a store without rows, which datasets like a template are appended to: a chunk each, our compressor."""
+    compressors = (BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),)
+    encoding: dict[str, dict[str, Any]] = {
+        name: {"chunks": shape, "compressors": compressors} for name, shape in shapes_of(template).items()
+    }
+    encoding["time"] |= {"units": "nanoseconds since 1970-01-01", "dtype": "int64"}
+    template.isel(time=slice(0)).to_zarr(store, encoding=encoding, consolidated=False)
+
+
+def has_icechunk() -> bool:
+    """Whether icechunk is installed."""
+    return importlib.util.find_spec("icechunk") is not None
+
+
+def append_icechunk(directory: Path, template: xr.Dataset) -> Callable[[xr.Dataset], object]:
+    """Return what appends rows to a new repository of icechunk's, and commits them."""
+    import icechunk
+
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(directory / "data")))
+    session = repository.writable_session("main")
+    create_store(template, session.store)
+    session.commit("created")
+
+    def append(dataset: xr.Dataset) -> None:
+        session = repository.writable_session("main")
+        dataset.to_zarr(session.store, append_dim="time", consolidated=False)
+        session.commit("appended")
+        os.sync()
+
+    return append
 
 
 def append_xarray(dataset: xr.Dataset, store: Path) -> None:

@@ -22,11 +22,15 @@ class Sizes:
     """Of the large shape's maps, four of them a day for a year: 1.3 GB."""
     nbytes: int = 4 * 2**30
     """Of the shape for memory."""
+    days: int = 30
+    """Appended to one month."""
+    parts: int = 300_000
+    """Of the collection whose load is measured."""
     rounds: int = 9
     """Of the shape for start-up: each kind of process is run so often."""
 
 
-QUICK = Sizes(partitions=20, grid=(62, 36), nbytes=128 * 2**20, rounds=1)
+QUICK = Sizes(partitions=20, grid=(62, 36), nbytes=128 * 2**20, days=3, parts=3000, rounds=1)
 
 
 def along_track(first: int, hours: int, rows: int = 100, width: int = 240) -> xr.Dataset:

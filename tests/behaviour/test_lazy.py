@@ -397,7 +397,7 @@ def test_an_insert_reads_the_immutable_variables_that_it_brings_again_and_nothin
     assert len(paths_of(requests, WRITES)) == len(requests) - 1
 
 
-@pytest.mark.parametrize("merge", ["refuse", "replace"])
+@pytest.mark.parametrize("merge", ["append", "refuse", "replace"])
 def test_an_insert_neither_lists_nor_deletes(small: izc.Collection, merge: str) -> None:
     day = 1 if merge == "replace" else 2
     before = stored_below(small.location)
@@ -411,6 +411,16 @@ def test_an_insert_neither_lists_nor_deletes(small: izc.Collection, merge: str) 
 
 def test_a_refused_insert_makes_no_request(small: izc.Collection) -> None:
     with requests_to(small.location) as requests, pytest.raises(izc.AlreadyExistsError, match="hour=00"):
-        small.insert(make_hourly(hours=1))
+        small.insert(make_hourly(hours=1), merge="refuse")
 
     assert requests == []
+
+
+def test_an_append_that_is_refused_has_read_the_axis_of_the_parts_that_it_meets_alone(small: izc.Collection) -> None:
+    (axis,) = (partition.fragments["time"][0] for partition in small.partitions()[:1])
+
+    with requests_to(small.location) as requests, pytest.raises(izc.AlreadyExistsError, match="hour=00"):
+        small.insert(make_hourly(hours=1).drop_vars("x"))
+
+    assert paths_of(requests, READS) == [f"{axis}/time/c.0"]
+    assert len(requests) == 1

@@ -167,26 +167,32 @@ def assert_same(found: xr.Variable, expected: xr.Variable, name: Any) -> None:
 
 
 def assert_holds(collection: izc.Collection, expected: xr.Dataset) -> None:
-    """Fail unless all ways of reading give these values: ours, and plain xarray's of each fragment."""
+    """Fail unless all ways of reading give these values: ours, and plain xarray's of each part's group."""
     expected = expected.sortby("time")
     for loaded in (collection.load().compute(), collection.load(chunks="partition"), collection.load(chunks=None)):
         assert set(loaded.data_vars) == set(expected.data_vars)
         for name, variable in expected.variables.items():
             assert_same(loaded.variables[name], variable, name)
     first = 0
-    for partition in collection.partitions():
-        part = expected.isel(time=slice(first, first + partition.rows))
-        ((path,),) = set(partition.fragments.values())
-        assert_plain(Path(collection.location, path), part.drop_vars(collection.schema.immutable))
-        first += partition.rows
+    records = collection._handle.registry.partitions(collection.name)
+    for partition, record in zip(collection.partitions(), records, strict=True):
+        (paths,) = set(partition.fragments.values())
+        for part in record.parts:
+            (fragment,) = part.fragments
+            (path,) = (path for path in paths if path.endswith(f"/{fragment.uid}"))
+            values = expected.isel(time=slice(first, first + part.rows)).drop_vars(collection.schema.immutable)
+            rows = slice(fragment.start, fragment.start + part.rows)
+            assert_plain(Path(collection.location, path), values, rows)
+            first += part.rows
     assert first == expected.sizes["time"]
     if collection.schema.immutable:
-        (fragment,) = Path(collection.location, "immutable").iterdir()
-        assert_plain(fragment, expected.drop_vars(collection.schema.partitioned))
+        (group,) = Path(collection.location, "immutable").iterdir()
+        assert_plain(group, expected.drop_vars(collection.schema.partitioned))
 
 
-def assert_plain(path: Path, expected: xr.Dataset) -> None:
-    with xr.open_zarr(path, consolidated=False, chunks=None) as plain:
+def assert_plain(path: Path, expected: xr.Dataset, rows: slice | None = None) -> None:
+    with xr.open_zarr(path, consolidated=False, chunks=None) as group:
+        plain = group if rows is None else group.isel(time=rows)
         assert set(plain.variables) == set(expected.variables)
         assert set(plain.coords) == set(expected.coords)
         for name, variable in expected.variables.items():

@@ -135,7 +135,7 @@ def test_creating_neither_lists_nor_deletes(registry: izc.Registry, s3: S3Server
     assert traffic.requests == [("GET", ".zcollection", ""), ("PUT", ".zcollection", "")]
 
 
-@pytest.mark.parametrize("merge", ["refuse", "replace"])
+@pytest.mark.parametrize("merge", ["append", "refuse", "replace"])
 def test_an_insert_of_one_partition_puts_its_objects_at_the_same_time_and_asks_for_nothing(
     hourly: izc.Collection, s3: S3Server, merge: str
 ) -> None:
@@ -163,15 +163,50 @@ def test_a_merge_gets_each_chunk_that_it_merges_once(hourly: izc.Collection, s3:
     with s3.traffic(hourly.location) as traffic:
         hourly.insert(make_hourly(hours=1, seed=1).drop_vars("x"), merge="upsert")
     after, *_ = hourly.partitions()
-    assert traffic.keys("GET") == chunks_of(before, *CHUNKS)
+    assert traffic.keys("GET") == chunks_of(before, "time")  # no existing row is left, so no other variable matters
     assert traffic.keys("PUT") == objects_of(after)
-    assert len(traffic.requests) == len(chunks_of(before, *CHUNKS)) + len(objects_of(after))
+    assert len(traffic.requests) == len(chunks_of(before, "time")) + len(objects_of(after))
+
+
+def test_a_merge_that_keeps_existing_rows_between_new_ones_gets_the_axis_and_the_chunks_of_these_rows(
+    hourly: izc.Collection, s3: S3Server
+) -> None:
+    before, *_ = hourly.partitions()
+    fragment = before.fragments["time"][0]
+    around = make_hourly("2022-01-01T00:15", hours=1, seed=1).drop_vars("x")  # at 00:15 and 00:45; there is 00:30
+    with s3.traffic(hourly.location) as traffic:
+        hourly.insert(around)
+    after, *_ = hourly.partitions()
+    assert (after.rows, after.parts) == (4, 2)
+    second_row = [f"{fragment}/{chunk}" for chunk in ("sst/c.1.0", "sst/c.1.1", "flag/c.0", "received/c.0")]
+    axis = f"{fragment}/time/c.0"  # to decide, and to write that row again
+    assert traffic.keys("GET") == sorted([*second_row, axis, axis])
+    assert len(traffic.requests) == 6 + 5 + 9
+
+
+def test_an_append_after_the_rows_of_a_partition_puts_its_objects_and_gets_nothing(
+    hourly: izc.Collection, s3: S3Server
+) -> None:
+    with s3.traffic(hourly.location) as traffic:
+        hourly.insert(make_hourly("2022-01-01T00:40", hours=1, seed=1).isel(time=[0]).drop_vars("x"))
+    (partition, *_) = hourly.partitions()
+    assert (partition.rows, partition.parts) == (3, 2)
+    assert traffic.keys("GET") == []
+    assert len(traffic.requests) == len(traffic.keys("PUT")) == 5 + 5
 
 
 def test_a_refused_insert_makes_no_request(hourly: izc.Collection, s3: S3Server) -> None:
     with s3.traffic(hourly.location) as traffic, pytest.raises(izc.AlreadyExistsError):
-        hourly.insert(DATA)
+        hourly.insert(DATA, merge="refuse")
     assert traffic.requests == []
+
+
+def test_an_append_that_is_refused_has_got_the_axis_alone(hourly: izc.Collection, s3: S3Server) -> None:
+    axis = sorted(chunk for partition in hourly.partitions() for chunk in chunks_of(partition, "time"))
+    with s3.traffic(hourly.location) as traffic, pytest.raises(izc.AlreadyExistsError):
+        hourly.insert(DATA.drop_vars("x"))
+    assert traffic.keys("GET") == axis
+    assert len(traffic.requests) == len(axis)
 
 
 # Through a cache

@@ -40,34 +40,37 @@ def run_demo() -> None:
 
 
 def _tell(source: xr.Dataset) -> None:
-    _title("1  A registry, and a collection divided by month")
+    _title("1  A registry, and a collection divided by year")
     registry = connect(REGISTRY, create=True)
     _code(f"""
         registry = izc.connect("{REGISTRY}", create=True)
         collection = izc.create_collection(
             registry, "demo/sst", template=dataset, axis="time",
-            partitioning=izc.Date("time", "M"), location="{FOLDER}/sst",
+            partitioning=izc.Date("time", "Y"), location="{FOLDER}/sst",
         )""")
     collection = create_collection(
         registry,
         "demo/sst",
         source,
         axis="time",
-        partitioning=Date("time", "M"),
+        partitioning=Date("time", "Y"),
         location=str(FOLDER / "sst"),
         description="Sea surface temperature around the equator, monthly means 2006–2010 (OSTIA)",
     )
 
-    _title("2  Data arrives year by year: one transaction each, one version each")
-    _code('collection.insert(dataset.sel(time="2006"), message="2006 arrived")')
-    for year in sorted(set(source.time.dt.year.values.tolist())):
-        collection.insert(source.sel(time=str(year)), message=f"{year} arrived")
+    _title("2  A file arrives each month: appended to its year, one version each")
+    _code("""
+        for month in ("2006-04", "2006-05", …):
+            collection.insert(dataset.sel(time=month), message=f"{month} arrived")""")
+    for month in source.time.dt.strftime("%Y-%m").values.tolist():
+        collection.insert(source.sel(time=month), message=f"{month} arrived")
+    _show_partitions(collection)
 
-    _title("3  A month comes again, corrected: a new version, nothing overwritten")
-    _code(f'collection.insert(corrected, merge="replace", message="{CORRECTED} corrected")')
+    _title("3  A month comes again, corrected: no other month is written")
+    _code(f'collection.insert(corrected, merge="upsert", message="{CORRECTED} corrected")')
     corrected = source.sel(time=CORRECTED).load()
     corrected["surface_temperature"] -= 0.25  # a made correction: the real data needs none
-    last = collection.insert(corrected, merge="replace", message=f"{CORRECTED} corrected")
+    last = collection.insert(corrected, merge="upsert", message=f"{CORRECTED} corrected")
     _show_versions(registry)
 
     _title("4  Anybody opens it through intake: lazily, from the registry alone")
@@ -125,13 +128,21 @@ def _code(text: str) -> None:
     console.print(Syntax(code, "python", background_color="default", word_wrap=True))
 
 
+def _show_partitions(collection: Collection) -> None:
+    _code("""
+        for partition in collection.partitions():
+            print(partition, partition.rows, partition.parts)""")
+    for partition in collection.partitions():
+        console.print(f"{partition} {partition.rows} {partition.parts}")
+
+
 def _show_versions(registry: Registry) -> None:
-    _code('registry.versions("demo/sst")')
+    _code('registry.versions("demo/sst")[-5:]')
     table = Table(box=None, pad_edge=False)
-    for heading in ("version", "at (UTC)", "operation", "message", "created", "replaced", "rows"):
-        table.add_column(heading, justify="right" if heading in ("version", "created", "replaced", "rows") else "left")
-    for version in registry.versions("demo/sst"):
-        counts = [str(version.summary.get(name, "")) for name in ("created", "replaced", "rows")]
+    for heading in ("version", "at (UTC)", "operation", "message", "created", "rows", "replaced"):
+        table.add_column(heading, justify="right" if heading in ("version", "created", "rows", "replaced") else "left")
+    for version in registry.versions("demo/sst")[-5:]:
+        counts = [str(version.summary.get(name, "")) for name in ("created", "rows", "rows_replaced")]
         committed = f"{version.committed_at:%H:%M:%S}"
         table.add_row(str(version.number), committed, version.operation, version.message, *counts)
     console.print(table)
@@ -159,20 +170,22 @@ def _show_tree(collection: Collection) -> None:
     tree = Tree(f"{FOLDER}/")
     tree.add("registry.db")
     branch = tree.add("sst/")
-    path = collection.partitions(filters="year == 2008 and month == 1")[0].fragments["time"][0]
-    parts = path.split("/")
-    siblings = sorted(p.name for p in (FOLDER / "sst").joinpath(*parts[:2]).iterdir())
+    first, *others = collection.partitions(filters="year == 2008")[0].fragments["time"]
+    year, uid = first.split("/")
+    (before,) = {group.name for group in (FOLDER / "sst" / year).iterdir()} - {
+        path.split("/")[1] for path in (first, *others)
+    }
     branch.add("immutable/…")
     branch.add("year=2006/…")
-    month = branch.add(f"{parts[0]}/").add(f"{parts[1]}/")
-    for name in siblings:
-        state = f"[green]version {collection.version.number}" if name == parts[2] else "[dim]the earlier versions"
-        fragment = month.add(f"{name}/   [dim]←[/dim] {state}")
-        if name == parts[2]:
-            for file in sorted((FOLDER / "sst" / path).rglob("*")):
-                if file.is_file() and file.parent.name in (parts[2], "surface_temperature"):
-                    fragment.add(str(file.relative_to(FOLDER / "sst" / path)))
-            fragment.add("time/ …")
+    branch.add("year=2007/…")
+    groups = branch.add(f"{year}/")
+    group = groups.add(f"{uid}/   [dim]←[/dim] [green]version {collection.version.number}")
+    for file in sorted((FOLDER / "sst" / first).rglob("*")):
+        if file.is_file() and file.parent.name in (uid, "surface_temperature"):
+            group.add(str(file.relative_to(FOLDER / "sst" / first)))
+    group.add("time/ …")
+    groups.add(f"{before}/   [dim]←[/dim] [dim]the earlier versions")
+    groups.add(f"…   [dim]←[/dim] [dim]{len(others)} more, the months from February to December, in both")
     branch.add("…")
     console.print(tree)
 
@@ -182,4 +195,4 @@ def _show_next_steps() -> None:
     console.print("Go on from here, in this directory:")
     _code(f"""
         import intake_zcollection as izc
-        izc.open_dataset("{REGISTRY}", "demo/sst", filters="year == 2009 and month in (6, 7, 8)")""")
+        izc.open_dataset("{REGISTRY}", "demo/sst", where={{"time": ("2009-06", "2009-08")}})""")

@@ -169,19 +169,46 @@ class State:
         return replace(self, variables=by_new_name(self.variables), partitions=partitions)
 
     def inserted(
-        self, new: Mapping[Key, Rows], merge: Any, tolerance: Any, version: int, function: Callable[..., Any] | None
-    ) -> "State":
-        partitions = {}
-        for key, rows in new.items():
-            old = self.partitions.get(key)
-            if old is None:
-                partitions[key] = rows
-            elif function is not None:
-                partitions[key] = sort(function(old, rows))
+        self, turns: Sequence[Mapping[Key, Rows]], merge: Any, tolerance: Any, version: int, function: Any = None
+    ) -> "Inserted":
+        """The state after an insert of several datasets, given by key. ``function`` merges whole partitions."""
+        partitions, came, gone = {}, 0, 0
+        for key in dict.fromkeys(key for turn in turns for key in turn):
+            new = [turn[key] for turn in turns if key in turn]
+            old = self.partitions.get(key, take(new[0], []))
+            if function is not None and key in self.partitions:
+                rows = sort(function(old, sort(join(new))))
+                came += sum(len(each["time"]) for each in new)
+            elif merge in ("refuse", "replace") or function is not None:
+                rows = sort(join(new))
+                came += len(rows["time"])
+                gone += len(old["time"])
             else:
-                kept = survivors(merge, tolerance, list(old["time"]), list(rows["time"]))
-                partitions[key] = sort(join([take(old, kept), rows]))
-        return self.with_partitions(partitions, version)
+                rows = {**old, ORIGIN: np.zeros(len(old["time"]), "?")}
+                for each in new:
+                    rows = merged(merge, tolerance, rows, {**each, ORIGIN: np.ones(len(each["time"]), "?")})
+                origin = rows.pop(ORIGIN)
+                if not origin.any():
+                    continue  # all were left out
+                came += int(origin.sum())
+                gone += len(old["time"]) - int((~origin).sum())
+            partitions[key] = rows
+        return Inserted(self.with_partitions(partitions, version), came, gone, len(partitions))
+
+    def without_rows(self, where: Mapping[str, tuple[Any, Any]], version: int) -> tuple["State", int]:
+        """The state without the rows that meet all bounds, and how many these are; missing values meet none."""
+        kept, total = {}, 0
+        for key, rows in self.partitions.items():
+            gone = np.ones(len(rows["time"]), bool)
+            for name, (low, high) in where.items():
+                values = rows[name]
+                with np.errstate(invalid="ignore"):
+                    gone &= (values == values) & (low is None or values >= low) & (high is None or values <= high)
+            if gone.any():
+                total += int(gone.sum())
+                kept[key] = take(rows, np.flatnonzero(~gone).tolist())
+        state = self.with_partitions(kept, version)
+        return state.without_partitions([key for key, rows in kept.items() if not len(rows["time"])]), total
 
     def updated(
         self,
@@ -206,6 +233,23 @@ class State:
         return self.with_partitions(partitions, version)
 
 
+@dataclass(frozen=True)
+class Inserted:
+    """What an insert makes of a state."""
+
+    state: State
+    came: int
+    """How many inserted rows there are now."""
+    gone: int
+    """How many existing rows are not there any more."""
+    changed: int
+    """How many partitions are not as they were."""
+
+
+ORIGIN = " origin"
+"""Which rows are inserted, while they are merged; no variable's name."""
+
+
 def take(rows: Rows, which: Sequence[int]) -> Rows:
     return {name: values[list(which)] if len(which) else values[:0] for name, values in rows.items()}
 
@@ -220,22 +264,38 @@ def sort(rows: Rows) -> Rows:
     return take(rows, sorted(range(len(times)), key=times.__getitem__))
 
 
-def survivors(merge: str, tolerance: Any, old: Sequence[Any], new: Sequence[Any]) -> list[int]:
-    """Which of the existing rows survive, as the table in the documentation says."""
-    if merge == "concat":
-        return list(range(len(old)))
-    if merge == "replace":
-        return []
-    if merge == "upsert":
-        reach = tolerance if tolerance is not None else old[0] - old[0]
-        return [row for row, time in enumerate(old) if all(abs(time - each) > reach for each in new)]
-    assert merge == "time_series"
-    periods = [[new[0], new[0]]]
-    for time in new:
-        if tolerance is not None and time - periods[-1][1] > tolerance:
-            periods.append([time, time])
-        periods[-1][1] = time
-    return [row for row, time in enumerate(old) if not any(first <= time <= last for first, last in periods)]
+def merged(merge: str, tolerance: Any, old: Rows, new: Rows) -> Rows:
+    """The rows of a partition and those of one dataset, merged as the table in the documentation says."""
+    times, there = list(new["time"]), set(old["time"].tolist())
+    if merge == "keep":
+        new = take(new, [row for row, time in enumerate(new["time"].tolist()) if time not in there])
+    elif merge == "upsert":
+        reach = tolerance if tolerance is not None else times[0] - times[0]
+        old = take(old, [row for row, at in enumerate(old["time"]) if all(abs(at - each) > reach for each in times)])
+    elif merge == "time_series":
+        times = sorted(times)
+        periods = [[times[0], times[0]]]
+        for time in times:
+            if tolerance is not None and time - periods[-1][1] > tolerance:
+                periods.append([time, time])
+            periods[-1][1] = time
+        outside = [not any(first <= time <= last for first, last in periods) for time in old["time"]]
+        old = take(old, np.flatnonzero(outside).tolist())
+    else:
+        assert merge in ("append", "concat")
+    return sort(join([old, sort(new)]))
+
+
+def appends_again(state: State, turns: Sequence[Mapping[Key, Rows]]) -> bool:
+    """Whether a dataset brings an axis value that is in its partition, or that one before it brings."""
+    there = {key: set(rows["time"].tolist()) for key, rows in state.partitions.items()}
+    for turn in turns:
+        for key, rows in turn.items():
+            times = set(rows["time"].tolist())
+            if times & there.setdefault(key, set()):
+                return True
+            there[key] |= times
+    return False
 
 
 # What all collections of an example share

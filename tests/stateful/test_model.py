@@ -31,12 +31,26 @@ from hypothesis.stateful import (
 )
 
 import intake_zcollection as izc
+from intake_zcollection.merging import runs
 from tests.conftest import Store
 from tests.counting import requests_to
 from tests.examples import scaled
 from tests.s3 import S3Server
 
-from .model import KINDS, WIDTH, Case, Key, Rows, State, Variable, join, take, to_numbers, weighted_neighbours
+from .model import (
+    KINDS,
+    WIDTH,
+    Case,
+    Key,
+    Rows,
+    State,
+    Variable,
+    appends_again,
+    join,
+    take,
+    to_numbers,
+    weighted_neighbours,
+)
 
 pytestmark = pytest.mark.hypothesis  # it marks its own tests alone
 
@@ -75,6 +89,10 @@ MERGE_FUNCTIONS: dict[Callable[..., xr.Dataset], Callable[[Rows, Rows], Rows]] =
     half_of_the_old: lambda old, new: join([new, take(old, range(0, len(old["time"]), 2))]),
     only_the_old: lambda old, new: old,
 }
+
+
+CUTTING = ("append", "keep", "concat", "time_series", "upsert")
+MERGES: tuple[Any, ...] = ("refuse", "replace", *CUTTING, *MERGE_FUNCTIONS)
 
 
 @dataclass(frozen=True)
@@ -202,9 +220,10 @@ class CollectionMachine(RuleBasedStateMachine):
         with pytest.raises(errors):
             yield
 
-    def new_rows(self, draw: Any, names: Sequence[str], most: int = 8) -> Rows:
+    def new_rows(self, draw: Any, names: Sequence[str], most: int = 8, at: Any = None) -> Rows:
         """Rows at random times, in a random order; each of their values tells where it is from."""
-        places = draw(st.lists(st.tuples(st.integers(0, 19), st.integers(-1, 2)), min_size=1, max_size=most), "rows")
+        anywhere = st.tuples(st.integers(0, 19), st.integers(-1, 2))
+        places = draw(st.lists(anywhere if at is None else at, min_size=1, max_size=most), "rows")
         rows: Rows = {"time": np.array([self.case.time(number) for number, _ in places])}
         if not self.case.is_date:
             rows["orbit"] = np.array([orbit for _, orbit in places])
@@ -307,9 +326,23 @@ class CollectionMachine(RuleBasedStateMachine):
     def insert_with_new_variables(self, data: st.DataObject) -> None:
         self.insert_rows(data.draw, adding=True)
 
-    def insert_rows(self, draw: Any, *, adding: bool, most: int = 8) -> None:
+    @precondition(lambda self: any(len(set(rows["time"].tolist())) > 1 for rows in self.state.partitions.values()))
+    @rule(data=st.data())
+    def insert_between_rows_that_are_there(self, data: st.DataObject) -> None:
+        """Cut parts: in holes of them, at rows, or around some."""
+        several = [key for key, rows in self.state.partitions.items() if len(set(rows["time"].tolist())) > 1]
+        key = data.draw(one_of(sorted(several)), "partition")
+        times = self.state.partitions[key]["time"]
+        inside = [number for number in range(20) if times[0] <= self.case.time(number) <= times[-1]]
+        free = [number for number in inside if self.case.time(number) not in times]
+        places = one_of(free if free and data.draw(often, "in holes") else inside)
+        self.insert_rows(data.draw, adding=False, most=3, at=st.tuples(places, st.just(key[0])), merges=CUTTING)
+
+    def insert_rows(
+        self, draw: Any, *, adding: bool, most: int = 8, at: Any = None, merges: Sequence[Any] = MERGES
+    ) -> None:
         state = self.state
-        merge = draw(one_of(["refuse", "replace", "concat", "time_series", "upsert", *MERGE_FUNCTIONS]), "merge")
+        merge = draw(one_of(merges), "merge")
         tolerance = None
         if merge in ("time_series", "upsert") and draw(st.booleans()):
             tolerance = self.case.tolerance(draw(st.integers(0, 4), "tolerance"))
@@ -322,7 +355,7 @@ class CollectionMachine(RuleBasedStateMachine):
                 state = state.with_variable(name, variable)
                 names.append(name)
         self.history.append(state)  # for the kinds of the new variables
-        rows = self.new_rows(draw, names, most)
+        rows = self.new_rows(draw, names, most, at)
         self.history.pop()
         lacking = draw(st.lists(one_of(names), unique=True), "lacking") if names and draw(seldom) else []
         lacking = [name for name in lacking if name in self.state.variables]
@@ -333,18 +366,29 @@ class CollectionMachine(RuleBasedStateMachine):
             filled[name] = KINDS[str(variable.kind)].filled(len(rows["time"]), variable.fill_value)
         given_rows = {name: values for name, values in rows.items() if name not in lacking}
         immutables, state = self.brought_immutables(draw, state)
-        datasets = self.divided(draw, state, given_rows, immutables)
-        new = self.case.by_key(filled)
+        datasets, ranges = self.divided(draw, state, given_rows, immutables)
+        turns = [self.case.by_key(take(filled, range(*each))) for each in ranges]
         options["scheduler"] = draw(one_of([None, "synchronous"]))
-        if merge == "refuse" and new.keys() & state.partitions.keys():
+        keys = {key for turn in turns for key in turn}
+        known = keys & state.partitions.keys()
+        if (merge == "refuse" and known) or (merge == "append" and appends_again(state, turns)):
             with self.refused(izc.AlreadyExistsError):
                 self.collection.insert(datasets, merge=merge, **options)
             return
         function = MERGE_FUNCTIONS[merge] if callable(merge) else None
+        inserted = state.inserted(turns, merge, tolerance, self.next_version, function)
         version = self.collection.insert(datasets, merge=merge, tolerance=tolerance, **options)
-        assert version.summary["rows"] == len(rows["time"])
-        assert version.summary["created"] == len(new.keys() - state.partitions.keys())
-        self.record(version, state.inserted(new, merge, tolerance, self.next_version, function))
+        if not inserted.changed and not self.immutables_differ(state):
+            self.record_nothing(version)
+            return
+        summary = version.summary
+        assert (summary["rows"], summary["rows_replaced"]) == (inserted.came, inserted.gone)
+        assert summary["created"] == len(inserted.state.partitions.keys() - state.partitions.keys())
+        self.record(version, inserted.state)
+
+    def immutables_differ(self, state: State) -> bool:
+        names = state.names(immutable=True)
+        return any(state.variables[name].values is not self.state.variables[name].values for name in names)
 
     def brought_immutables(self, draw: Any, state: State) -> tuple[list[str], State]:
         """The immutable variables that an insert brings, all or none; the first one has values for them."""
@@ -357,17 +401,20 @@ class CollectionMachine(RuleBasedStateMachine):
                 state = state.with_variable(name, replace(state.variables[name], values=values))
         return names, state
 
-    def divided(self, draw: Any, state: State, rows: Rows, immutables: Sequence[str]) -> Any:
-        """The rows as one dataset or as several, of numpy or dask, given as they are or by a function."""
+    def divided(
+        self, draw: Any, state: State, rows: Rows, immutables: Sequence[str]
+    ) -> tuple[Any, list[tuple[int, int]]]:
+        """The rows as one dataset or as several, of numpy or dask, or given by a function; and which they are."""
         count = len(rows["time"])
         cuts = sorted({0, *draw(st.lists(st.integers(0, count - 1), max_size=2), "cuts"), count})
-        parts = [take(rows, range(start, stop)) for start, stop in itertools.pairwise(cuts)]
+        ranges = list(itertools.pairwise(cuts))
+        parts = [take(rows, range(start, stop)) for start, stop in ranges]
         datasets = [self.case.dataset(state, part, immutables) for part in parts]
         chunks = draw(one_of([None, None, 1, 3]), "chunks")
         if chunks is not None:
             datasets = [dataset.chunk({self.case.dimension: chunks}) for dataset in datasets]
         items = [(lambda dataset=dataset: dataset) if draw(seldom) else dataset for dataset in datasets]
-        return items[0] if len(items) == 1 else items
+        return items[0] if len(items) == 1 else items, ranges
 
     @precondition(lambda self: self.state.partitions)
     @rule(data=st.data(), how=one_of(["unknown", "lacking", "dtype", "immutable", "empty", "missing merge"]))
@@ -629,6 +676,61 @@ class CollectionMachine(RuleBasedStateMachine):
         assert version.summary["dropped"] == len(keys)
         self.record(version, self.state.without_partitions(keys))
 
+    @precondition(lambda self: self.state.partitions)
+    @rule(data=st.data())
+    def drop_rows(self, data: st.DataObject) -> None:
+        draw, state = data.draw, self.state
+        comparable = [
+            name
+            for name in state.names(immutable=False)
+            if not (kind := KINDS[str(state.variables[name].kind)]).x and np.dtype(kind.dtype).kind in "iufM"
+        ]
+        where: dict[str, tuple[Any, Any]] = {}
+        if draw(often, "by the axis") or not comparable:
+            ends = draw(st.tuples(st.integers(0, 19), st.integers(0, 5)), "range")
+            where["time"] = self.case.time(ends[0]), self.case.time(sum(ends))
+        if comparable and (not where or draw(seldom, "by values too")):
+            name = draw(one_of(comparable), "variable")
+            values = join([state.partitions[key] for key in state.keys])[name]
+            known = sorted(set(values[values == values].tolist()))
+            if not known:
+                return
+            low, high = sorted(draw(st.tuples(one_of(known), one_of(known)), "bounds"))
+            if values.dtype.kind == "M":
+                low, high = np.datetime64(low, "ns"), np.datetime64(high, "ns")
+            where[name] = low, high
+        left_open = draw(one_of([None, None, None, 0, 1]), "open")
+        if left_open is not None:
+            where = {name: (None, high) if left_open == 0 else (low, None) for name, (low, high) in where.items()}
+        after, dropped = state.without_rows(where, self.next_version)
+        version = self.collection.drop_rows(where=where, scheduler=draw(one_of([None, "synchronous"])))
+        if not dropped:
+            self.record_nothing(version)
+            return
+        assert version.summary["rows_removed"] == dropped
+        self.record(version, after)
+
+    @precondition(lambda self: self.state.partitions)
+    @rule(data=st.data())
+    def rewrite(self, data: st.DataObject) -> None:
+        options, keys = dict[str, Any](), self.state.keys
+        if data.draw(seldom, "filters"):
+            options["filters"], keys = self.filters(data.draw)
+        chosen = set(keys)
+
+        def of_chosen() -> list[tuple[int, int]]:
+            partitions = self.collection.partitions()
+            return [(p.parts, p.groups) for p in partitions if tuple(value for _, value in p.key) in chosen]
+
+        before, version = of_chosen(), self.collection.rewrite(**options)
+        if any(each != (1, 1) for each in before):
+            assert version.number == self.next_version
+        if version.number < self.next_version:
+            self.record_nothing(version)
+        else:
+            self.record(version, self.state)
+        assert of_chosen() == [(1, 1)] * len(chosen)
+
     @precondition(lambda self: len(self.collections) < 3)
     @rule(data=st.data())
     def copy(self, data: st.DataObject) -> None:
@@ -799,12 +901,19 @@ class CollectionMachine(RuleBasedStateMachine):
 
     @invariant()
     @once_per("writes")
-    def the_registry_has_one_live_rows_fragment_per_key(self) -> None:
-        keys = ", ".join(f"k{i}" for i in range(len(self.case.key_names)))
-        live = self.query(f"SELECT {keys} FROM fragment WHERE collection_id = :of AND layer_id = 0 ORDER BY {keys}")
-        assert live == self.state.keys
-        layers = self.query(f"SELECT DISTINCT {keys} FROM fragment WHERE collection_id = :of AND layer_id > 0")
-        assert set(layers) <= set(live)
+    def the_parts_of_a_partition_do_not_touch_and_layers_lie_over_them(self) -> None:
+        keys = [f"k{i}" for i in range(len(self.case.key_names))]
+        columns = ", ".join([*keys, "axis_min", "axis_max", "rows"])
+        live = f"SELECT {columns} FROM fragment WHERE collection_id = :of AND layer_id"
+        parts: dict[Key, list[tuple[int, ...]]] = {}
+        for row in self.query(f"{live} = 0 ORDER BY {columns}"):
+            parts.setdefault(row[: len(keys)], []).append(row[len(keys) :])
+        assert list(parts) == self.state.keys
+        for key, each in parts.items():
+            assert all(before[1] < after[0] for before, after in itertools.pairwise(each)), key
+            assert sum(rows for *_, rows in each) == len(self.state.partitions[key]["time"])
+        layers = {(row[: len(keys)], row[len(keys) :]) for row in self.query(f"{live} > 0")}
+        assert layers <= {(key, part) for key, each in parts.items() for part in each}
 
     @invariant()
     @once_per("writes")
@@ -822,7 +931,7 @@ class CollectionMachine(RuleBasedStateMachine):
         return {uid for path in below for uid in re.findall("/([0-9a-f]{32})/", path)}
 
     def recorded_uids(self) -> set[str]:
-        union = "SELECT uid FROM fragment WHERE collection_id = :of UNION SELECT uid FROM past_fragment"
+        union = "SELECT group_uid FROM fragment WHERE collection_id = :of UNION SELECT group_uid FROM past_fragment"
         return {uid for (uid,) in self.query(f"{union} WHERE collection_id = :of")}
 
     def teardown(self) -> None:
@@ -845,7 +954,8 @@ def between(rows: Rows, low: Any, high: Any) -> Rows:
 def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, izc.Registry]]:
     """One for all examples: making one costs more than an example."""
     path = tmp_path_factory.mktemp("registry") / "registry.db"
-    with izc.connect(f"sqlite:///{path}", create=True) as registry:
+    with izc.connect(f"sqlite:///{path}", create=True) as registry, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "APART", 2)  # in place of 256 rows, so that few divide runs
         yield path, registry
 
 

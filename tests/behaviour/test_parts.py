@@ -660,3 +660,28 @@ def test_a_dry_run_refuses_what_the_insert_would(month: izc.Collection) -> None:
     with pytest.raises(izc.AlreadyExistsError):
         month.insert(day(0), dry_run=True)
     assert month.insert(day(0), merge="keep", dry_run=True) is None
+
+
+# Immutable variables, whose keys are recorded as zeros
+
+
+@pytest.mark.parametrize("axis", [0, 5], ids=["at axis value 0", "elsewhere"])
+def test_what_becomes_of_the_partition_of_key_0_leaves_the_immutable_variables_alone(
+    make_collection: Make, axis: int
+) -> None:
+    when = axis + np.array([0, 2, 4])
+    data = xr.Dataset(
+        {"a": ("time", when * 1.0), "orbit": ("time", [0, 0, 0]), "mask": ((), 7.0)}, coords={"time": when}
+    )
+    collection = make_collection(data, partitioning=izc.Sequence(("orbit",)))
+    collection.insert(data)
+    collection.insert(data.isel(time=[0]).assign_coords(time=when[:1] + 1))  # cuts its only part
+    assert collection.load().a.values.tolist() == [axis, axis, axis + 2, axis + 4]
+    assert collection.load().mask.values == 7
+    collection.rewrite()
+    collection.drop_rows(where={"time": (axis, axis + 1)})
+    assert collection.load().mask.values == 7
+    collection.insert(data, merge="replace")
+    assert collection.load().mask.values == 7
+    collection.drop_partitions(all=True)
+    assert collection.load().mask.values == 7

@@ -50,6 +50,18 @@ class Locked:
                 parts.setdefault(slot.key, []).append(fragment)
         return parts
 
+    def layers_of(self, key: KeyValues, axis_min: int) -> list[int]:
+        """Return the layers of a part of the wanted keys, that of its rows among them."""
+        return self._layers.get((key, axis_min), [])
+
+    @cached_property
+    def _layers(self) -> dict[tuple[KeyValues, int], list[int]]:
+        layers: dict[tuple[KeyValues, int], list[int]] = {}
+        for slot in self.live:
+            if slot.layer_id >= ROWS_LAYER:
+                layers.setdefault((slot.key, slot.axis_min), []).append(slot.layer_id)
+        return layers
+
     @cached_property
     def layers(self) -> dict[int, frozenset[int]]:
         """The ids of the variables of each layer."""

@@ -162,9 +162,11 @@ def _close(now: Locked, columns: Sequence[str], which: Sequence[Mapping[str, int
 def _keep(now: Locked, cuts: Iterable[Cut]) -> None:
     """Insert what is kept of the parts just closed: fewer rows of the same groups, in all layers."""
     kept = [
-        _of(cut.key, cut.axis_min) | {f"new_{name}": getattr(each, name) for name in Kept.__dataclass_fields__}
+        _of(cut.key, cut.axis_min, layer_id)
+        | {f"new_{name}": getattr(each, name) for name in Kept.__dataclass_fields__}
         for cut in cuts
         for each in cut.kept
+        for layer_id in now.layers_of(cut.key, cut.axis_min)
     ]
     if not kept:
         return
@@ -181,8 +183,10 @@ def _keep(now: Locked, cuts: Iterable[Cut]) -> None:
         "nbytes": sa.cast(1.0 * past.c.nbytes * rows / past.c.rows, sa.BigInteger),
     }
     names = [column.name for column in live.c]
-    part = sa.select(*(changed.get(name, past.c[name]) for name in names)).where(_at(now, past, _PART))
-    ended = part.where(past.c.end_version + 0 == now.version)
+    # By the whole primary key: a part of the same name may have ended at any version before.
+    ended = sa.select(*(changed.get(name, past.c[name]) for name in names)).where(
+        _at(now, past, _SLOT), past.c.end_version == now.version
+    )
     now.connection.execute(sa.insert(live).from_select(names, ended), kept)
 
 

@@ -112,10 +112,13 @@ def keys_parameter(keys: Iterable[KeyValues]) -> dict[str, str]:
 def among_keys(table: sa.Table) -> sa.FromClause:
     """Return the rows of a table that have one of the keys in :func:`keys_parameter`."""
     wanted = _each(sa.bindparam("of_keys", type_=sa.Text)).table_valued("value", name="wanted")
-    number = (
+    return _Lookup(wanted, table, sa.and_(*map(operator.eq, key_columns(table), _numbers(wanted))))
+
+
+def _numbers(wanted: sa.FromClause) -> list[sa.ColumnElement[int]]:
+    return [
         sa.cast(wanted.c.value.op("->>")(sa.literal_column(str(place))), sa.BigInteger) for place in range(MAX_KEYS)
-    )
-    return _Lookup(wanted, table, sa.and_(*map(operator.eq, key_columns(table), number)))
+    ]
 
 
 def within_keys(table: sa.FromClause, keys: KeyRange) -> list[sa.ColumnElement[bool]]:
@@ -300,15 +303,18 @@ def keys_between_query(collection_id: int, keys: KeyRange) -> AnySelect:
 def last_changes_query(collection: CollectionRecord, version: int, *, of_keys: bool) -> AnySelect:
     """Select the keys of partitions, and which version last did something to each, up to a version.
 
-    Of all keys that there ever were, or of those in :func:`keys_parameter`.
+    Of all keys that there ever were, or of those in :func:`keys_parameter`: NULL where nothing ever did.
     """
     table = tables.change
     columns = key_columns(table)
-    query = sa.select(*columns, sa.func.max(table.c.version)).where(
-        table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER, table.c.version + 0 <= version
-    )
-    query = query.select_from(among_keys(table)) if of_keys else query
-    return query.group_by(*columns)
+    known = table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER, table.c.version <= version
+    if not of_keys:
+        return sa.select(*columns, sa.func.max(table.c.version)).where(*known).group_by(*columns)
+    wanted = _each(sa.bindparam("of_keys", type_=sa.Text)).table_valued("value", name="wanted")
+    # The last row of each key alone is looked at, whatever its history.
+    here = sa.select(table.c.version).where(*known, *map(operator.eq, columns, _numbers(wanted)))
+    last = here.order_by(table.c.version.desc()).limit(1).correlate(wanted).scalar_subquery()
+    return sa.select(*_numbers(wanted), last).select_from(wanted)
 
 
 def read_last_changes(
@@ -317,7 +323,7 @@ def read_last_changes(
     """Return which version last did something to each partition of some keys, of all if there are none given."""
     query = last_changes_query(collection, version, of_keys=keys is not None)
     rows = connection.execute(query, {} if keys is None else keys_parameter(keys))
-    return {tuple(key[: len(collection.keys)]): last for *key, last in rows}
+    return {tuple(key[: len(collection.keys)]): last for *key, last in rows if last is not None}
 
 
 def changing_versions_query(collection: CollectionRecord, selection: Selection) -> AnySelect:

@@ -35,8 +35,8 @@ from registry.transaction import Transaction
 
 _processes = multiprocessing.get_context("forkserver")
 
-_PRELOAD = ["intake_zcollection", "dask.distributed", "zarr", "fsspec.implementations.memory"]
-_PRELOAD += ["registry", "alembic.command", "pytest", "sqlalchemy.dialects.sqlite"]  # what the registry's tests want
+_PRELOAD = [__name__, "dask.distributed", "zarr", "fsspec.implementations.memory", "scipy.sparse", "pint"]
+_PRELOAD += ["registry.registry", "alembic.config", "sqlalchemy.dialects.sqlite"]  # what the registry's tests want, too
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -41,7 +41,7 @@ Sql = Callable[..., list[Row]]
 
 # Children of the fork server start in a few milliseconds, with these imported already.
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["registry", "alembic.command", "pytest", "sqlalchemy.dialects.sqlite"])
+_processes.set_forkserver_preload(["registry.registry", "alembic.config", "pytest", "sqlalchemy.dialects.sqlite"])
 
 
 # Records

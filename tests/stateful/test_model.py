@@ -974,16 +974,16 @@ def test_whatever_is_done_in_memory_the_collection_holds_what_the_model_says(
     shared_registry: tuple[Path, izc.Registry],
 ) -> None:
     stores = tuple(Store(f"{protocol}://{uuid.uuid4().hex}") for protocol in ("memory", "counting"))
-    run(Place(*shared_registry, stores), examples=60, steps=50)
+    run(Place(*shared_registry, stores), examples=30, steps=45)
 
 
 def test_whatever_is_done_on_a_disk_the_collection_holds_what_the_model_says(
     shared_registry: tuple[Path, izc.Registry], tmp_path: Path
 ) -> None:
-    run(Place(*shared_registry, (Store(f"{tmp_path}/store"),)), examples=6, steps=30)
+    run(Place(*shared_registry, (Store(f"{tmp_path}/store"),)), examples=4, steps=25)
 
 
 def test_whatever_is_done_in_s3_the_collection_holds_what_the_model_says(
     shared_registry: tuple[Path, izc.Registry], s3: S3Server
 ) -> None:
-    run(Place(*shared_registry, (Store(s3.fresh_url(), s3.storage_options),)), examples=6, steps=30)
+    run(Place(*shared_registry, (Store(s3.fresh_url(), s3.storage_options),)), examples=4, steps=25)

@@ -7,7 +7,6 @@ import pytest
 from benchmarks.__main__ import SHAPES
 from benchmarks.shapes import Sizes
 
-
 SIZES = {
     "small": (Sizes(partitions=4), 5),
     "large": (Sizes(grid=(6, 4)), 4),

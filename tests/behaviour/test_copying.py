@@ -24,6 +24,15 @@ def files_below(location: Any) -> list[str]:
 
 
 @pytest.fixture
+def zarr_format(request: pytest.FixtureRequest) -> int:
+    """The default, or what a test is marked with."""
+    return getattr(request, "param", 3)
+
+
+both_formats = pytest.mark.parametrize("zarr_format", [3, 2], ids=["zarr3", "zarr2"], indirect=True)
+
+
+@pytest.fixture
 def maps(make_collection: Make, zarr_format: int) -> izc.Collection:
     """January to March."""
     options: dict[str, Any] = {"merge": "upsert", "description": "daily maps", "metadata": {"owner": "me"}}
@@ -60,6 +69,7 @@ def target(tmp_path: Path) -> Iterator[izc.Registry]:
         yield registry
 
 
+@both_formats
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["same registry", "other registry"])
 def test_a_copy_is_equal_and_one_fragment_per_partition(
     maps: izc.Collection, registry: izc.Registry, target: izc.Registry, tmp_path: Path, elsewhere: bool
@@ -87,6 +97,7 @@ def test_a_copy_is_equal_and_one_fragment_per_partition(
     assert record.uid != original.uid
 
 
+@both_formats
 def test_a_copy_lives_on_by_itself(maps: izc.Collection, registry: izc.Registry, tmp_path: Path) -> None:
     before = edited(maps).load().compute()
     copy = maps.copy("copies/c", f"{tmp_path}/copy")
@@ -160,7 +171,11 @@ def test_storage_options_of_the_target_are_its_own(maps: izc.Collection, store: 
     assert store.objects(copy.location) == set()
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "synchronous", "processes", "client"])
+@pytest.mark.parametrize(
+    ("scheduler", "zarr_format"),  # processes take seconds to start, and are the same for both formats
+    [("threads", 3), ("threads", 2), ("synchronous", 3), ("processes", 2), ("client", 3)],
+    indirect=["zarr_format"],
+)
 def test_any_scheduler_copies_every_kind_of_variable(
     make_collection: Make, tmp_path: Path, zarr_format: int, scheduler: Any
 ) -> None:
@@ -219,8 +234,9 @@ def test_wrong_arguments_leave_nothing(maps: izc.Collection, tmp_path: Path, opt
     assert not (tmp_path / "copy").exists()
 
 
-@pytest.mark.parametrize("scheduler", [None, "synchronous", "threads"])
-@pytest.mark.parametrize("other_registry", [False, True])
+@pytest.mark.parametrize(
+    ("other_registry", "scheduler"), [(False, None), (True, None), (False, "synchronous"), (True, "threads")]
+)
 def test_a_copy_that_fails_in_the_middle_leaves_nothing(
     maps: izc.Collection,
     registry: izc.Registry,

@@ -21,6 +21,15 @@ Make = Callable[..., izc.Collection]
 
 
 @pytest.fixture
+def zarr_format(request: pytest.FixtureRequest) -> int:
+    """The default, or what a test is marked with."""
+    return getattr(request, "param", 3)
+
+
+both_formats = pytest.mark.parametrize("zarr_format", [3, 2], ids=["zarr3", "zarr2"], indirect=True)
+
+
+@pytest.fixture
 def maps(make_collection: Make, zarr_format: int) -> izc.Collection:
     """January to March, in one insert."""
     collection = make_collection(make_grid(), zarr_format=zarr_format)
@@ -39,6 +48,7 @@ def files_below(location: str) -> dict[str, bytes]:
 # Partitions
 
 
+@both_formats
 @pytest.mark.parametrize("filters", ["month >= 2", lambda key: key["month"] >= 2], ids=["text", "function"])
 def test_partitions_are_dropped_by_their_keys_and_older_versions_have_them(maps: izc.Collection, filters: Any) -> None:
     before, files = maps.load().compute(), files_below(maps.location)
@@ -64,6 +74,7 @@ def test_dropping_makes_no_request_to_the_storage(make_collection: Make) -> None
         assert stored_below(location) == objects
 
 
+@both_formats
 def test_dropped_keys_can_be_inserted_and_dropped_again(maps: izc.Collection) -> None:
     shown = [maps.load().compute()]
     for seed in (1, 2):
@@ -80,6 +91,7 @@ def test_dropped_keys_can_be_inserted_and_dropped_again(maps: izc.Collection) ->
     assert maps.validate().ok
 
 
+@both_formats
 @pytest.mark.parametrize("merge", ["time_series", "upsert", "concat", "replace"])
 def test_an_insert_of_any_merge_fills_what_was_dropped(maps: izc.Collection, merge: str) -> None:
     maps.drop_partitions(filters="month == 2")

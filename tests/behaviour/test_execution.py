@@ -1,6 +1,7 @@
 """Where the work is run: threads, dask's schedulers, and a real cluster of processes."""
 
 import io
+import itertools
 import os
 import signal
 import sys
@@ -37,8 +38,11 @@ def assert_holds(collection: izc.Collection, expected: xr.Dataset) -> None:
     np.testing.assert_array_equal(loaded.ice.values, expected.ice.values)
 
 
-@pytest.mark.parametrize("chunks", [None, {"time": 7}], ids=["numpy", "dask"])
-@pytest.mark.parametrize("scheduler", [None, "threads", "synchronous", "processes"])
+@pytest.mark.parametrize(
+    ("scheduler", "chunks"),  # processes take seconds to start
+    [*itertools.product([None, "threads", "synchronous"], [None, {"time": 7}]), ("processes", {"time": 7})],
+    ids=str,
+)
 def test_any_scheduler_inserts_and_merges(
     make_collection: Make, grid: xr.Dataset, scheduler: str | None, chunks: dict[str, int] | None
 ) -> None:
@@ -99,8 +103,11 @@ def test_a_client_may_be_the_current_one_for_a_while(
     assert_holds(collection, make_grid(seed=2))
 
 
-@pytest.mark.parametrize("chunks", [None, {"time": 7}], ids=["numpy", "dask"])
-@pytest.mark.parametrize("scheduler", ["threads", "synchronous", "processes"])
+@pytest.mark.parametrize(
+    ("scheduler", "chunks"),
+    [("threads", None), ("threads", {"time": 7}), ("synchronous", {"time": 7}), ("processes", None)],
+    ids=str,
+)
 def test_a_scheduler_may_be_configured_and_comes_before_an_active_client(
     make_collection: Make, grid: xr.Dataset, cluster: LocalCluster, scheduler: str, chunks: dict[str, int] | None
 ) -> None:

@@ -25,6 +25,7 @@ import intake_zcollection as izc
 from intake_zcollection.reading.index import LazyIndex
 from tests.conftest import make_grid, without_unit
 from tests.counting import counted_location, requests_to
+from tests.examples import scaled
 
 GRID = make_grid().drop_vars("sst")  # which is packed, and so comes back only nearly
 
@@ -330,7 +331,7 @@ def options(*, times: bool) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("times", [True, False], ids=["times", "integers"])
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=scaled(30), deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(data=st.data())
 def test_a_selection_is_the_same_before_and_after_labels_are_read_and_in_memory(
     registry: izc.Registry, data: st.DataObject, times: bool

@@ -508,7 +508,7 @@ def random_values(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[i
     )  # NaN, infinities and subnormals among them
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=scaled(20), deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(example=anything())
 def test_anything_in_any_shape_comes_back(example: tuple[xr.Dataset, xr.Dataset, dict[str, Any]]) -> None:
     data, inserted, options = example

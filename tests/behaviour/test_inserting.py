@@ -355,18 +355,18 @@ def test_no_name_for_a_merge_is_refused(make_collection: Make, grid: xr.Dataset)
         make_collection(grid).insert(grid, merge="")
 
 
-def test_ten_thousand_keys_are_inserted_at_once_whatever_their_order(make_collection: Make) -> None:
+def test_thousands_of_keys_are_inserted_at_once_whatever_their_order(make_collection: Make) -> None:
     rng = np.random.default_rng(0)
-    rows = rng.permutation(10_000)
+    rows = rng.permutation(3_000)
     data = xr.Dataset(
-        {"cycle": ("row", (rows // 100 - 50).astype("i2")), "pass": ("row", (rows % 100).astype("u1"))},
+        {"cycle": ("row", (rows // 100 - 15).astype("i2")), "pass": ("row", (rows % 100).astype("u1"))},
         {"time": ("row", rows.astype("M8[s]").astype("M8[ns]"))},
     )
     collection = make_collection(
         data, partitioning=izc.Sequence(("cycle", "pass")), location=f"memory://{rng.integers(2**60)}"
     )
     version = collection.insert(data)
-    assert version.summary["created"] == len(collection.partitions()) == 10_000
+    assert version.summary["created"] == len(collection.partitions()) == 3_000
     loaded = collection.load().compute()
-    np.testing.assert_array_equal(loaded["cycle"].values * 100 + loaded["pass"].values, np.arange(-5000, 5000))
-    np.testing.assert_array_equal(loaded.time.values.astype("i8"), np.arange(10_000) * 10**9)
+    np.testing.assert_array_equal(loaded["cycle"].values * 100 + loaded["pass"].values, np.arange(-1500, 1500))
+    np.testing.assert_array_equal(loaded.time.values.astype("i8"), np.arange(3_000) * 10**9)

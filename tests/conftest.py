@@ -16,8 +16,10 @@ import pytest
 import xarray as xr
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import settings
+from sqlalchemy.engine import URL, Engine, make_url
 
 import intake_zcollection as izc
+from registry.sql import sqlite
 from tests.ftp import FTPServer, running_ftp_server
 from tests.s3 import S3Server, running_server
 
@@ -38,6 +40,25 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "registry.db"
     with izc.connect(f"sqlite:///{path}", create=True):
         return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _statements_are_compiled_once(empty_database: Path) -> Iterator[None]:
+    """Have the engines of all registries in SQLite share what they compile: each test has one or more."""
+    original = sqlite.create_engine
+    first = original(make_url(f"sqlite:///{empty_database}"))
+    with first.connect():  # or its dialect would know nothing of the database
+        pass
+
+    def create_engine(url: URL) -> Engine:
+        engine = original(url)
+        engine.dialect, engine._compiled_cache = first.dialect, first._compiled_cache  # the dialect is part of the keys
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "create_engine", create_engine)
+        yield
+    first.dispose()
 
 
 @pytest.fixture

@@ -380,7 +380,7 @@ def slices(size: int) -> st.SearchStrategy[slice]:
 # The properties
 
 
-@examples(40)
+@examples(24)
 @given(data=st.data())
 def test_every_version_holds_what_was_inserted_until_then(shared_registry: izc.Registry, data: st.DataObject) -> None:
     layout = data.draw(layouts(), "layout")
@@ -403,7 +403,7 @@ def test_every_version_holds_what_was_inserted_until_then(shared_registry: izc.R
             assert bounds == [oracle.axis_value(rows[0]), oracle.axis_value(rows[-1])]
 
 
-@examples(40)
+@examples(24)
 @given(data=st.data())
 def test_any_selection_loads_the_rows_that_it_names(shared_registry: izc.Registry, data: st.DataObject) -> None:
     layout = data.draw(layouts(), "layout")
@@ -419,7 +419,7 @@ def test_any_selection_loads_the_rows_that_it_names(shared_registry: izc.Registr
         assert_holds(loaded.compute(), oracle, selection.rows, template)
 
 
-@examples(20)
+@examples(12)
 @given(data=st.data())
 def test_a_lazy_dataset_indexed_and_computed_equals_one_computed_and_indexed(
     shared_registry: izc.Registry, data: st.DataObject
@@ -441,7 +441,7 @@ def test_a_lazy_dataset_indexed_and_computed_equals_one_computed_and_indexed(
         xr.testing.assert_identical(lazy.isel(by).compute(), eager.isel(by))
 
 
-@examples(20)
+@examples(12)
 @given(data=st.data())
 def test_the_order_of_the_rows_and_the_chunks_make_no_difference_where_times_differ(
     shared_registry: izc.Registry, data: st.DataObject

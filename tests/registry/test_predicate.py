@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from registry.errors import InvalidInputError
 from registry.predicate import MAX_COMPARISONS, MAX_DEPTH, MAX_LENGTH, parse_predicate
 from registry.sql.where import compile_predicate
+from tests.examples import scaled
 
 NAMES = ("year", "month", "pass")
 TOP = 2**63 - 1
@@ -310,7 +311,7 @@ def parse_or_skip(text):
         raise
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=scaled(200), deadline=None)
 @given(texts, st.lists(st.tuples(small_integers, small_integers, small_integers), min_size=1, max_size=8))
 @example("pass % -3 == -2 and year // -3 == -3", [(7, 0, -5), (-7, 0, 7)])
 def test_evaluate_agrees_with_python(text, rows):
@@ -320,7 +321,7 @@ def test_evaluate_agrees_with_python(text, rows):
     assert selected_by_evaluate(predicate, rows) == sorted(expected)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=scaled(200), deadline=None)
 @given(texts, st.lists(st.tuples(all_integers, all_integers, all_integers), min_size=1, max_size=8))
 @example("year * 100 + month > 0", [(2**60, 0, 0), (-(2**60), 0, 0), (2**56 - 1, 1, 0), (2**56, 1, 0)])
 @example("year // 3 * 3 < year", [(-TOP - 1, 0, 0), (-TOP, 0, 0), (-1, 0, 0)])

@@ -24,6 +24,7 @@ from intake_zcollection.reading.index import LazyIndex
 from intake_zcollection.reading.labels import Segments
 from tests.conftest import make_grid
 from tests.counting import counted_location, requests_to, stored_below
+from tests.examples import scaled
 
 GRID = make_grid()  # ninety days: January, February and March 2022
 
@@ -237,7 +238,7 @@ def outcome(index: PandasIndex, label: Any, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("dtype", ["i8", "M8[ns]"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=scaled(150), deadline=None)
 @given(made=segmented_labels(), data=st.data())
 def test_a_sample_of_the_labels_finds_what_all_of_them_find(
     made: tuple[np.ndarray, list[int]], data: st.DataObject, dtype: str

@@ -20,6 +20,7 @@ from intake_zcollection.partitioning import (
     split_rows,
 )
 from intake_zcollection.partitioning.date import Resolution
+from tests.examples import scaled
 
 RESOLUTIONS: tuple[Resolution, ...] = get_args(Resolution)
 
@@ -171,7 +172,7 @@ def assert_split_as_by_loop(keys: list[tuple[int, ...]], axis: np.ndarray[Any, A
             assert isinstance(rows, slice) == bool(np.all(run == 1))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=scaled(100))
 @given(data=st.data())
 def test_rows_in_any_order_go_to_their_keys_stably_sorted(data: st.DataObject) -> None:
     width = data.draw(st.integers(1, 3))
@@ -239,7 +240,7 @@ def test_a_sequence_has_the_values_of_its_variables(data: st.DataObject) -> None
     assert keys.tolist() == [list(row) for row in zip(*(array.tolist() for array in values.values()), strict=True)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=scaled(100))
 @given(value=st.integers(-(2**63), 2**63 - 1), size=st.integers(1, 2**40), start=st.integers(-(2**40), 2**40))
 def test_a_bucket_begins_at_most_its_size_below_the_value_and_lies_on_the_grid(
     value: int, size: int, start: int

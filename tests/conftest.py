@@ -71,8 +71,17 @@ def registry(empty_database: Path, tmp_path: Path) -> Iterator[izc.Registry]:
 
 @pytest.fixture(params=[3, 2], ids=["zarr3", "zarr2"])
 def zarr_format(request: pytest.FixtureRequest) -> int:
-    """Both formats, one after the other."""
+    """Both formats, one after the other: for what each stores in a way of its own."""
     return request.param
+
+
+@pytest.fixture
+def one_format(request: pytest.FixtureRequest) -> int:
+    """The default format; both of them where a test is marked with ``both_formats``, as one of each kind is."""
+    return getattr(request, "param", 3)
+
+
+both_formats = pytest.mark.parametrize("one_format", [3, 2], ids=["zarr3", "zarr2"], indirect=True)
 
 
 def make_grid(start: str = "2022-01-01", days: int = 90, seed: int = 0) -> xr.Dataset:

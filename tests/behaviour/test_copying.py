@@ -14,7 +14,7 @@ from distributed import Client
 import intake_zcollection as izc
 from intake_zcollection.storage.objects import LocalStore
 from tests.behaviour.test_updating import make_flow
-from tests.conftest import Store, make_grid
+from tests.conftest import Store, both_formats, make_grid
 
 Make = Callable[..., izc.Collection]
 
@@ -24,19 +24,10 @@ def files_below(location: Any) -> list[str]:
 
 
 @pytest.fixture
-def zarr_format(request: pytest.FixtureRequest) -> int:
-    """The default, or what a test is marked with."""
-    return getattr(request, "param", 3)
-
-
-both_formats = pytest.mark.parametrize("zarr_format", [3, 2], ids=["zarr3", "zarr2"], indirect=True)
-
-
-@pytest.fixture
-def maps(make_collection: Make, zarr_format: int) -> izc.Collection:
+def maps(make_collection: Make, one_format: int) -> izc.Collection:
     """January to March."""
     options: dict[str, Any] = {"merge": "upsert", "description": "daily maps", "metadata": {"owner": "me"}}
-    collection = make_collection(make_grid(), zarr_format=zarr_format, **options)
+    collection = make_collection(make_grid(), zarr_format=one_format, **options)
     collection.insert(make_grid())
     return collection
 
@@ -174,7 +165,6 @@ def test_storage_options_of_the_target_are_its_own(maps: izc.Collection, store: 
 @pytest.mark.parametrize(
     ("scheduler", "zarr_format"),  # processes take seconds to start, and are the same for both formats
     [("threads", 3), ("threads", 2), ("synchronous", 3), ("processes", 2), ("client", 3)],
-    indirect=["zarr_format"],
 )
 def test_any_scheduler_copies_every_kind_of_variable(
     make_collection: Make, tmp_path: Path, zarr_format: int, scheduler: Any

@@ -14,25 +14,16 @@ import pytest
 import xarray as xr
 
 import intake_zcollection as izc
-from tests.conftest import Store, make_grid
+from tests.conftest import Store, both_formats, make_grid
 from tests.counting import counted_location, requests_to, stored_below
 
 Make = Callable[..., izc.Collection]
 
 
 @pytest.fixture
-def zarr_format(request: pytest.FixtureRequest) -> int:
-    """The default, or what a test is marked with."""
-    return getattr(request, "param", 3)
-
-
-both_formats = pytest.mark.parametrize("zarr_format", [3, 2], ids=["zarr3", "zarr2"], indirect=True)
-
-
-@pytest.fixture
-def maps(make_collection: Make, zarr_format: int) -> izc.Collection:
+def maps(make_collection: Make, one_format: int) -> izc.Collection:
     """January to March, in one insert."""
-    collection = make_collection(make_grid(), zarr_format=zarr_format)
+    collection = make_collection(make_grid(), zarr_format=one_format)
     collection.insert(make_grid())
     return collection
 

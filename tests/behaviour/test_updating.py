@@ -110,7 +110,7 @@ def doubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, izc.
         yield made
 
 
-@pytest.mark.parametrize("outputs", [None, ["a"]], ids=["inferred", "named"])
+@pytest.mark.parametrize(("outputs", "zarr_format"), [(None, 3), (["a"], 2)], ids=["inferred-zarr3", "named-zarr2"])
 @pytest.mark.parametrize("form", RETURNED)
 def test_a_function_may_return_values_in_many_forms(
     doubled: dict[int, izc.Collection], zarr_format: int, form: str, outputs: Any

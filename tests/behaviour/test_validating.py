@@ -13,7 +13,7 @@ import xarray as xr
 
 import intake_zcollection as izc
 from intake_zcollection.storage.write import write_fragment
-from tests.conftest import make_grid
+from tests.conftest import both_formats, make_grid
 from tests.counting import DELETIONS, LISTINGS, READS, WRITES, counted_location, paths_of, requests_to
 
 Make = Callable[..., izc.Collection]
@@ -40,9 +40,9 @@ def fill(collection: izc.Collection) -> izc.Collection:
 
 
 @pytest.fixture
-def changing(make_collection: Make, zarr_format: int) -> izc.Collection:
+def changing(make_collection: Make, one_format: int) -> izc.Collection:
     """A collection, still whole, for tests that damage it and write to it."""
-    return fill(make_collection(make_data(), zarr_format=zarr_format))
+    return fill(make_collection(make_data(), zarr_format=one_format))
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,7 @@ def found_in(collection: izc.Collection, **options: Any) -> izc.Report:
 # Whole
 
 
+@both_formats
 def test_a_whole_collection_is_ok_at_every_version(changing: izc.Collection) -> None:
     changing.drop_partitions(filters="month == 3")
     changing.drop_variable("quality")
@@ -157,8 +158,11 @@ CHUNK_DAMAGE: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("damage", CHUNK_DAMAGE)
 @pytest.mark.parametrize(
-    ("month", "variable", "stored"),
-    [(1, "sst", None), (3, "observations", "count"), (2, "ice", None), (1, "name", None)],
+    ("zarr_format", "month", "variable", "stored"),
+    [
+        *((3, 1, "sst", None), (3, 3, "observations", "count"), (3, 2, "ice", None), (3, 1, "name", None)),
+        *((2, 3, "observations", "count"), (2, 2, "ice", None)),
+    ],
 )
 def test_a_damaged_chunk_is_found(
     damaged: izc.Collection, month: int, variable: str, stored: str | None, damage: str
@@ -341,6 +345,7 @@ def damaged_names(collection: izc.Collection) -> list[str]:
 # Layers and immutable variables
 
 
+@both_formats
 def test_a_whole_fragment_that_is_missing_is_found_where_a_version_has_it(changing: izc.Collection) -> None:
     layer = fragment_of(changing, 2, "ice")
     for path in sorted(layer.rglob("*"), reverse=True):

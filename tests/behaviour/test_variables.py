@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import xarray as xr
 
 import intake_zcollection as izc
-from tests.conftest import make_grid
+from tests.conftest import both_formats, make_grid
 from tests.counting import counted_location, requests_to
 
 Make = Callable[..., izc.Collection]
@@ -27,9 +27,9 @@ def make_days(start: str = "2022-01-01", days: int = 59, **values: float) -> xr.
 
 
 @pytest.fixture
-def days(make_collection: Make, zarr_format: int) -> izc.Collection:
+def days(make_collection: Make, one_format: int) -> izc.Collection:
     """January and February."""
-    collection = make_collection(make_days(), zarr_format=zarr_format)
+    collection = make_collection(make_days(), zarr_format=one_format)
     collection.insert(make_days())
     return collection
 
@@ -93,6 +93,7 @@ def test_edits_cost_the_same_statements_whatever_the_number_of_partitions(make_c
     assert all(few.values())
 
 
+@both_formats
 def test_older_versions_show_what_was_then(days: izc.Collection) -> None:
     days.set_attributes({"units": "m", "note": "old"}, "a")
     days.set_attributes({"units": "cm", "note": None}, "a")
@@ -278,6 +279,7 @@ STEPS: dict[str, Callable[[izc.Collection], Any]] = {
 }
 
 
+@both_formats
 @pytest.mark.parametrize("order", list(itertools.product(["drop", "rename"], repeat=3)), ids="-".join)
 def test_a_name_never_brings_back_what_had_it(days: izc.Collection, order: tuple[str, ...]) -> None:
     oracle = {month: {"a": np.full(n, k)} for month, n, k in ((1, 31, 0.0), (2, 28, 0.0))}
@@ -335,6 +337,7 @@ def test_a_name_of_the_longest_length_can_be_dropped_and_added(make_collection: 
     np.testing.assert_array_equal(values_of(collection, name), np.full(59, 2.0))
 
 
+@both_formats
 def test_inserts_go_by_the_new_names(days: izc.Collection) -> None:
     days.rename_variable("a", "height")
     march = make_days("2022-03-01", 31)

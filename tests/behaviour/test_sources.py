@@ -207,7 +207,8 @@ def test_a_choice_that_there_is_not_is_refused_whatever_is_inserted(
 @pytest.mark.parametrize("scheduler", [None, "synchronous", "processes"])
 def test_files_given_by_their_paths_are_inserted(levels: izc.Collection, tmp_path: Path, scheduler: str | None) -> None:
     paths = [write_file(tmp_path, month, month) for month in (1, 2)]
-    version = levels.insert(paths, scheduler=scheduler, workers=1)  # processes take seconds to start
+    workers = 1 if scheduler == "processes" else None  # each takes seconds to start
+    version = levels.insert(paths, scheduler=scheduler, workers=workers)
     assert version.summary["rows"] == 6
     assert values(levels) == {1: 1.0, 2: 2.0}
     assert set(known(levels, *map(str, paths))) == set(map(str, paths))

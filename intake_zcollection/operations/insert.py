@@ -80,15 +80,15 @@ class Insertion:
         if immutables:
             target = Target.of_immutables(handle.location, schema, evolution.schema_version)
             steps.append(immutable_step(target, immutables, head))
-        if not steps:
-            logger.info("%s stays at version %d: all rows that are inserted are there", collection.name, head.version)
-            return None
         requirements = [*evolution.requirements]
         if any(each.immutable for each in inputs):
             requirements.append(immutable_need(head.snapshot))
         if known:
             requirements.append(SourcesUnchanged(known))
         sources, left_out = to_remember(items), len(self.items) - len(items)
+        if not (any(step.job for step in steps) or sources or evolution.added):
+            logger.info("%s stays at version %d: all rows that are inserted are there", collection.name, head.version)
+            return None
         return Plan(
             head,
             "insert",

@@ -44,7 +44,7 @@ class Steps:
     inputs: Sequence[Input]
 
     def of(self, split: Sequence[PartitionRows], present: Mapping[KeyValues, Existing], how: Execution) -> list[Step]:
-        """Return a step per partition that gets rows; reads the axis of the parts that the rows meet.
+        """Return a step per partition; reads the axis of the parts that the rows meet.
 
         Raises AlreadyExistsError where the strategy does not say what becomes of what is there.
         """
@@ -60,8 +60,7 @@ class Steps:
         axes = read_axes(self.head, wanted, how)
         if self.local.name == "append":
             self._check_new(split, axes)
-        steps = (self._of_runs(rows, present.get(rows.key), axes.get(rows.key, {}), self.local) for rows in split)
-        return [step for step in steps if step is not None]
+        return [self._of_runs(rows, present.get(rows.key), axes.get(rows.key, {}), self.local) for rows in split]
 
     def _axes(self, rows: PartitionRows) -> list[Axis]:
         """Return the axis of each input's rows of a partition."""
@@ -69,12 +68,12 @@ class Steps:
 
     def _of_runs(
         self, rows: PartitionRows, existing: Existing | None, axes: Mapping[int, Axis], local: Local
-    ) -> Step | None:
-        """Return what is done where only the ranges of runs matter; None if all rows are left out."""
+    ) -> Step:
+        """Return what is done where only the ranges of runs matter: nothing if all rows are left out."""
         bounds = existing.bounds if existing else Bounds.of(())
         plan = plan_cuts(local, self._axes(rows), bounds, axes)
-        if not plan.runs:
-            return None
+        if existing is not None and not plan.runs:
+            return Step(None, needs=tuple(existing.needs_of_runs(plan)), title=self._name(rows.key))
         key = pad_key(rows.key)
         origin = existing.read_origin(self.place, plan) if existing else None
         order = None if np.array_equal(plan.order, np.arange(rows.count)) and origin is None else plan.order

@@ -646,8 +646,8 @@ def test_a_dry_run_writes_nothing_and_tells_what_each_partition_would_get(month:
     said = {line.split(":")[0]: line for line in lines[1:]}
     assert list(said) == ["year=2022/month=01", "year=2022/month=02", "year=2022/month=03"]
     assert "2 rows" in said["year=2022/month=01"]
-    assert "1 rows replaced" in said["year=2022/month=01"]
-    assert "1 parts cut" in said["year=2022/month=01"]
+    assert "1 row replaced" in said["year=2022/month=01"]
+    assert "1 part cut" in said["year=2022/month=01"]
     assert "cut" not in said["year=2022/month=02"]
     assert "1 created" in said["year=2022/month=03"]
     version = month.insert(data, merge="upsert")

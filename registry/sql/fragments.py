@@ -121,6 +121,17 @@ def _numbers(wanted: sa.FromClause) -> list[sa.ColumnElement[int]]:
     ]
 
 
+def numbers_parameter(numbers: Iterable[int]) -> dict[str, str]:
+    """Return the parameter of a statement about some versions."""
+    return {"of_numbers": json.dumps([[number] for number in sorted(numbers)])}
+
+
+def among_numbers(table: sa.Table) -> sa.FromClause:
+    """Return the rows of a table that have one of the versions in :func:`numbers_parameter`."""
+    wanted = _each(sa.bindparam("of_numbers", type_=sa.Text)).table_valued("value", name="wanted")
+    return _Lookup(wanted, table, table.c.version == _numbers(wanted)[0])
+
+
 def within_keys(table: sa.FromClause, keys: KeyRange) -> list[sa.ColumnElement[bool]]:
     """Return the conditions of a range of keys."""
     columns, (first, last) = sa.tuple_(*key_columns(table)), keys
@@ -307,12 +318,15 @@ def last_changes_query(collection: CollectionRecord, version: int, *, of_keys: b
     """
     table = tables.change
     columns = key_columns(table)
-    known = table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER, table.c.version <= version
+    known = table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER
     if not of_keys:
-        return sa.select(*columns, sa.func.max(table.c.version)).where(*known).group_by(*columns)
+        every = sa.select(*columns, sa.func.max(table.c.version)).where(*known, table.c.version + 0 <= version)
+        return every.group_by(*columns)
     wanted = _each(sa.bindparam("of_keys", type_=sa.Text)).table_valued("value", name="wanted")
     # The last row of each key alone is looked at, whatever its history.
-    here = sa.select(table.c.version).where(*known, *map(operator.eq, columns, _numbers(wanted)))
+    here = sa.select(table.c.version).where(
+        *known, *map(operator.eq, columns, _numbers(wanted)), table.c.version <= version
+    )
     last = here.order_by(table.c.version.desc()).limit(1).correlate(wanted).scalar_subquery()
     return sa.select(*_numbers(wanted), last).select_from(wanted)
 

@@ -18,7 +18,15 @@ from ..records import (
 )
 from ..selection import Selection
 from . import tables
-from .fragments import AnyRow, AnySelect, read_changing_versions, read_columns, read_immutable
+from .fragments import (
+    AnyRow,
+    AnySelect,
+    among_numbers,
+    numbers_parameter,
+    read_changing_versions,
+    read_columns,
+    read_immutable,
+)
 
 _BATCH = 500  # names in one statement, far below every database's limit
 
@@ -195,10 +203,11 @@ def _no_version(collection: CollectionRecord, number: int) -> NotFoundError:
     )
 
 
-def versions_query(collection_id: int) -> AnySelect:
-    """Select the versions of a collection, oldest first."""
+def versions_query(collection_id: int, *, some: bool = False) -> AnySelect:
+    """Select the versions of a collection, oldest first: all, or those in :func:`numbers_parameter`."""
     table = tables.version
-    return sa.select(table).where(table.c.collection_id == collection_id).order_by(table.c.version)
+    query = sa.select(table).where(table.c.collection_id == collection_id).order_by(table.c.version)
+    return query.select_from(among_numbers(table)) if some else query
 
 
 @cache
@@ -222,9 +231,11 @@ def read_versions(
     connection: sa.Connection, collection: CollectionRecord, selection: Selection | None = None
 ) -> tuple[Version, ...]:
     """Return the versions, oldest first: all, or those that did something to the partitions of a selection."""
-    wanted = None if selection is None else read_changing_versions(connection, collection, selection)
-    rows = connection.execute(versions_query(collection.id))
-    return tuple(version_record(row, collection.name) for row in rows if wanted is None or row.version in wanted)
+    parameters = {}
+    if selection is not None:
+        parameters = numbers_parameter(read_changing_versions(connection, collection, selection))
+    rows = connection.execute(versions_query(collection.id, some=selection is not None), parameters)
+    return tuple(version_record(row, collection.name) for row in rows)
 
 
 def version_record(row: AnyRow, collection: str) -> Version:

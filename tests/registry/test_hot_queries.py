@@ -21,7 +21,7 @@ from registry import CollectionRecord, Cut, Identity, Kept, KeyValues, Registry,
 from registry.changes import ClosePartitions, Commit, NoOtherPart, NothingBetween, PutFragments, Unchanged
 from registry.sql.engine import engine_of, parse_url
 
-from .conftest import change, create, fragment
+from .conftest import change, commit, create, fragment
 
 VERSIONS = 60
 OLD = 30
@@ -143,7 +143,7 @@ Question = Callable[[Registry], object]
 
 def some(number: int) -> list[KeyValues]:
     """Keys that are there, in no order."""
-    keys = [(year, month) for month in range(1, MONTHS + 1) for year in range(100, 150)]
+    keys: list[KeyValues] = [(year, month) for month in range(1, MONTHS + 1) for year in range(100, 150)]
     return keys[:number]
 
 
@@ -318,3 +318,62 @@ def test_what_is_asked_of_few_keys_is_looked_up_by_the_primary_key(sizes: dict[i
         QUESTIONS[name](sizes[LARGE])
     for line in looked_at(sizes[LARGE], seen):
         assert re.search(r"USING PRIMARY KEY \(collection_id=\? AND (k0[=><]|\(k0)", line), line
+
+
+LATER = """
+WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10000)
+"""
+HISTORY = {
+    "past_fragment": """
+SELECT 1, k0, k1, 0, 0, 0, 0, axis_min, layer_id, n + 59, n + 60, n + 59, 0, group_uid, start, rows, group_rows, 0,
+       NULL, NULL, nbytes, axis_max, 1, 1, NULL
+FROM fragment, numbers WHERE collection_id = 1 AND k0 = 100 AND k1 = 5 AND axis_min = 0
+""",
+    "change": "SELECT 1, 100, 5, 0, 0, 0, 0, n + 60, 0, 0, 10, 10, 0, 9 FROM numbers",
+    "version": "SELECT 1, n + 60, NULL, NULL, '2022-01-01 00:00:00', NULL, 'me', '', 'insert', '{}' FROM numbers",
+}
+
+
+def ask_for_the_last_change(registry: Registry) -> object:
+    return registry.changes("made/a", registry.collection("made/a").head_version, [(100, 5)])
+
+
+def cut_again(registry: Registry) -> object:
+    return commit(registry, cut_a_part(registry.collection("made/a"), registry))
+
+
+def ask_for_the_versions_of_another(registry: Registry) -> object:
+    found = registry.versions("made/a", filters="year == 100 and month == 6")
+    assert len(found) == 2
+    return found
+
+
+@pytest.mark.parametrize(
+    "ask", [cut_again, ask_for_the_last_change, ask_for_the_versions_of_another, of_keys(20), QUESTIONS["the head"]]
+)
+def test_what_is_asked_of_the_head_costs_the_same_however_often_a_part_was_written(
+    filled: dict[int, Path], tmp_path: Path, ask: Question
+) -> None:
+    steps = []
+    for often in (False, True):
+        path = tmp_path / f"{often}.db"
+        shutil.copyfile(filled[SMALL], path)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for table, select in HISTORY.items() if often else ():
+                connection.execute(f"{LATER} INSERT INTO {table} {select}")
+            connection.execute("UPDATE collection SET head_version = (SELECT max(version) FROM version)")
+        with connect(f"sqlite:///{path}") as registry, watching(registry) as seen:
+            ask(registry)
+        steps.append(seen.steps)
+    assert abs(steps[1] - steps[0]) <= 0.1 * steps[0]
+
+
+def test_the_totals_of_the_head_are_summed_in_the_order_of_the_keys(sizes: dict[int, Registry]) -> None:
+    with watching(sizes[SMALL]) as seen:
+        found = sizes[SMALL].totals("made/a")
+    assert (found.partitions, found.rows, found.bounds) == (SMALL * MONTHS, SMALL * MONTHS * 20, (0, 19))
+    with closing(sqlite3.connect(str(make_url(sizes[SMALL].url).database))) as connection:
+        statement, parameters = seen.statements[-1]
+        plan = [line[-1] for line in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    assert "SEARCH fragment USING PRIMARY KEY (collection_id=?)" in plan
+    assert not [line for line in plan if "TEMP B-TREE" in line]

@@ -233,9 +233,9 @@ class Numbered:
         """Keep some rows of a part, in the same group."""
         times = [row[0] for row in rows[offset:last]]
         kept = Kept(offset, last - offset, times[0], times[-1], len(set(times)) == len(times))
-        ends = {"axis_min": kept.axis_min, "axis_max": kept.axis_max, "axis_unique": kept.axis_unique}
-        place = {"start": record.start + offset, "rows": kept.rows, "begin_version": version}
-        self.parts.append((record._replace(**ends, **place), rows[offset:last]))
+        ends = record._replace(axis_min=kept.axis_min, axis_max=kept.axis_max, axis_unique=kept.axis_unique)
+        here = ends._replace(start=record.start + offset, rows=kept.rows, begin_version=version)
+        self.parts.append((here, rows[offset:last]))
         return kept
 
     def replace(self, version: int) -> Step:

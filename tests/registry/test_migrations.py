@@ -707,7 +707,7 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
         "keys_between_query": [
             fragments.keys_between_query(1, limits) for limits in [((0,) * 6, (1,) * 6), (None, None)]
         ],
-        "versions_query": [queries.versions_query(1)],
+        "versions_query": [queries.versions_query(1, some=some) for some in (False, True)],
         "version_query": [queries.version_query()],
         "sources_query": [queries.sources_query(1, ["a.nc"])],
     }

@@ -61,7 +61,7 @@ def test_a_planner_can_be_asked_any_number_of_times_and_does_nothing(days: izc.C
     assert first is not None
     assert second is not None
     assert [step.counts for step in first.steps] == [step.counts for step in second.steps]
-    uids = [step.job.target.uid for plan in (first, second) for step in plan.steps]
+    uids = [job.target.uid for plan in (first, second) for job, _ in plan.jobs]
     assert len(set(uids)) == len(uids)  # what is written never has a path that was given before
     assert groups(days) == set()
     assert [version.number for version in days.versions()] == [0]
@@ -155,12 +155,12 @@ def test_one_sync_makes_all_groups_durable_that_this_machine_wrote(days: izc.Col
 def test_a_worker_on_another_machine_makes_its_own_group_durable(
     days: izc.Collection, syncs: list[None], coordinator: str | None
 ) -> None:
-    steps = plan_of(days, make_days()).steps
-    for step in steps:
-        put_down(coordinator, step.job, step.arrays)
-    assert len(syncs) == len(steps)
-    put_down(this_machine(), steps[0].job, steps[0].arrays)
-    assert len(syncs) == len(steps)
+    jobs = plan_of(days, make_days()).jobs
+    for job, arrays in jobs:
+        put_down(coordinator, job, arrays)
+    assert len(syncs) == len(jobs) == 2
+    put_down(this_machine(), *jobs[0])
+    assert len(syncs) == len(jobs)
 
 
 # What an operator reads

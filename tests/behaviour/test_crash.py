@@ -26,9 +26,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy.engine import make_url
 
 import intake_zcollection as izc
-import intake_zcollection.execution
 import intake_zcollection.storage.write
 import intake_zcollection.writing.group
+import intake_zcollection.writing.write
 import registry.changes.commit
 from intake_zcollection.storage.objects import LocalStore
 from registry.transaction import Transaction
@@ -76,6 +76,10 @@ def february_and_march() -> xr.Dataset:
     return make_days("2022-02-01", 59, seed=2)
 
 
+def around_the_end_of_january() -> xr.Dataset:
+    return make_days("2022-01-20", 20, seed=3)
+
+
 @dataclass(frozen=True)
 class Write:
     """An insert that is interrupted: what was there before it, what it brings, and what it would leave."""
@@ -90,14 +94,15 @@ class Write:
         if self.before is None:
             return self.data()
         old = self.before()
-        kept = old.isel(time=old.time < self.data().time[0])
-        return xr.concat([kept, self.data()], "time", data_vars="minimal")
+        kept = old.isel(time=~old.time.isin(self.data().time))
+        return xr.concat([kept, self.data()], "time", data_vars="minimal").sortby("time")
 
 
 WRITES = {
     "first": Write(None, january_and_february, "refuse", fragments=3),  # one of the immutable variables
     "append": Write(january_and_february, march_and_april, "refuse", fragments=2),
     "replace": Write(january_and_february, february_and_march, "replace", fragments=2),
+    "cut": Write(january_and_february, around_the_end_of_january, "upsert", fragments=2),
 }
 every_write = pytest.mark.parametrize("write", WRITES)
 
@@ -119,7 +124,7 @@ class Step:
 
 BEFORE_COMMIT = {
     "before_the_intents": Step(Transaction, "_stage", "entering", intents=False, objects="none"),
-    "after_the_intents": Step(intake_zcollection.execution, "run", "entering", objects="none"),
+    "after_the_intents": Step(intake_zcollection.writing.write, "put_down", "entering", objects="none"),
     "before_the_first_object": Step(LocalStore, "_write_file", "entering", objects="none"),
     "in_the_first_fragment": Step(LocalStore, "_write_file", "leaving", call=3, objects="some"),
     "after_the_first_fragment": Step(intake_zcollection.writing.group, "write_fragment", "leaving", objects="some"),

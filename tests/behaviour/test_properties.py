@@ -4,6 +4,7 @@ The oracle remembers where each row came from: the number of its insert, and its
 of such pairs, a version a dict of partitions.
 """
 
+import functools
 import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import intake_zcollection as izc
+from intake_zcollection.merging import runs
 from tests.examples import scaled
 
 Key = tuple[int, ...]
@@ -174,7 +176,7 @@ def inserts(draw: st.DrawFn, layout: Layout) -> Insert:
     times = st.lists(instants, min_size=draw(st.sampled_from([1, 5, 9])), max_size=12)
     return Insert(
         data=make_dataset(layout, draw(times), draw(st.integers(0, 999))),
-        merge=draw(st.sampled_from(["refuse", "replace", "replace"])),
+        merge=draw(st.sampled_from(["append", "keep", "refuse", "replace"])),
         chunks=draw(st.none() | st.integers(1, 5)),
         scheduler=draw(st.sampled_from([None, "synchronous"])),
     )
@@ -195,18 +197,30 @@ class Oracle:
     layout: Layout
     inserts: list[xr.Dataset] = field(default_factory=list)
     history: list[State] = field(default_factory=lambda: [{}])
+    changed: list[dict[Key, int]] = field(default_factory=lambda: [{}])
+    """By version, which one changed each partition last."""
 
     def insert(self, insert: Insert) -> bool:
         """Take an insert in; tell whether it is to be refused."""
         number, new = len(self.inserts), dict[Key, list[Row]]()
         for row, time in enumerate(insert.data["time"].values):
             new.setdefault(key_of(time, self.layout.keys), []).append((number, row))
-        if insert.merge == "refuse" and new.keys() & self.history[-1].keys():
-            return True
         self.inserts.append(insert.data)
         for rows in new.values():
             rows.sort(key=self.axis_value)
-        self.history.append(dict(sorted((self.history[-1] | new).items())))
+        before, merge = self.history[-1], insert.merge
+        there = {key: {self.axis_value(row) for row in before.get(key, [])} for key in new}
+        again = any(self.axis_value(row) in there[key] for key, rows in new.items() for row in rows)
+        if (merge == "refuse" and new.keys() & before.keys()) or (merge == "append" and again):
+            return True
+        if merge == "keep":
+            new = {key: [row for row in rows if self.axis_value(row) not in there[key]] for key, rows in new.items()}
+        new = {key: rows for key, rows in new.items() if rows}
+        if merge in ("append", "keep"):
+            new = {key: sorted([*before.get(key, []), *rows], key=self.axis_value) for key, rows in new.items()}
+        if new:
+            self.changed.append(self.changed[-1] | dict.fromkeys(new, len(self.history)))
+            self.history.append(dict(sorted((before | new).items())))
         return False
 
     def axis_value(self, row: Row) -> int:
@@ -271,7 +285,7 @@ def insert_all(collection: izc.Collection, layout: Layout, steps: Sequence[Inser
                     collection.insert(step.given(), merge=step.merge, scheduler=step.scheduler)
             else:
                 version = collection.insert(step.given(), merge=step.merge, scheduler=step.scheduler)
-                assert version.summary["rows"] == step.data.sizes[layout.dimension]
+                assert version.number == len(oracle.history) - 1
     return oracle
 
 
@@ -398,7 +412,7 @@ def test_every_version_holds_what_was_inserted_until_then(shared_registry: izc.R
         assert {key: each.rows for key, each in partitions.items()} == {key: len(rows) for key, rows in state.items()}
         assert list(partitions) == list(state)
         for key, rows in state.items():
-            assert partitions[key].version == rows[0][0] + 1
+            assert partitions[key].version == oracle.changed[version][key]
             bounds = [int(np.asarray(bound).astype("i8")) for bound in partitions[key].bounds]
             assert bounds == [oracle.axis_value(rows[0]), oracle.axis_value(rows[-1])]
 
@@ -458,3 +472,208 @@ def test_the_order_of_the_rows_and_the_chunks_make_no_difference_where_times_dif
     first.insert(ordered)
     second.insert(shuffled)
     xr.testing.assert_identical(first.load().compute(), second.load().compute())
+
+
+# Any writes, one after the other: one partition or two, of many parts
+
+HOURS = st.integers(0, 40)
+MONTH = 31 * 24
+"""The hours from there on are in the second partition."""
+PLAIN = ("a", "b", "c")
+"""The names of variables; the first is there from the beginning."""
+
+
+@dataclass
+class Plain:
+    """All rows of a version, in the order of the axis, as arrays of numpy."""
+
+    hours: npt.NDArray[np.int64]
+    values: dict[str, npt.NDArray[np.float64]]
+
+    def take(self, which: Any) -> "Plain":
+        return Plain(self.hours[which], {name: values[which] for name, values in self.values.items()})
+
+    def join(self, new: "Plain") -> "Plain":
+        hours = np.concatenate([self.hours, new.hours])
+        order = np.argsort(hours, kind="stable")
+        values = {name: np.concatenate([each, new.values[name]])[order] for name, each in self.values.items()}
+        return Plain(hours[order], values)
+
+    def without_partitions_of(self, new: "Plain") -> "Plain":
+        return self.take(~np.isin(self.hours >= MONTH, new.hours >= MONTH))
+
+    def merged(self, new: "Plain", merge: str, tolerance: int | None) -> "Plain | None":
+        """With one dataset more; None if it is refused. Strategies are about the rows of one partition."""
+        second = [self.hours >= MONTH, new.hours >= MONTH]
+        result = []
+        for which in (False, True):
+            old_rows, new_rows = (rows.take(mask == which) for rows, mask in zip((self, new), second, strict=True))
+            if (one := old_rows._merged_in_one(new_rows, merge, tolerance)) is None:
+                return None
+            result.append(one)
+        return result[0].join(result[1])
+
+    def _merged_in_one(self, new: "Plain", merge: str, tolerance: int | None) -> "Plain | None":
+        if not len(new.hours):
+            return self
+        distance = np.abs(self.hours[:, None] - new.hours).min(axis=1)
+        if merge == "append" and (distance == 0).any():
+            return None
+        if merge == "keep":
+            return self.join(new.take(~np.isin(new.hours, self.hours)))
+        survives = np.ones(len(self.hours), bool)
+        if merge == "upsert":
+            survives = distance > (tolerance or 0)
+        if merge == "time_series":
+            ordered = np.sort(new.hours)
+            gaps = np.flatnonzero(np.diff(ordered) > (np.inf if tolerance is None else tolerance))
+            for period in np.split(ordered, gaps + 1):
+                survives &= (self.hours < period[0]) | (self.hours > period[-1])
+        return self.take(survives).join(new)
+
+
+@dataclass
+class Writes:
+    """A collection written at random, and what each of its versions has to hold."""
+
+    draw: Any
+    collection: izc.Collection
+    history: list[Plain]
+    counter: Iterator[float] = field(default_factory=lambda: itertools.count(1.0))
+
+    @property
+    def now(self) -> Plain:
+        return self.history[-1]
+
+    def note(self, version: izc.Version, after: Plain | None) -> None:
+        """What a write made; None if it was to make nothing."""
+        if after is not None:
+            self.history.append(after)
+        assert version.number == len(self.history) - 1
+
+    def dataset(self, rows: Plain) -> xr.Dataset:
+        time = np.datetime64("2022-01-01", "ns") + rows.hours * np.timedelta64(1, "h")
+        return xr.Dataset({name: ("time", values) for name, values in rows.values.items()}, {"time": time})
+
+    def insert(self) -> None:
+        merge = self.draw(st.sampled_from(["append", "keep", "concat", "upsert", "time_series", "replace"]), "merge")
+        tolerant = merge in ("upsert", "time_series")
+        tolerance = self.draw(st.sampled_from([None, 0, 1, 3]), "tolerance") if tolerant else None
+        offset = st.sampled_from([0, 0, 0, MONTH - 20])
+        hours = st.builds(operator.add, HOURS, offset) if self.draw(st.booleans()) else HOURS
+        given = self.draw(st.lists(st.lists(hours, min_size=1, max_size=5), min_size=1, max_size=3), "hours")
+        brought = [
+            Plain(
+                np.array(each, "i8"),
+                {name: np.array([next(self.counter) for _ in each]) for name in self.now.values},
+            )
+            for each in given
+        ]
+        datasets = [self.dataset(each) for each in brought]
+        after: Plain | None = self.now
+        if merge == "replace":
+            nothing = self.now.take([])
+            everything = functools.reduce(Plain.join, brought, nothing)
+            after = self.now.without_partitions_of(everything).join(everything)
+        else:
+            for each in brought:
+                ordered = each.take([]).join(each)
+                after = after and after.merged(ordered, merge, tolerance)
+        step = None if tolerance is None else np.timedelta64(tolerance, "h")
+        if after is None:
+            with pytest.raises(izc.AlreadyExistsError):
+                self.collection.insert(datasets, merge=merge)
+            return
+        version = self.collection.insert(datasets, merge=merge, tolerance=step)
+        unchanged = merge == "keep" and len(after.hours) == len(self.now.hours)
+        self.note(version, None if unchanged else after)
+
+    def update(self) -> None:
+        names = list(self.now.values)
+        outputs = self.draw(st.lists(st.sampled_from(names), min_size=1, unique=True), "outputs")
+        shift = next(self.counter) / 64
+
+        def compute(dataset: xr.Dataset) -> dict[str, Any]:
+            return {name: np.nan_to_num(dataset[name].values) + shift for name in outputs}
+
+        version = self.collection.update(compute, outputs=outputs)
+        changed = {name: np.nan_to_num(self.now.values[name]) + shift for name in outputs}
+        after = Plain(self.now.hours, self.now.values | changed) if len(self.now.hours) else None
+        self.note(version, after)
+
+    def drop_rows(self) -> None:
+        low = self.draw(HOURS, "first")
+        high = low + self.draw(st.integers(0, 6), "hours")
+        bounds = tuple(np.datetime64("2022-01-01", "ns") + hour * np.timedelta64(1, "h") for hour in (low, high))
+        gone = (self.now.hours >= low) & (self.now.hours <= high)
+        where: dict[str, Any] = {"time": bounds}
+        if self.draw(st.booleans(), "by values"):
+            least = self.draw(st.sampled_from([*self.now.values["a"], 0.0]), "least")
+            where = {"a": (least, None)} | (where if self.draw(st.booleans(), "and the axis") else {})
+            gone = (gone if "time" in where else True) & (self.now.values["a"] >= least)
+        version = self.collection.drop_rows(where=where)
+        self.note(version, self.now.take(~gone) if gone.any() else None)
+
+    def drop_partitions(self) -> None:
+        second = self.draw(st.booleans(), "February")
+        gone = (self.now.hours >= MONTH) == second
+        version = self.collection.drop_partitions(filters=f"month == {1 + second}")
+        self.note(version, self.now.take(~gone) if gone.any() else None)
+
+    def rewrite(self) -> None:
+        many = any((each.parts, each.groups) != (1, 1) for each in self.collection.partitions())
+        version = self.collection.rewrite()
+        assert not many or version.number == len(self.history)
+        self.note(version, self.now if version.number == len(self.history) else None)
+
+    def edit_the_schema(self) -> None:
+        names, count = self.now.values, len(self.now.hours)
+        name = self.draw(st.sampled_from(PLAIN[1:]), "variable")
+        if name not in names:
+            fill = self.draw(st.sampled_from([None, -1.0]), "fill value")
+            version = self.collection.add_variable(izc.Variable(name, "f8", ("time",), fill_value=fill))
+            after = {**names, name: np.full(count, np.nan if fill is None else fill)}
+        elif (other := PLAIN[3 - PLAIN.index(name)]) not in names and self.draw(st.booleans(), "rename"):
+            version = self.collection.rename_variable(name, other)
+            after = {other if each == name else each: values for each, values in names.items()}
+        else:
+            version = self.collection.drop_variable(name)
+            after = {each: values for each, values in names.items() if each != name}
+        self.note(version, Plain(self.now.hours, after))
+
+    def check(self, version: int) -> None:
+        loaded = self.collection.at(version=version).load(chunks=None)
+        assert_plain(loaded, self.history[version], self.dataset)
+
+
+def assert_plain(loaded: xr.Dataset, expected: Plain, dataset: Callable[[Plain], xr.Dataset]) -> None:
+    xr.testing.assert_equal(loaded.compute().drop_vars("time"), dataset(expected).drop_vars("time"))
+    np.testing.assert_array_equal(loaded.time.values, dataset(expected).time.values)
+
+
+VERBS = [*[Writes.insert] * 6, *[Writes.update] * 2, *[Writes.drop_rows] * 2]
+VERBS += [Writes.rewrite, Writes.edit_the_schema, Writes.edit_the_schema, Writes.drop_partitions]
+
+
+@examples(25)
+@given(data=st.data())
+def test_any_writes_read_at_every_version_as_plain_arrays(shared_registry: izc.Registry, data: st.DataObject) -> None:
+    nothing = Plain(np.empty(0, "i8"), {"a": np.empty(0)})
+    name = f"made/c{next(_numbers)}"
+    writes = Writes(data.draw, None, [nothing])  # type: ignore[arg-type]  # it comes now
+    writes.collection = izc.create_collection(
+        shared_registry,
+        name,
+        writes.dataset(nothing),
+        axis="time",
+        partitioning=izc.Date("time", "M"),
+        location=f"memory://properties/{name}",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "APART", 3)  # in place of 256 rows, so that few divide runs
+        for verb in data.draw(st.lists(st.sampled_from(VERBS), min_size=1, max_size=12), "writes"):
+            verb(writes)
+            writes.check(len(writes.history) - 1)
+    for version in range(len(writes.history) - 1):
+        writes.check(version)
+    assert writes.collection.validate().ok

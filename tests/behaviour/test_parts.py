@@ -291,12 +291,20 @@ def layered(month: izc.Collection) -> xr.Dataset:
     return month.load().compute()
 
 
+def written_versions(month: izc.Collection) -> list[int]:
+    """The versions that the values of the only partition are said to come from, part by part, the rows' first."""
+    (record,) = month._handle.select().snapshot.partitions
+    return [fragment.written_version for fragment in record.fragments]
+
+
 def test_rewriting_makes_one_part_without_layers_and_changes_no_value(month: izc.Collection) -> None:
     before = layered(month)
     (old,) = month.partitions()
     assert (old.parts, old.groups) == (7, 6)
+    newest = max(written_versions(month))
     version = month.rewrite()
     (new,) = month.partitions()
+    assert written_versions(month) == [newest]
     assert (new.parts, new.groups, new.rows) == (1, 1, old.rows)
     assert len(set(new.fragments.values())) == 1
     xr.testing.assert_identical(month.load().compute(), before)
@@ -337,6 +345,16 @@ def test_a_layer_ends_only_where_a_later_one_or_new_rows_come(month: izc.Collect
     assert held(month) == sorted((hour, value + 0.5) for hour, value in expected)
     (record,) = month._handle.select().snapshot.partitions
     assert [len(part.fragments) for part in record.parts] == [2, 2, 2], "the first layer is covered"
+
+
+def test_the_newer_of_two_layers_counts_in_what_is_kept_of_a_part(month: izc.Collection) -> None:
+    month.insert(rows(OLD))
+    for outputs in (["a"], ["a", "b"], ["a"]):  # the layer that came first is the newest in the end
+        month.update(lambda d, names=outputs: {n: d[n] + 0.25 for n in names}, inputs=["a", "b"], outputs=outputs)
+    assert written_versions(month) == [1, 4, 3]
+    month.insert(rows([15], 1))
+    assert held(month) == sorted([*((hour, hour + 0.75) for hour in OLD), (15, 10_015.0)])
+    assert written_versions(month) == [1, 4, 3, 5, 1, 4, 3]
 
 
 # What tells parts apart, and what does not

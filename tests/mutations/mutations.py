@@ -38,9 +38,9 @@ MUTATIONS = (
         "the rows of our strategies are merged without being sorted",
         (
             Edit(
-                "intake_zcollection/merging/strategies.py",
-                'order = np.argsort(times, kind="stable")',
-                "order = np.arange(len(times))",
+                "intake_zcollection/merging/runs.py",
+                'merged = np.argsort(np.concatenate([*old_times, times[start:stop]]), kind="stable")',
+                "merged = np.arange(sum(map(len, old_times)) + stop - start)",
             ),
         ),
         ("tests/unit/test_merging.py",),
@@ -72,7 +72,7 @@ MUTATIONS = (
         (
             Edit(
                 "intake_zcollection/reading/table.py",
-                "variable.begin_version <= self.schema_version if self.variables is None",
+                "variable.was_there(self.schema_version) if self.variables is None",
                 "True if self.variables is None",
             ),
             Edit("intake_zcollection/schema/schema.py", "if name not in self.stored_names)", "if name)"),
@@ -132,5 +132,110 @@ MUTATIONS = (
             ),
         ),
         ("tests/unit/test_encoding.py", "-k", "decoded_in_float32"),
+    ),
+    Mutation(
+        "rows that come close the layers of the parts beside them",
+        (
+            Edit(
+                "registry/changes/updates.py",
+                "and any(now.layers[slot.layer_id] <= new for new in layers.get((slot.key, slot.axis_min), ()))",
+                "and any(each.key == slot.key for each in written)",
+            ),
+        ),
+        ("tests/behaviour/test_parts.py", "-k", "a_correction_stays"),
+    ),
+    Mutation(
+        "a part is cut into others that another writer put there meanwhile",
+        (
+            Edit(
+                "registry/changes/requirements.py",
+                "return _in_slots([slot for slot in found if (slot.key, slot.axis_min) not in known])",
+                "return _in_slots(found[:0])",
+            ),
+        ),
+        ("tests/behaviour/test_parts.py", "-k", "one_stretch"),
+    ),
+    Mutation(
+        "what is kept of a part that is cut counts as new",
+        (
+            Edit(
+                "registry/changes/updates.py",
+                '"begin_version": sa.literal(now.version, sa.Integer),\n        "start"',
+                '"begin_version": sa.literal(now.version, sa.Integer),\n'
+                '        "written_version": sa.literal(now.version, sa.Integer),\n        "start"',
+            ),
+        ),
+        ("tests/behaviour/test_parts.py", "-k", "newer_of_two_layers"),
+    ),
+    Mutation(
+        "the values of a rewritten partition count as new",
+        (
+            Edit(
+                "intake_zcollection/operations/rewrite.py",
+                "existing=origin, written_version=written)",
+                "existing=origin)",
+            ),
+        ),
+        ("tests/behaviour/test_parts.py", "-k", "rewriting_makes"),
+    ),
+    Mutation(
+        "what was planned before a variable came is read as if it had it",
+        (
+            Edit(
+                "registry/changes/updates.py",
+                "schema_version = now.version if fragment.schema_version is None else fragment.schema_version",
+                "schema_version = now.version",
+            ),
+        ),
+        ("tests/behaviour/test_parts.py", "-k", "adds_meanwhile"),
+    ),
+    Mutation(
+        "the tokens of a variable do not tell the rows of a group apart",
+        (
+            Edit(
+                "intake_zcollection/reading/table.py",
+                'f"{fragment.path} {_text(piece.rows_in(fragment))}"',
+                "fragment.path",
+            ),
+        ),
+        ("tests/behaviour/test_parts.py", "-k", "tokens"),
+    ),
+    Mutation(
+        "the tokens of a table do not tell the rows of a group apart",
+        (
+            Edit(
+                "intake_zcollection/reading/table.py",
+                'f"{fragment.path}[{_text(self.rows_in(fragment))}]" for',
+                "fragment.path for",
+            ),
+        ),
+        ("tests/behaviour/test_parts.py", "-k", "tokens"),
+    ),
+    Mutation(
+        "the partition of key 0 takes the immutable variables with it",
+        (Edit("registry/changes/updates.py", "here.append(table.c.layer_id >= ROWS_LAYER)", "pass"),),
+        ("tests/behaviour/test_parts.py", "-k", "key_0"),
+    ),
+    Mutation(
+        "whole parts between two inserted rows are written again",
+        (
+            Edit(
+                "intake_zcollection/merging/runs.py",
+                "divides |= (after < before) & (part < len(bounds.rows)) & (bounds.highs[inside] < before)",
+                "divides |= inside < 0",
+            ),
+        ),
+        ("tests/unit/test_runs.py", "-k", "only_if_it_is_little"),
+    ),
+    Mutation(
+        "rows of one dataset that a later one replaces stay",
+        (
+            Edit(
+                "intake_zcollection/merging/runs.py",
+                "alive[number] &= strategy.survives(times, inserted[other])",
+                "alive[number] &= True",
+            ),
+        ),
+        ("tests/unit/test_merging.py", "-k", "after_the_other"),
     ),
 )

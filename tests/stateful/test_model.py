@@ -335,7 +335,8 @@ class CollectionMachine(RuleBasedStateMachine):
         times = self.state.partitions[key]["time"]
         inside = [number for number in range(20) if times[0] <= self.case.time(number) <= times[-1]]
         free = [number for number in inside if self.case.time(number) not in times]
-        places = one_of(free if free and data.draw(often, "in holes") else inside)
+        in_holes = data.draw(often, "in holes")
+        places = one_of(free if free and in_holes else inside)
         self.insert_rows(data.draw, adding=False, most=3, at=st.tuples(places, st.just(key[0])), merges=CUTTING)
 
     def insert_rows(

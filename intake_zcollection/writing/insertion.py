@@ -66,9 +66,7 @@ class Steps:
         """Return the axis of each input's rows of a partition."""
         return [self.inputs[number].axis[which] for number, which in rows.pieces]
 
-    def _of_runs(
-        self, rows: PartitionRows, existing: Existing | None, axes: Mapping[int, Axis], local: Local
-    ) -> Step:
+    def _of_runs(self, rows: PartitionRows, existing: Existing | None, axes: Mapping[int, Axis], local: Local) -> Step:
         """Return what is done where only the ranges of runs matter: nothing if all rows are left out."""
         bounds = existing.bounds if existing else Bounds.of(())
         plan = plan_cuts(local, self._axes(rows), bounds, axes)

@@ -709,3 +709,12 @@ def test_what_becomes_of_the_partition_of_key_0_leaves_the_immutable_variables_a
     assert collection.load().mask.values == 7
     collection.drop_partitions(all=True)
     assert collection.load().mask.values == 7
+
+
+def test_keep_that_leaves_all_rows_out_still_adds_a_variable_that_comes_with_them(month: izc.Collection) -> None:
+    month.insert(rows(OLD))
+    version = month.insert(rows(OLD, 1, new=0), merge="keep", unknown="add")
+    assert (version.number, version.summary["rows"]) == (2, 0)
+    assert np.isnan(month.load().new.values).all()
+    assert held(month) == as_held(rows(OLD))
+    assert month.partitions()[0].version == 1

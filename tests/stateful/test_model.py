@@ -379,7 +379,8 @@ class CollectionMachine(RuleBasedStateMachine):
         function = MERGE_FUNCTIONS[merge] if callable(merge) else None
         inserted = state.inserted(turns, merge, tolerance, self.next_version, function)
         version = self.collection.insert(datasets, merge=merge, tolerance=tolerance, **options)
-        if not inserted.changed and not self.immutables_differ(state):
+        same_variables = state.variables.keys() == self.state.variables.keys()
+        if not inserted.changed and same_variables and not self.immutables_differ(state):
             self.record_nothing(version)
             return
         summary = version.summary

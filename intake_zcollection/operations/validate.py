@@ -113,8 +113,9 @@ def _look(job: ValidateJob, _: Any) -> tuple[int, list[Problem]]:
             read, wrong = _chunks(job, variable, path, rows, live)
             chunks += read
             problems += wrong
-    if job.partition and job.data and not problems:
-        problems += _axis(job, job.schema.variables[job.schema.axis])
+    axis = job.schema.axis
+    if job.partition and job.data and not any(problem.variable == axis for problem in problems):
+        problems += _axis(job, job.schema.variables[axis])
     return chunks, problems
 
 

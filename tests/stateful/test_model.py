@@ -976,7 +976,7 @@ def test_whatever_is_done_in_memory_the_collection_holds_what_the_model_says(
     shared_registry: tuple[Path, izc.Registry],
 ) -> None:
     stores = tuple(Store(f"{protocol}://{uuid.uuid4().hex}") for protocol in ("memory", "counting"))
-    run(Place(*shared_registry, stores), examples=30, steps=45)
+    run(Place(*shared_registry, stores), examples=22, steps=45)
 
 
 def test_whatever_is_done_on_a_disk_the_collection_holds_what_the_model_says(
@@ -988,4 +988,4 @@ def test_whatever_is_done_on_a_disk_the_collection_holds_what_the_model_says(
 def test_whatever_is_done_in_s3_the_collection_holds_what_the_model_says(
     shared_registry: tuple[Path, izc.Registry], s3: S3Server
 ) -> None:
-    run(Place(*shared_registry, (Store(s3.fresh_url(), s3.storage_options),)), examples=4, steps=25)
+    run(Place(*shared_registry, (Store(s3.fresh_url(), s3.storage_options),)), examples=3, steps=25)

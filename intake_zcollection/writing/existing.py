@@ -1,7 +1,9 @@
 """A partition that is there, as the planner of a write sees it: its parts, what cuts them, and what depends on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from registry import Cut, FragmentColumns, Identity, KeyValues, PartitionRecord, Slot, pad_key
 from registry.changes import NoOtherPart, Requirement, Unchanged
@@ -12,6 +14,7 @@ from ..reading.origin import Origin
 from ..reading.selection import Selected
 from ..reading.table import PartitionTable
 from ..storage.location import Location
+from .axes import Axis
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,12 @@ class Existing:
         """Return where the rows lie that a plan reads; None if it reads none."""
         read = [rows for run in plan.runs for rows in run.read]
         return self.origin(place, self.table.take(*zip(*read, strict=True))) if read else None
+
+    @staticmethod
+    def read_axis(plan: CutPlan, axes: Mapping[int, Axis]) -> Axis | None:
+        """Return the axis of the rows that a plan reads; None if it reads none."""
+        read = [axes[number][start:stop] for run in plan.runs for number, start, stop in run.read]
+        return np.concatenate(read) if read else None
 
     def cuts(self, plan: CutPlan) -> tuple[Cut, ...]:
         """Return the parts that end, and what is kept of them."""

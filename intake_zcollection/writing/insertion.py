@@ -82,6 +82,7 @@ class Steps:
             order,
             tuple(run.rows for run in plan.runs),
             origin,
+            Existing.read_axis(plan, axes),
         )
         counts = {"merged" if existing else "created": 1, "rows": plan.inserted, "rows_replaced": plan.given_up}
         needs: list[Requirement] = [NoOtherPart(tuple((key, *run.axis_range) for run in plan.runs))]

@@ -29,6 +29,8 @@ class RowsJob:
     """How many each new part has; None for one part of all."""
     existing: Origin | None = None
     """The existing rows that are read, alone."""
+    existing_axis: npt.NDArray[np.int64] | None = None
+    """Their axis, where the planner has read it: it is not read again."""
     merging: Merging | None = None
     """A function of the user's, for all rows of the partition."""
     written_version: int | None = None
@@ -49,6 +51,11 @@ class RowsJob:
 
     def _gather(self, variable: SchemaVariable, pieces: Sequence[Values]) -> Values:
         if self.existing is not None:
-            pieces = [encode(variable, self.existing.read(variable)), *pieces]
+            pieces = [encode(variable, self._existing(self.existing, variable)), *pieces]
         joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=variable.split_axis)
         return joined if self.order is None else joined.take(self.order, axis=variable.split_axis)
+
+    def _existing(self, origin: Origin, variable: SchemaVariable) -> Values:
+        if self.existing_axis is None or variable.name != self.target.schema.axis:
+            return origin.read(variable)
+        return self.existing_axis.astype(variable.dtype)

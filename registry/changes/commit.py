@@ -16,7 +16,7 @@ from ..sql.engine import database_clock
 from .locked import Locked
 from .requirements import conflict
 from .updates import apply
-from .values import Commit, NoOtherPart, PutFragments, Unchanged
+from .values import ClosePartitions, Commit, NoOtherPart, PutFragments, Unchanged
 
 
 def check_commits(commits: Sequence[Commit]) -> None:
@@ -25,6 +25,9 @@ def check_commits(commits: Sequence[Commit]) -> None:
     for commit in commits:
         if names.count(commit.collection.name) > 1:
             raise InvalidInputError(f"collection {commit.collection.name} is changed twice in one commit")
+        if sum(isinstance(update, PutFragments | ClosePartitions) for update in commit.updates) > 1:
+            # Each is counted from what was live before the commit.
+            raise InvalidInputError(f"the rows of collection {commit.collection.name} are changed twice in one commit")
         slots = Counter((each.key, each.axis_min, each.layer) for each in _written(commit))
         for (key, axis_min, layer), count in slots.items():
             if count > 1:

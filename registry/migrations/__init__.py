@@ -3,6 +3,7 @@
 import io
 import logging
 import threading
+import warnings
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -91,14 +92,16 @@ def _upgrade_from(revision: str, connection: sa.Connection) -> None:
         connection.execute(sa.text("LOCK TABLE alembic_version IN EXCLUSIVE MODE"))  # it can be read all the same
         if revision_of(connection) == HEAD_REVISION:
             return  # another process was at it
+    kept = "" if copy is None else f"; as it was, it is kept at {copy}, which may be deleted when all is well"
+    message = f"the registry is upgraded from revision {revision} to {HEAD_REVISION}{kept}"
     try:
+        warnings.warn(message, UserWarning, stacklevel=2)  # before it begins, and to who has not set logging up
         _run_alembic(connection=connection)
     except BaseException:
         if copy is not None:
             copy.unlink()  # it is what the registry still is
         raise
-    kept = "" if copy is None else f"; as it was, it is kept at {copy}, which may be deleted when all is well"
-    logger.warning("the registry is upgraded from revision %s to %s%s", revision, HEAD_REVISION, kept)
+    logger.warning(message)
 
 
 def render(dialect: str) -> str:

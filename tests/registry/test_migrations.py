@@ -525,7 +525,8 @@ def test_an_upgrade_keeps_a_copy_of_the_file_and_says_where(
     path = tmp_path / "old.db"
     fill(path, revision, make_history(0))
     before = dump(path)
-    upgrade_file(path)
+    with pytest.warns(UserWarning, match=rf"from revision {revision} to {HEAD_REVISION}.*{path}.revision-{revision}"):
+        upgrade_file(path)
     assert copies(path) == [f"old.db.revision-{revision}"]
     assert dump(tmp_path / f"old.db.revision-{revision}") == before
     (told,) = [each for each in caplog.records if each.name == "registry.migrations"]

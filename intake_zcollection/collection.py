@@ -668,18 +668,12 @@ class Collection:
                 parts=len(record.parts),
                 groups=record.groups,
                 nbytes=record.nbytes,
-                bounds=self._axis_values(record.bounds),
+                bounds=_axis_values(schema, record.bounds),
                 version=changed[record.values],
                 fragments={name: paths for name in schema.partitioned if (paths := paths_of[name][place])},
             )
             for place, record in enumerate(partitions)
         )
-
-    def _axis_values(self, bounds: tuple[int, int]) -> tuple[Any, Any]:
-        """Return bounds as the axis has them, from the registry's integers."""
-        axis = self.schema.variables[self.axis]
-        low, high = (np.datetime64(bound, "ns") for bound in bounds) if axis.dtype.kind == "M" else bounds
-        return low, high
 
     def versions(self, *, filters: Filters | None = None) -> tuple[Version, ...]:
         """Return all versions, oldest first, or those that touched such partitions; version 0 is the creation."""
@@ -716,7 +710,7 @@ class Collection:
 
     def _facts(self) -> list[tuple[str, str]]:
         version = self.version
-        totals = self._handle.registry.totals(self._handle.record, version.number)
+        totals, schema = self._handle.registry.totals(self._handle.record, version.number), self.schema
         facts = [
             (
                 "version",
@@ -727,13 +721,21 @@ class Collection:
                 f"{totals.partitions} by {self.partitioning}, {totals.rows} rows, {format_bytes(totals.nbytes)} stored",
             ),
             ("axis", f"{self.axis} along {self.dimension!r}"),
-            ("variables", ", ".join(self.schema.variables)),
+            ("variables", ", ".join(schema.variables)),
             ("location", self.location),
         ]
         if totals.bounds is not None:
-            low, high = self._axis_values(totals.bounds)
+            low, high = _axis_values(schema, totals.bounds)
             facts.insert(2, ("extent", f"{low} … {high}"))
         return facts
+
+
+def _axis_values(schema: Schema, bounds: tuple[int, int]) -> tuple[Any, Any]:
+    """Return bounds as the axis has them, from the registry's integers."""
+    low, high = bounds
+    if schema.variables[schema.axis].dtype.kind != "M":
+        return low, high
+    return np.datetime64(low, "ns"), np.datetime64(high, "ns")
 
 
 def as_registry(reg: Registry | str) -> Registry:

@@ -22,6 +22,7 @@ from pathlib import PurePath
 from typing import Any, ClassVar
 
 import fsspec
+import sqlalchemy as sa
 from fsspec.implementations.memory import MemoryFileSystem
 
 Request = tuple[str, str]
@@ -139,3 +140,18 @@ def stored_below(location: str) -> dict[str, bytes]:
         for path, file in CountingFileSystem.store.items()
         if path.startswith(f"{root}/")
     }
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Collect the SQL statements of a block."""
+    seen: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)

@@ -17,7 +17,7 @@ import xarray as xr
 
 import intake_zcollection as izc
 from intake_zcollection.storage.objects import LocalStore
-from tests.counting import READS, WRITES, counted_location, paths_of, requests_to
+from tests.counting import READS, WRITES, counted_location, paths_of, requests_to, statements
 
 Make = Callable[..., izc.Collection]
 
@@ -718,3 +718,43 @@ def test_keep_that_leaves_all_rows_out_still_adds_a_variable_that_comes_with_the
     assert np.isnan(month.load().new.values).all()
     assert held(month) == as_held(rows(OLD))
     assert month.partitions()[0].version == 1
+
+
+# Statements
+
+
+def statements_of_verbs(make_collection: Make, count: int) -> dict[str, int]:
+    """How many statements each verb takes, on so many partitions of as many parts."""
+    by_day = make_collection(rows([]), partitioning=izc.Date("time", "D"))
+    by_month = make_collection(rows([]), partitioning=izc.Date("time", "M"))
+    by_day.insert([day(number) for number in range(count)])
+    for number in range(count):
+        by_month.insert(day(number))
+    verbs: dict[str, Callable[[izc.Collection], Any]] = {
+        "partitions": lambda c: c.partitions(),
+        "partitions of a filter": lambda c: c.partitions(filters="month == 1"),
+        "partitions of a period": lambda c: c.partitions(where={"time": ("2022-01-01T12", "2022-01-02")}),
+        "repr": repr,
+        "load": lambda c: c.load(),
+        "crop": lambda c: c.load(where={"time": ("2022-01-01T12", None)}),
+        "versions": lambda c: c.versions(filters="month == 1"),
+        "append": inserting(day(count)),
+        "upsert": inserting([day(number) for number in range(count)], merge="upsert"),
+        "update": lambda c: c.update(lambda data: {"a": data.a + 1}),
+        "drop_rows": lambda c: c.drop_rows(where={"time": ("2022-01-01T12", "2022-01-02T03")}),
+        "rewrite": lambda c: c.rewrite(),
+        "validate": lambda c: c.validate(),
+        "drop_partitions": lambda c: c.drop_partitions(all=True),
+    }
+    costs = {}
+    for name, verb in verbs.items():
+        for where, collection in {"by day": by_day, "by month": by_month}.items():
+            with statements() as seen:
+                verb(collection)
+            costs[f"{name}, {where}"] = len(seen)
+    return costs
+
+
+def test_each_verb_takes_the_same_statements_whatever_the_number_of_partitions_and_parts(make_collection: Make) -> None:
+    few, many = statements_of_verbs(make_collection, 3), statements_of_verbs(make_collection, 12)
+    assert few == many

@@ -1,19 +1,17 @@
 """The schema over time: variables added, renamed and dropped, attributes and immutable variables set."""
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 import xarray as xr
 
 import intake_zcollection as izc
 from tests.conftest import both_formats, make_grid
-from tests.counting import counted_location, requests_to
+from tests.counting import counted_location, requests_to, statements
 
 Make = Callable[..., izc.Collection]
 
@@ -52,21 +50,6 @@ EDITS: dict[str, Callable[[izc.Collection], izc.Version]] = {
     "set_attributes": lambda c: c.set_attributes({"long_name": "day"}, "time"),
     "set_attributes of the dataset": lambda c: c.set_attributes({"title": "t"}),
 }
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """Collect the SQL statements of a block."""
-    seen: list[str] = []
-
-    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
 def cost_of_edits(make_collection: Make, partitions: int) -> dict[str, list[str]]:

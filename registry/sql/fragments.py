@@ -179,8 +179,8 @@ def _fragments(table: sa.Table, collection: CollectionRecord, version: int, sele
         return column + 0 if by_key else column  # an expression has no index, and that of the keys is the right one
 
     fields = (table.c[name] for name in _FIELDS[:-1])
-    unique = sa.cast(sa.func.coalesce(table.c.axis_unique, -1), sa.Integer).label("axis_unique")
-    query = sa.select(*columns[: len(collection.keys)], *fields, unique).where(
+    known = sa.case((table.c.axis_unique.is_(None), -1), (table.c.axis_unique, 1), else_=0).label("axis_unique")
+    query = sa.select(*columns[: len(collection.keys)], *fields, known).where(
         table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER, compared("begin_version") <= version
     )
     if table is tables.past_fragment:

@@ -64,9 +64,9 @@ class Segments:
                 unique[end] = unique[end] if unique[end] == 1 else -1
         return Segments(np.minimum(self.stops[kept], stop) - start, self.bounds[kept], unread, unique)
 
-    @cached_property
+    @property
     def are_unique(self) -> bool:
-        """Whether no label is repeated in any of them."""
+        """Whether no label is repeated in any of them. Not kept: others may be pickling this at the same time."""
         return bool(np.all((self.unique == 1) | (np.diff(self.stops, prepend=0) == 1)))
 
 
@@ -245,7 +245,10 @@ def _as_integers(label: Any, times: bool) -> Integers | None:
     except Exception:  # noqa: BLE001 - whatever is wrong with a label, the ordinary index says it, of all labels
         return None
     if times:
-        exact = values.astype("M8[ns]") if values.dtype.kind == "M" and not np.isnat(values).any() else None
+        try:
+            exact = values.astype("M8[ns]") if values.dtype.kind == "M" and not np.isnat(values).any() else None
+        except OverflowError:  # from numpy 2.5 on; before, it wraps around
+            return None
         return exact.view(np.int64) if exact is not None and np.all(exact.astype(values.dtype) == values) else None
     exact = values.astype(np.int64) if values.dtype.kind in "iu" else None
     return exact if exact is not None and np.all((exact < 0) == (values < 0)) else None

@@ -77,6 +77,10 @@ class SchemaVariable:
     lossy: bool = False
     """Whether its codecs may round its values, as whoever brought it said."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: a copy, for another thread may be computing one of the properties below."""
+        return dict(vars(self))
+
     @cached_property
     def array_text(self) -> str:
         """The document as text: what arrays of equal documents have in common."""

@@ -244,10 +244,13 @@ def read_columns(
         parameters = {} if keys is None else keys_parameter(keys)
         result = connection.execute(fragments_query(collection, version, selection), parameters)
         kept = None if keep is None else _Kept(collection.keys, keep)
-        for rows in result.partitions(_AT_A_TIME):
+        cursor = result.cursor  # a Row for each would cost as much as fetching them
+        assert cursor is not None  # it was a SELECT
+        while rows := cursor.fetchmany(_AT_A_TIME):
             wanted = rows if kept is None else [row for row in rows if kept[tuple(row[: len(collection.keys)])]]
             for column, values in zip(columns.values(), zip(*wanted, strict=True), strict=False):
                 column.extend(values)
+        result.close()
     return FragmentColumns(collection.keys, columns)
 
 

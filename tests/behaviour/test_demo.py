@@ -17,8 +17,6 @@ from click.testing import CliRunner
 import intake_zcollection as izc
 from intake_zcollection.cli import main
 
-pytestmark = pytest.mark.xdist_group("demo")  # the demo runs twice, for one process
-
 COMMAND = Path(sys.executable).with_name("zregistry")
 
 

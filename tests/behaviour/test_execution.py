@@ -20,8 +20,6 @@ from distributed import Client, KilledWorker, LocalCluster
 import intake_zcollection as izc
 from tests.conftest import make_grid
 
-pytestmark = pytest.mark.xdist_group("execution")  # one cluster, for one process
-
 Make = Callable[..., izc.Collection]
 
 

@@ -21,8 +21,6 @@ from tests.counting import (
     stored_below,
 )
 
-pytestmark = pytest.mark.xdist_group("lazy")  # a thousand partitions, for one process
-
 HOURS = 1000
 
 ALL_CHUNKS = ["auto", "partition", {}, {"time": 30}, {"time": 30, "x": 1}, 7, -1, None]

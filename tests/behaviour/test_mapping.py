@@ -145,7 +145,7 @@ def cluster() -> Iterator[LocalCluster]:
 @pytest.fixture(
     params=[
         *(None, "threads", "synchronous", "processes"),
-        pytest.param("cluster", marks=pytest.mark.xdist_group("mapping")),  # one cluster, for one process
+        "cluster",
     ]
 )
 def scheduler(request: pytest.FixtureRequest) -> Iterator[Any]:

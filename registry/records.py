@@ -226,11 +226,6 @@ class PartRecord:
         assert last is not None  # only the immutable layer has no axis
         return first, last
 
-    @property
-    def axis_unique(self) -> bool | None:
-        """Whether no axis value is repeated in it; None where nobody recorded it."""
-        return self.fragments[0].axis_unique
-
 
 @dataclass(frozen=True, slots=True)
 class PartitionRecord:

@@ -45,9 +45,6 @@ class Stretch(NamedTuple):
     """Which rows of the group."""
     group_rows: int
 
-    def __str__(self) -> str:
-        return f"{self.path}[{self.start}:{self.stop}]"
-
 
 @dataclass(frozen=True, eq=False)
 class PartitionTable:
@@ -165,29 +162,21 @@ class PartitionTable:
         values, parts = self.values[begin:end], self.parts[first:last]
         return replace(self, values=values, counts=counts, parts=parts, fragments=fragments)
 
-    def take(
-        self, numbers: Integers | Sequence[int], starts: Any = None, stops: Any = None, bounds: Any = None
-    ) -> "PartitionTable":
+    def take(self, numbers: Integers | Sequence[int], starts: Any = None, stops: Any = None) -> "PartitionTable":
         """Return it with some parts alone, in their order; of these perhaps with some of their rows alone.
 
-        ``starts`` and ``stops`` are counted from the first row of each whole part; ``bounds`` are pairs of axis values.
+        ``starts`` and ``stops`` are counted from the first row of each whole part.
         """
         numbers = np.asarray(numbers, np.intp)
         parts = self.parts[numbers]
         if starts is not None:
             parts["start"], parts["stop"] = starts, stops
-        if bounds is not None:
-            parts["low"], parts["high"] = np.asarray(bounds, np.int64).reshape(-1, 2).T
         held = parts["held"].astype(np.intp)
         offsets = np.arange(held.sum()) - np.repeat(np.cumsum(held) - held, held)
         fragments = self.fragments[np.repeat(self._fragment_ends[numbers], held) + offsets]
-        partitions = self.partitions_of(numbers)
+        partitions = np.searchsorted(self._part_ends, numbers, "right") - 1
         kept, counts = np.unique(partitions, return_counts=True)
         return replace(self, values=self.values[kept], counts=counts, parts=parts, fragments=fragments)
-
-    def partitions_of(self, numbers: Integers) -> Integers:
-        """Return to which partitions some parts belong, by their numbers."""
-        return np.asarray(np.searchsorted(self._part_ends, numbers, "right") - 1)
 
     def holders(self, variable: SchemaVariable) -> Integers:
         """Return which fragment has the values of a variable, for each part; -1 where none has."""
@@ -238,7 +227,7 @@ class PartitionTable:
 
     def _path(self, uid: bytes, place: int) -> str:
         known = self.paths.get(uid) if self.paths else None
-        return known or f"{self._directories[place]}/{uid.decode()}"
+        return known or layout.group_path(self._directories[place], uid.decode())
 
     @cached_property
     def _directories(self) -> Sequence[str]:

@@ -45,13 +45,18 @@ def partition_path(key: PartitionKey) -> str:
     return format_key(key)
 
 
+def group_path(directory: str, uid: str) -> str:
+    """Return the path of a group in the directory of its partition."""
+    return f"{directory}/{uid}"
+
+
 def fragment_path(key: PartitionKey, uid: str) -> str:
     """Return a fragment's path below the location.
 
     >>> fragment_path((("year", 2022), ("month", 1)), "0f3c")
     'year=2022/month=01/0f3c'
     """
-    return f"{partition_path(key)}/{uid}"
+    return group_path(partition_path(key), uid)
 
 
 def immutable_path(uid: str) -> str:

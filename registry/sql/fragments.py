@@ -225,12 +225,12 @@ def read_immutable(connection: sa.Connection, collection_id: int, version: int) 
     """Return the fragment of the immutable variables of a version, None before there is any."""
     wanted = {"of_collection": collection_id, "at_version": version}
     row = connection.execute(immutable_query(), wanted).one_or_none()
-    return None if row is None else fragment_record(row, MAX_KEYS)
+    return None if row is None else fragment_record(row)
 
 
-def fragment_record(row: Sequence[object], keys: int) -> FragmentRecord:
-    """Return the record of a row with all key columns, of which the first ``keys`` are kept."""
-    return FragmentRecord._make((tuple(row[:keys]), *row[MAX_KEYS:]))
+def fragment_record(row: Sequence[object]) -> FragmentRecord:
+    """Return the record of a row with all key columns."""
+    return FragmentRecord._make((tuple(row[:MAX_KEYS]), *row[MAX_KEYS:]))
 
 
 def read_columns(
@@ -304,7 +304,7 @@ def live_query() -> AnySelect:
 def read_live(connection: sa.Connection, collection_id: int, keys: Iterable[KeyValues]) -> list[FragmentRecord]:
     """Return what is live of some keys, in the order of keys, parts and layers; with all six key columns."""
     parameters = keys_parameter(keys) | {"of_collection": collection_id}
-    return [fragment_record(row, MAX_KEYS) for row in connection.execute(live_query(), parameters)]
+    return [fragment_record(row) for row in connection.execute(live_query(), parameters)]
 
 
 def keys_between_query(collection_id: int, keys: KeyRange) -> AnySelect:

@@ -655,6 +655,17 @@ def test_rows_that_keep_left_out_must_still_be_there(month: izc.Collection) -> N
     assert [hour for hour, _ in held(month)] == [hour for hour, _ in as_held(day(0), day(1))]
 
 
+def test_rows_of_a_partition_that_gets_none_must_still_be_there_too(month: izc.Collection) -> None:
+    month.insert(day(0))
+    data = xr.concat([day(0, 1), day(40, 1)], "time")  # all of January is left out, February is new
+    with pytest.raises(izc.ConflictError, match="year=2022/month=01"):
+        month.insert(
+            racing(data, lambda: month.drop_partitions(filters="month == 1")), merge="keep", scheduler="synchronous"
+        )
+    month.insert(data, merge="keep")
+    assert [hour for hour, _ in held(month)] == [hour for hour, _ in as_held(day(0), day(40))]
+
+
 # Dry runs
 
 

@@ -259,7 +259,7 @@ def test_whether_an_axis_value_is_repeated_is_known_of_every_version(
     write(registry, collection, fragment(2022, 1, axis_unique=unique))
     write(registry, collection, fragment(2022, 1))
 
-    found = [partition(registry, 2022, 1, version=number).parts[0].axis_unique for number in (1, 2)]
+    found = [next(partition(registry, 2022, 1, version=number).fragments).axis_unique for number in (1, 2)]
     assert found == [unique, None]
 
 

@@ -20,11 +20,12 @@ from registry import (
     Registry,
     RegistryUnavailableError,
     SchemaRecord,
+    Selection,
     TransactionClosedError,
     Version,
     ZCollectionError,
 )
-from registry.changes import Commit, EditSchema
+from registry.changes import ClosePartitions, Commit, EditSchema, PutFragments, Update
 from registry.sql.engine import engine_of, parse_url
 
 from .conftest import (
@@ -440,6 +441,19 @@ def test_two_changes_to_one_collection_in_one_commit_are_refused_by_its_name(
     before = visible()
     with pytest.raises(InvalidInputError, match="made/a"):
         commit(registry, change(collection, fragment(2022, 1)), change(collection, fragment(2022, 2)))
+    assert visible() == before
+
+
+@pytest.mark.parametrize(
+    "second", [ClosePartitions(Selection()), PutFragments((fragment(2022, 2),))], ids=["closed", "written"]
+)
+def test_rows_are_changed_once_in_a_commit(
+    registry: Registry, collection: CollectionRecord, visible: Visible, second: Update
+) -> None:
+    before = visible()
+    twice = Commit(collection, "insert", updates=(PutFragments((fragment(2022, 1),)), second))
+    with pytest.raises(InvalidInputError, match="the rows of collection made/a are changed twice in one commit"):
+        registry.commit(twice)
     assert visible() == before
 
 

@@ -53,7 +53,7 @@ def merged_alone(strategy: Local, old: Rows, new: Rows) -> Rows:
         case "keep":
             new = [row for row in new if row[0] not in there]
         case "upsert":
-            survives = lambda time: all(abs(time - each) > (tolerance or 0) for each in times)  # noqa: E731
+            survives = lambda time: all(abs(time - each) > (tolerance or 0) for each in times)  # noqa: E731 - as above
         case "time_series":
             periods: list[list[int]] = []
             for time in times:
@@ -61,7 +61,7 @@ def merged_alone(strategy: Local, old: Rows, new: Rows) -> Rows:
                     periods[-1].append(time)
                 else:
                     periods.append([time])
-            survives = lambda time: not any(each[0] <= time <= each[-1] for each in periods)  # noqa: E731
+            survives = lambda time: not any(each[0] <= time <= each[-1] for each in periods)  # noqa: E731 - as above
     return sorted([*(row for row in old if survives(row[0])), *new], key=lambda row: row[0])
 
 

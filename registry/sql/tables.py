@@ -303,6 +303,32 @@ garbage = Table(
     Column("not_before", UTCDateTime, nullable=False),
 )
 
+# Where a location is about to become a collection's: the row of its creator, who has not recorded it yet.
+claim = Table(
+    "claim",
+    metadata,
+    _id(),
+    Column("location", Text, nullable=False, unique=True),
+    Column("options", Document, nullable=False),
+    Column("transaction_id", ForeignKey("transaction.id"), nullable=False),
+)
+
+# Who has lost too often, and what it writes: others let it pass. Without keys, all of the collection.
+queue = Table(
+    "queue",
+    metadata,
+    _id(),
+    _collection_id(),
+    *(Column(f"k{i}", BigInteger) for i in range(MAX_KEYS)),
+    # NULL is open.
+    Column("axis_min", BigInteger),
+    Column("axis_max", BigInteger),
+    Column("transaction_id", ForeignKey("transaction.id", ondelete="CASCADE"), nullable=False),
+    Column("lease_until", UTCDateTime, nullable=False),
+    Index(None, "collection_id"),
+    Index(None, "transaction_id"),
+)
+
 version = Table(
     "version",
     metadata,

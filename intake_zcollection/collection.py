@@ -168,6 +168,7 @@ class Collection:
         sources: Sources = (),
         seen: Seen = "insert",
         storage_options: Mapping[str, Any] | None = None,
+        repeatable: bool = True,
         dry_run: bool = False,
         message: str = "",
         scheduler: Any = None,
@@ -215,6 +216,9 @@ class Collection:
             that have changed; ``"refuse"`` raises. Where one of the fingerprints is missing, the name decides.
         storage_options
             Passed to fsspec where data are URLs, flat or keyed by URL prefix.
+        repeatable
+            Whether what is in conflict with another writer is planned and written again, on what that one made of it:
+            partition by partition, with datasets that are read again. False raises ConflictError instead.
         dry_run
             Return the plan, to be printed, and write nothing: which partitions get how many rows, and what is cut.
         message
@@ -230,8 +234,9 @@ class Collection:
         -------
         Version
             The version it made; its ``summary`` counts partitions created, replaced and merged, sources skipped, rows
-            that came and existing ones that were given up, parts made, cut and rewritten, and bytes. If all sources or
-            rows were left out, no version is made, and this is the newest. With ``dry_run``, the plan, or None.
+            that came and existing ones that were given up, parts made, cut and rewritten, and bytes; and ``reruns``, if
+            there were any. If all sources or rows were left out, no version is made, and this is the newest. With
+            ``dry_run``, the plan, or None.
 
         Raises
         ------
@@ -241,7 +246,8 @@ class Collection:
             Rows are there already, and merge is ``"append"`` or ``"refuse"``; or a source has been committed, and seen
             is ``"refuse"``.
         ConflictError
-            Another writer was faster; repeat.
+            Another writer dropped or renamed a variable that it brings, or dropped the collection; with
+            ``repeatable=False``, another writer was faster.
         ReadOnlyError
             This object is bound to one version.
         StorageUnavailableError
@@ -255,7 +261,7 @@ class Collection:
         insertion = Insertion(items, merge, tolerance, missing, unknown, attributes, seen)
         if dry_run:
             return plan_insert(self._handle, insertion, how)
-        return insert(self._handle, insertion, how, message=message)
+        return insert(self._handle, insertion, how, message=message, repeatable=repeatable)
 
     def update(
         self,
@@ -269,6 +275,7 @@ class Collection:
         trim: bool = True,
         filters: Filters | None = None,
         where: Where | None = None,
+        repeatable: bool = True,
         message: str = "",
         scheduler: Any = None,
         workers: int | None = None,
@@ -297,6 +304,9 @@ class Collection:
             least for the partition's own. False if it returns these alone.
         filters, where
             Which partitions, see :meth:`load`; they are updated as a whole.
+        repeatable
+            Whether func is called again, with what another writer made of a partition meanwhile. False raises
+            ConflictError instead.
         message
             Recorded with the version.
         scheduler, workers, progress
@@ -305,8 +315,8 @@ class Collection:
         Returns
         -------
         Version
-            The version it made; its ``summary`` counts partitions ``updated``, rows and bytes. The newest if there are
-            no such partitions.
+            The version it made; its ``summary`` counts partitions ``updated``, rows and bytes, and ``reruns``, if there
+            were any. The newest if there are no such partitions.
 
         Raises
         ------
@@ -315,14 +325,16 @@ class Collection:
         NotFoundError
             A variable that the collection does not have.
         ConflictError
-            Another writer changed what it depends on; repeat.
+            Another writer dropped or renamed a variable that it makes, or dropped the collection; with
+            ``repeatable=False``, another writer changed what it depends on.
         Exception
             What func raises, with a note that names the partition; nothing is written then.
         """
         self._check_writable("update")
         how = Execution(scheduler, workers, progress)
         updating = Updating(Call(func, tuple(args), kwargs or {}), inputs, outputs, depth, trim)
-        return update(self._handle, updating, self._select(filters, where), how, message=message)
+        chosen = self._select(filters, where)
+        return update(self._handle, updating, chosen, how, message=message, repeatable=repeatable)
 
     def map(
         self,
@@ -505,7 +517,7 @@ class Collection:
         InvalidInputError
             There is no such variable, or a bound is not of its kind.
         ConflictError
-            Another writer was faster; repeat.
+            The collection was dropped meanwhile.
         """
         self._check_writable("drop rows")
         return drop_rows(self._handle, where, Execution(scheduler, workers, progress), message=message)
@@ -538,7 +550,7 @@ class Collection:
         Raises
         ------
         ConflictError
-            Another writer was faster; repeat.
+            The collection was dropped meanwhile.
         """
         self._check_writable("rewrite")
         how = Execution(scheduler, workers, progress)

@@ -45,13 +45,21 @@ class ConflictError(ZCollectionError):
     """Another writer committed something this write depends on; nothing was written.
 
     ``keys`` holds the texts of the partition keys in conflict (``"year=2022/month=01"``), ``conflicts`` the
-    :class:`registry.Conflict` of each requirement that was not met.
+    :class:`registry.Conflict` of each requirement that was not met, ``versions`` the :class:`registry.Version` of each
+    commit that may have been in the way.
     """
 
-    def __init__(self, message: str, keys: tuple[str, ...] = (), conflicts: tuple[Any, ...] = ()) -> None:
-        super().__init__(message, keys, conflicts)
+    def __init__(
+        self,
+        message: str,
+        keys: tuple[str, ...] = (),
+        conflicts: tuple[Any, ...] = (),
+        versions: tuple[Any, ...] = (),
+    ) -> None:
+        super().__init__(message, keys, conflicts, versions)  # an error that is pickled is made again of these
         self.keys = keys
         self.conflicts = conflicts
+        self.versions = versions
 
     def __str__(self) -> str:
         return str(self.args[0])

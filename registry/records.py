@@ -464,3 +464,22 @@ class Conflict:
     what: str
     """What another writer did."""
     slots: tuple[Slot, ...] = ()
+    final: bool = False
+    """Whether the same work cannot be done any more: what it writes is gone, or has another name."""
+
+
+class Place(NamedTuple):
+    """What a writer depends on or changes: a range of a partition's axis, its ends included; None is open."""
+
+    key: KeyValues | None = None
+    """All six of its columns; None for the whole collection."""
+    low: int | None = None
+    high: int | None = None
+
+    def meets(self, other: "Place") -> bool:
+        """Whether two places have something in common."""
+        return (
+            (self.key is None or other.key is None or self.key == other.key)
+            and (self.low is None or other.high is None or self.low <= other.high)
+            and (self.high is None or other.low is None or self.high >= other.low)
+        )

@@ -15,12 +15,14 @@ from .changes.commit import lock_collections
 from .errors import AlreadyExistsError, InvalidInputError, NotFoundError, RegistryUnavailableError
 from .keys import KeyValues
 from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
+from .queue import read_queue
 from .records import (
     PUBLIC_OPTIONS,
     CollectionDefinition,
     CollectionRecord,
     FragmentColumns,
     PartitionRecord,
+    Place,
     Slot,
     Snapshot,
     SourceRecord,
@@ -220,6 +222,11 @@ class Registry:
         with self._snapshot(name) as (connection, collection):
             chosen = None if filters is None else Selection.of(filters, collection.keys)
             return queries.read_versions(connection, collection, chosen)
+
+    def queue(self, name: Name) -> tuple[Place, ...]:
+        """Return the places at which writers wait for others, who have lost too often; raises NotFoundError."""
+        with self._snapshot(name) as (connection, collection):
+            return read_queue(connection, collection.id, None)
 
     def known_sources(self, name: Name, sources: Iterable[str]) -> dict[str, SourceRecord]:
         """Return what the head of a collection knows of these sources, by name; raises NotFoundError."""

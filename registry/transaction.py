@@ -11,7 +11,7 @@ import getpass
 import logging
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import cache
 from types import TracebackType
 from typing import Any, Self
@@ -20,13 +20,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 
+from . import queue
 from .changes import Commit
-from .changes.commit import carry_out, check_commits
+from .changes.commit import carry_out, check_commits, written_by
 from .errors import ConflictError, NotFoundError, RegistryUnavailableError, TransactionClosedError
 from .migrations import check_revision
-from .records import CollectionRecord, Version
+from .records import CollectionRecord, Place, Version
 from .sql import queries, tables
-from .sql.engine import database_clock, inserted_id, writing
+from .sql.engine import database_clock, inserted_id, reading, writing
 
 COMMITTED_AFTER_ALL = "the connection to the registry was lost, but the write was committed: do not repeat it"
 
@@ -72,17 +73,19 @@ class Transaction:
         self._author = author
         self._lease = lease
         self._entered = False
+        self._staged_more = False
+        self._is_queued = False
         self._stopped = threading.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still be committed, as far as this process knows."""
+        return self._entered and not self._stopped.is_set()
 
     def __enter__(self) -> Self:
         with writing(self._url) as connection:
             until = self._begin(connection)
-            for collection, version in self._reads:
-                pin = {"collection_id": collection.id, "version": version, "transaction_id": self._id}
-                try:
-                    connection.execute(sa.insert(tables.pin).values(pin | {"lease_until": until}))
-                except IntegrityError as error:
-                    raise NotFoundError(f"collection {collection.name} was dropped just now") from error
+            self._pin(connection, self._reads, until)
             self._stage(connection, self._intents)
         self._entered = True
         logger.debug("transaction %s: begun, with %d intents", self.uid, len(self._intents))
@@ -106,6 +109,39 @@ class Transaction:
         with writing(self._url) as connection:
             self._lock(connection)
             self._stage(connection, ((collection, uid, path) for uid, path in intents))
+        self._staged_more = True
+
+    def pin(self, collection: CollectionRecord, version: int) -> None:
+        """Have one more version kept while the transaction is open.
+
+        Raises
+        ------
+        TransactionClosedError
+            The transaction has ended or was fenced.
+        NotFoundError
+            The collection was dropped.
+        """
+        with writing(self._url) as connection:
+            self._lock(connection)
+            now = connection.execute(sa.select(database_clock())).scalar_one()
+            self._pin(connection, [(collection, version)], now + self._lease)
+
+    def queue(self, collection: CollectionRecord, places: Iterable[Place]) -> None:
+        """Have all others who write at some places wait before they stage, until this transaction ends.
+
+        Raises TransactionClosedError.
+        """
+        with writing(self._url) as connection:
+            self._lock(connection)
+            queue.join(connection, collection.id, self._id, places)
+        if not self._is_queued:
+            self._is_queued = True
+            threading.Thread(target=self._renew_turn, name=f"turn-{self.uid}", daemon=True).start()
+
+    def others(self, collection: CollectionRecord) -> tuple[Place, ...]:
+        """Return the places at which it has to wait for others: for all who queue, or those before it if it does."""
+        with reading(self._url) as connection:
+            return queue.read_queue(connection, collection.id, self._id if self._is_queued else None)
 
     def commit(self, commits: Sequence[Commit]) -> tuple[Version, ...]:
         """Make all changes visible at once, each as the next version of its collection.
@@ -161,6 +197,16 @@ class Transaction:
         self._id = inserted_id(connection.execute(sa.insert(tables.transaction).values(row | times)))
         return times["lease_until"]
 
+    def _pin(
+        self, connection: sa.Connection, reads: Iterable[tuple[CollectionRecord, int]], until: dt.datetime
+    ) -> None:
+        for collection, version in reads:
+            pin = {"collection_id": collection.id, "version": version, "transaction_id": self._id}
+            try:
+                connection.execute(sa.insert(tables.pin).values(pin | {"lease_until": until}))
+            except IntegrityError as error:
+                raise NotFoundError(f"collection {collection.name} was dropped just now") from error
+
     def _stage(self, connection: sa.Connection, intents: Iterable[tuple[CollectionRecord, str, str]]) -> None:
         # An intent stands alone: it may outlive its collection.
         rows = [
@@ -179,8 +225,19 @@ class Transaction:
             else:
                 self._begin(connection)
             versions = carry_out(connection, commits, self._id, author=self._author, message=self._message)
+            if self._staged_more:
+                self._discard(connection, {each.uid for commit in commits for each in written_by(commit)})
             self._end(connection, "committed")
             return versions
+
+    def _discard(self, connection: sa.Connection, kept: Set[str]) -> None:
+        """Leave the groups to vacuum that work which was run again had put down: those without a row of this commit."""
+        mine = tables.staged.c.transaction_id == self._id
+        staged = connection.scalars(sa.select(tables.staged.c.uid).where(mine))
+        dead = [uid for uid in staged if not any(each.startswith(uid) for each in kept)]
+        if dead:
+            now = connection.execute(sa.select(database_clock())).scalar_one()
+            connection.execute(_discarding(), [{"of_id": self._id, "of_uid": uid, "now": now} for uid in dead])
 
     def _lock(self, connection: sa.Connection) -> None:
         state = connection.scalar(_locked_state(), {"of_uid": self.uid})
@@ -195,6 +252,8 @@ class Transaction:
         ending, unpinning, forgetting = _endings()
         connection.execute(ending, {"of_id": self._id, "new_state": state})
         connection.execute(unpinning, {"of_id": self._id})
+        if self._is_queued:
+            queue.leave(connection, self._id)
         if state == "committed":  # the intents of others are kept for vacuum: zombie workers may still write
             connection.execute(forgetting, {"of_id": self._id})
 
@@ -223,6 +282,15 @@ class Transaction:
                 # The next try is a third of a lease away; if all fail, the fence decides.
                 logger.warning("transaction %s: its lease could not be renewed: %s", self.uid, error)
 
+    def _renew_turn(self) -> None:
+        while not self._stopped.wait(queue.LEASE.total_seconds() / 3):
+            try:
+                with writing(self._url) as connection:
+                    if not queue.renew(connection, self._id):
+                        return
+            except RegistryUnavailableError as error:
+                logger.warning("transaction %s: its turn could not be renewed: %s", self.uid, error)
+
 
 @cache
 def _locked_state() -> sa.Select[*tuple[Any, ...]]:
@@ -240,6 +308,15 @@ def _endings() -> tuple[sa.Update, sa.Delete, sa.Delete]:
         sa.delete(tables.pin).where(tables.pin.c.transaction_id == id_),
         sa.delete(tables.staged).where(tables.staged.c.transaction_id == id_),
     )
+
+
+@cache
+def _discarding() -> sa.Insert:
+    names = ["collection_id", "location", "options", "path"]
+    mine = tables.staged.c.transaction_id == sa.bindparam("of_id"), tables.staged.c.uid == sa.bindparam("of_uid")
+    due = sa.bindparam("now", type_=tables.UTCDateTime())
+    staged = sa.select(*(tables.staged.c[name] for name in names), due).where(*mine)
+    return sa.insert(tables.garbage).from_select([*names, "not_before"], staged)
 
 
 @cache

@@ -17,7 +17,7 @@ from ..schema import Schema
 from ..schema.encoding import encode
 from ..storage.location import Location, public_options, resolve_location
 from ..writing.immutables import immutable_step
-from ..writing.plan import Arrays, Content, Plan, Step, Target, one_part
+from ..writing.plan import Again, Arrays, Content, Plan, Step, Target, one_part
 from ..writing.write import check_reach, write
 from .create import record_collection
 from .drop import drop_collection
@@ -91,7 +91,7 @@ def _definition(
     )
 
 
-def _plan(source: Selected, place: Location, head: Selected) -> Plan | None:
+def _plan(source: Selected, place: Location, head: Selected, _: Again | None) -> Plan | None:
     """Return a step per partition of the source, and one for the immutable variables."""
     steps = []
     for window in plan_windows(source, source.rows.keys, 0):
@@ -99,7 +99,7 @@ def _plan(source: Selected, place: Location, head: Selected) -> Plan | None:
         job = CopyJob(target, source.schema, window.origins)
         vacant = NoOtherPart(((target.key, None, None),))
         counts = {"created": 1, "rows": window.rows, "parts_made": 1}
-        steps.append(Step(job, {}, (vacant,), counts, runs=(Run(target.key),), title=window.name))
+        steps.append(Step(target.key, job, {}, (vacant,), counts, runs=(Run(target.key),), title=window.name))
     if source.snapshot.immutable is not None and head.schema.immutable:
         stored = {
             name: encode(variable, source.origins[name].read(source.schema.variables[name]))

@@ -21,7 +21,7 @@ from ..schema import SchemaVariable
 from ..schema.names import find_variable
 from ..writing.axes import read_axes
 from ..writing.existing import Existing, counts_of
-from ..writing.plan import Plan, Step, Target
+from ..writing.plan import Again, Plan, Step, Target, is_wanted
 from ..writing.rows import RowsJob
 from ..writing.write import write
 
@@ -34,9 +34,9 @@ class Dropping:
     others: Mapping[str, tuple[Bound | float, Bound | float]]
     """Bounds on other variables than the axis."""
 
-    def plan(self, handle: Handle, how: Execution, head: Selected) -> Plan | None:
+    def plan(self, handle: Handle, how: Execution, head: Selected, again: Again | None) -> Plan | None:
         """Return a step per partition that has such rows; None if there are none."""
-        partitions = Existing.all_of(head)
+        partitions = [each for each in Existing.all_of(head) if is_wanted(each.key, again)]
         plans = self._by_values(handle, head, partitions, how) if self.others else self._by_axis(head, partitions, how)
         steps = tuple(
             self._step(handle, head, existing, plan)
@@ -94,7 +94,7 @@ class Dropping:
         needs = existing.needs_of_all() if self.others else tuple(existing.needs_of_runs(plan))
         counts = {"partitions": 1, "rows_removed": plan.given_up, **counts_of(plan)}
         runs = tuple(Run(existing.key, run.axis_range) for run in plan.runs)
-        return Step(job, {}, needs, counts, existing.cuts(plan), runs, str(record))
+        return Step(existing.key, job, {}, needs, counts, existing.cuts(plan), runs, str(record))
 
 
 def drop_rows(handle: Handle, where: Where, how: Execution, *, message: str) -> Version:

@@ -17,7 +17,7 @@ from ..schema.template import new_variable
 from ..writing.check import check_variable
 from ..writing.immutables import immutable_step
 from ..writing.meaning import check_meaning
-from ..writing.plan import Evolution, Plan, Target
+from ..writing.plan import Again, Evolution, Plan, Target
 from ..writing.write import write
 
 
@@ -29,7 +29,7 @@ def set_immutables(handle: Handle, data: xr.Dataset, *, message: str) -> Version
     return write(handle, partial(_plan, handle, data), Execution(scheduler="synchronous"), message=message)
 
 
-def _plan(handle: Handle, data: xr.Dataset, head: Selected) -> Plan:
+def _plan(handle: Handle, data: xr.Dataset, head: Selected, _: Again | None) -> Plan:
     evolution = Evolution(head.schema, _with_new(head, data), head.version)
     schema = evolution.after
     stored = _stored(head)

@@ -3,33 +3,34 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
 
-from registry import KeyValues, Version
-from registry.changes import RememberSources, SourcesUnchanged
+from registry import KeyValues, SchemaRecord, Version, pad_key
+from registry.changes import RememberSources, Requirement, SourcesUnchanged, VariablesAlive
 
 from ..execution import Execution
 from ..handle import Handle
 from ..merging import Merge, check_merge, local_strategy, parse_tolerance
-from ..partitioning import PartitionRows, partitioning_from_json, split_rows
+from ..partitioning import Partitioning, PartitionRows, partitioning_from_json, split_rows
 from ..reading.selection import NO_PARTITIONS, Selected
+from ..schema import Schema, SchemaVariable
 from ..schema.names import check_choice
 from ..writing.existing import Existing
 from ..writing.immutables import immutable_step, inserted_immutables
-from ..writing.inputs import Missing, Unknown, adapt_schema, plan_input
+from ..writing.inputs import Input, Missing, Unknown, adapt_schema, plan_input
 from ..writing.insertion import COUNTS, Steps
 from ..writing.meaning import AttributesChoice
 from ..writing.naming import is_named
-from ..writing.plan import Evolution, Plan, Target, immutable_need
+from ..writing.plan import Again, Evolution, Plan, Target, immutable_need, is_wanted
 from ..writing.sources import Item, Seen, choose, fetch_fingerprints, to_remember
 from ..writing.write import write
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Insertion:
     """An insert that was asked for: what it plans on any head. The fields are those of ``Collection.insert``."""
 
@@ -40,6 +41,8 @@ class Insertion:
     unknown: Unknown
     attributes: AttributesChoice
     seen: Seen
+    _opened: tuple[SchemaRecord, Sequence[Item], list[Input]] | None = field(default=None, init=False)
+    """What it was planned with last, and the schema that this was checked against: to open it again takes time."""
 
     def __post_init__(self) -> None:
         """Refuse misspelt choices."""
@@ -47,7 +50,7 @@ class Insertion:
         for argument, kind in choices.items():
             check_choice(argument, getattr(self, argument), get_args(kind))
 
-    def plan(self, handle: Handle, how: Execution, head: Selected) -> Plan | None:
+    def plan(self, handle: Handle, how: Execution, head: Selected, again: Again | None) -> Plan | None:
         """Return a step per partition; None if nothing is given, or all of it is left out."""
         collection = head.collection
         merge = collection.merge if self.merge is None else self.merge
@@ -63,24 +66,18 @@ class Insertion:
         fetch_fingerprints(items)
         schema = adapt_schema(head.schema, items, collection.name, unknown=self.unknown, head=head.version)
         evolution = Evolution(head.schema, schema, head.version)
-        checked = partial(
-            plan_input,
-            schema=schema,
-            partitioning=partitioning,
-            collection=collection.name,
-            unknown=self.unknown,
-            missing=self.missing,
-            attributes=self.attributes,
-        )
-        inputs = [checked(item) for item in items]
-        split = split_rows([(each.keys, each.axis) for each in inputs])
+        inputs = self._open(items, evolution, partitioning, head, again)
+        rows = split_rows([(each.keys, each.axis) for each in inputs])
+        split = [each for each in rows if is_wanted(pad_key(each.key), again)]
         make = Steps(head, handle.location, evolution, merge, local_strategy(merge, tolerance), inputs)
         steps = make.of(split, _present(handle, head, split), how)
         immutables = inserted_immutables(schema, inputs, head)
-        if immutables:
+        if immutables and is_wanted(None, again):
             target = Target.of_immutables(handle.location, schema, evolution.schema_version)
             steps.append(immutable_step(target, immutables, head))
-        requirements = [*evolution.requirements]
+        brought = {name for each in inputs for name in each.names} & head.schema.variables.keys()
+        alive = VariablesAlive({head.schema.variables[name].id: name for name in sorted(brought)})
+        requirements: list[Requirement] = [*evolution.requirements, alive]
         if any(each.immutable for each in inputs):
             requirements.append(immutable_need(head.snapshot))
         if known:
@@ -99,6 +96,35 @@ class Insertion:
             dict.fromkeys(COUNTS, 0) | {"skipped": left_out},
         )
 
+    def _open(
+        self,
+        items: Sequence[Item],
+        evolution: Evolution,
+        partitioning: Partitioning,
+        head: Selected,
+        again: Again | None,
+    ) -> list[Input]:
+        """Return the items checked and encoded, or what came of it the last time."""
+        known = None if evolution.added else head.snapshot.schema
+        if known is not None and self._opened is not None and self._opened[:2] == (known, items):
+            return self._opened[2]
+        schema = evolution.after
+        # A variable that came after the first plan is none that this insert could know of.
+        own = (head.schema if again is None else again.first).variables
+        lacking = {name for name in schema.partitioned if self.missing == "fill" or _is_new(schema, name, own)}
+        checked = partial(
+            plan_input,
+            schema=schema,
+            partitioning=partitioning,
+            collection=head.collection.name,
+            unknown=self.unknown,
+            may_lack=lacking,
+            attributes=self.attributes,
+        )
+        inputs = [checked(item) for item in items]
+        self._opened = (known, items, inputs) if known is not None else None
+        return inputs
+
     def _chosen(self, handle: Handle, head: Selected) -> tuple[Sequence[Item], Mapping[str, int | None]]:
         """Return the items to insert, and on what was known of which sources that depends."""
         if self.seen == "insert":
@@ -109,16 +135,20 @@ class Insertion:
         return choose(self.items, known, self.seen), versions
 
 
-def insert(handle: Handle, insertion: Insertion, how: Execution, *, message: str) -> Version:
+def _is_new(schema: Schema, name: str, own: Mapping[str, SchemaVariable]) -> bool:
+    return schema.variables[name].id not in {variable.id for variable in own.values()}
+
+
+def insert(handle: Handle, insertion: Insertion, how: Execution, *, message: str, repeatable: bool) -> Version:
     """Insert datasets, and return the version it made; see :meth:`intake_zcollection.Collection.insert`."""
     with _telling_of(insertion):
-        return write(handle, partial(insertion.plan, handle, how), how, message=message)
+        return write(handle, partial(insertion.plan, handle, how), how, message=message, repeatable=repeatable)
 
 
 def plan_insert(handle: Handle, insertion: Insertion, how: Execution) -> Plan | None:
     """Return what an insert would do now, and do nothing; None if there is nothing to do."""
     with _telling_of(insertion):
-        return insertion.plan(handle, how, handle.select(NO_PARTITIONS))
+        return insertion.plan(handle, how, handle.select(NO_PARTITIONS), None)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from ..execution import Execution
 from ..handle import Handle
 from ..reading.selection import Selected, Selection
 from ..writing.existing import Existing
-from ..writing.plan import Plan, Step, Target
+from ..writing.plan import Again, Plan, Step, Target, is_wanted
 from ..writing.rows import RowsJob
 from ..writing.write import write
 
@@ -18,9 +18,9 @@ def rewrite(handle: Handle, selection: Selection, how: Execution, *, message: st
     return write(handle, partial(_plan, handle), how, message=message, selection=selection)
 
 
-def _plan(handle: Handle, head: Selected) -> Plan | None:
+def _plan(handle: Handle, head: Selected, again: Again | None) -> Plan | None:
     """Return a step per partition that is not one whole group already; None if all are."""
-    partitions = Existing.all_of(head)
+    partitions = [each for each in Existing.all_of(head) if is_wanted(each.key, again)]
     steps = tuple(_step(handle, head, existing) for existing in partitions if not _is_one_group(existing))
     if not steps:
         return None
@@ -42,4 +42,4 @@ def _step(handle: Handle, head: Selected, existing: Existing) -> Step:
     job = RowsJob(target, head.collection.name, str(record), None, existing=origin, written_version=written)
     counts = {"rewritten": 1, "rows": record.rows, "parts_rewritten": len(record.parts)}
     cuts = tuple(Cut(existing.key, low) for low in existing.bounds.lows.tolist())
-    return Step(job, {}, existing.needs_of_all(), counts, cuts, title=str(record))
+    return Step(existing.key, job, {}, existing.needs_of_all(), counts, cuts, title=str(record))

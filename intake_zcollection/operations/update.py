@@ -1,14 +1,14 @@
 """Updating: variables computed from others, partition by partition; written as layers over rows that stay."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from registry import PartitionKey, Snapshot, Version, pad_key
+from registry import KeyValues, PartitionKey, Snapshot, Version, pad_key
 from registry.changes import NoOtherPart, NothingBetween, Requirement, Unchanged, VariablesAlive
 from registry.records import ROWS_LAYER
 
@@ -23,7 +23,18 @@ from ..schema.encoding import encode
 from ..schema.names import find_variable, near
 from ..schema.template import new_variable
 from ..writing.check import check_dtype, protected_names
-from ..writing.plan import Arrays, Content, Evolution, Plan, Step, Target, immutable_need, parts_of
+from ..writing.plan import (
+    Again,
+    Arrays,
+    Content,
+    Evolution,
+    Plan,
+    Step,
+    Target,
+    immutable_need,
+    is_wanted,
+    parts_of,
+)
 from ..writing.write import write
 
 
@@ -144,7 +155,7 @@ class UpdateJob:
             raise InvalidInputError(f"{self.computation.window.name}: {error}") from error
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Updating:
     """An update that was asked for: what it plans on any head. The fields are those of ``Collection.update``."""
 
@@ -153,21 +164,30 @@ class Updating:
     outputs: Iterable[str | Variable] | None
     depth: int
     trim: bool
+    _inferred: tuple[str, ...] | None = field(default=None, init=False)
+    """The outputs, where the function itself says what they are: found once."""
+
+    def __post_init__(self) -> None:
+        """Keep what can be gone through only once."""
+        for name in ("inputs", "outputs"):
+            if isinstance(given := getattr(self, name), Iterator):
+                setattr(self, name, tuple(given))
 
     def _computation(self, head: Selected, schema: Schema, window: Window, inputs: tuple[str, ...]) -> Computation:
         return Computation(head.collection.name, schema, window, inputs, self.call, self.trim)
 
-    def plan(self, handle: Handle, head: Selected) -> Plan | None:
+    def plan(self, handle: Handle, head: Selected, again: Again | None) -> Plan | None:
         """Return a step per partition; None if there are none."""
         whole = handle.at(head.version).select() if self.depth else head
         seen = input_names(head.schema, self.inputs, head.collection.name)
         schema, wanted = _add_outputs(head.schema, self.outputs, head.version)
         whole = whole.evolved(schema)
-        windows = plan_windows(whole, head.rows.keys, self.depth)
+        keys = [key for key in head.rows.keys if is_wanted(_columns(key), again)]
+        windows = plan_windows(whole, keys, self.depth)
         if not windows:
             return None
         if wanted is None:
-            wanted = _infer(self._computation(head, schema, windows[0], seen))
+            wanted = self._inferred = self._inferred or _infer(self._computation(head, schema, windows[0], seen))
         written = frozenset(_check_output(schema, head, name).id for name in wanted)
         if not written:
             raise InvalidInputError(
@@ -187,8 +207,10 @@ class Updating:
             job = UpdateJob(target, wanted, self._computation(head, schema, window, seen))
             own = window.own_rows
             counts = {"updated": 1, "rows": own.stop - own.start}
-            steps.append(Step(job, {}, needs[window.key], counts, title=window.name))
-        alive = VariablesAlive(frozenset(schema.variables[name].id for name in wanted if name in head.schema.variables))
+            steps.append(Step(target.key, job, {}, needs[window.key], counts, title=window.name))
+        alive = VariablesAlive(
+            {head.schema.variables[name].id: name for name in wanted if name in head.schema.variables}
+        )
         requirements = [*evolution.requirements, alive]
         if any(schema.variables[name].is_immutable for name in used):
             requirements.append(immutable_need(head.snapshot))
@@ -196,9 +218,17 @@ class Updating:
         return Plan(head, "update", title, tuple(steps), tuple(requirements), evolution.updates, summary)
 
 
-def update(handle: Handle, updating: Updating, selection: Selection, how: Execution, *, message: str) -> Version:
+def _columns(key: PartitionKey) -> KeyValues:
+    """Return all six key columns."""
+    return pad_key(tuple(value for _, value in key))
+
+
+def update(
+    handle: Handle, updating: Updating, selection: Selection, how: Execution, *, message: str, repeatable: bool
+) -> Version:
     """Compute variables, and return the version it made; see :meth:`intake_zcollection.Collection.update`."""
-    return write(handle, partial(updating.plan, handle), how, message=message, selection=selection)
+    plan = partial(updating.plan, handle)
+    return write(handle, plan, how, message=message, selection=selection, repeatable=repeatable)
 
 
 def _needs(snapshot: Snapshot, depth: int, variables: frozenset[int]) -> dict[PartitionKey, tuple[Requirement, ...]]:

@@ -27,7 +27,7 @@ class ImmutableJob:
 def immutable_step(target: Target, stored: Mapping[str, Values], head: Selected) -> Step:
     """Return the step that stores encoded immutable variables, if nobody else does meanwhile."""
     arrays = {name: [values] for name, values in stored.items()}
-    return Step(ImmutableJob(target), arrays, (immutable_need(head.snapshot),), title="immutable variables")
+    return Step(None, ImmutableJob(target), arrays, (immutable_need(head.snapshot),), title="immutable variables")
 
 
 def inserted_immutables(schema: Schema, inputs: Iterable[Input], head: Selected) -> dict[str, Values]:

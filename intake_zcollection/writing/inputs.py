@@ -1,6 +1,6 @@
 """What is inserted: datasets of any kind, checked against the schema and encoded, in memory or lazily by dask."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -37,6 +37,8 @@ class Input:
     """The encoded values of the immutable variables that it brings."""
     keys: npt.NDArray[np.int64]
     axis: npt.NDArray[np.int64]
+    names: frozenset[str]
+    """All variables that it brings."""
     label: str
     """What errors call it."""
 
@@ -87,10 +89,10 @@ def plan_input(
     *,
     collection: str,
     unknown: Unknown,
-    missing: Missing,
+    may_lack: Set[str],
     attributes: AttributesChoice,
 ) -> Input:
-    """Check a dataset against the schema, and return it encoded.
+    """Check a dataset against the schema, and return it encoded; the partitioned variables that it may lack are filled.
 
     Of what a function opens, only what planning needs is kept.
 
@@ -104,9 +106,8 @@ def plan_input(
         if unknown == "drop":
             dataset = dataset.drop_vars(unknown_names(schema, dataset))
         needed = {schema.axis, *partitioning.variables}
-        fillable = [name for name in schema.partitioned if name not in needed] if missing == "fill" else []
         _check_times(schema, dataset, collection)
-        check_dataset(schema, dataset, collection, may_lack=fillable)
+        check_dataset(schema, dataset, collection, may_lack=may_lack - needed)
         # Computed once, for planning and for storing: a source need not give the same twice.
         planned = {name: dataset.variables[name].values for name in needed}
         axis = _axis_values(schema.variables[schema.axis], planned[schema.axis])
@@ -117,7 +118,8 @@ def plan_input(
             for name, variable in schema.immutable.items()
             if name in dataset.variables
         }
-        return Input(_encoded(schema, dataset, planned, converted, item), immutable, keys, axis, item.label)
+        names = frozenset(map(str, dataset.variables))
+        return Input(_encoded(schema, dataset, planned, converted, item), immutable, keys, axis, names, item.label)
 
 
 def _encoded(

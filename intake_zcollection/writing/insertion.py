@@ -70,9 +70,9 @@ class Steps:
         """Return what is done where only the ranges of runs matter: nothing if all rows are left out."""
         bounds = existing.bounds if existing else Bounds.of(())
         plan = plan_cuts(local, self._axes(rows), bounds, axes)
-        if existing is not None and not plan.runs:
-            return Step(None, needs=tuple(existing.needs_of_runs(plan)), title=self._name(rows.key))
         key = pad_key(rows.key)
+        if existing is not None and not plan.runs:
+            return Step(key, None, needs=tuple(existing.needs_of_runs(plan)), title=self._name(rows.key))
         origin = existing.read_origin(self.place, plan) if existing else None
         order = None if np.array_equal(plan.order, np.arange(rows.count)) and origin is None else plan.order
         job = RowsJob(
@@ -89,6 +89,7 @@ class Steps:
         if existing is not None:
             needs = existing.needs_of_runs(plan)
         return Step(
+            key,
             job,
             self._arrays(rows),
             tuple(needs),
@@ -113,7 +114,7 @@ class Steps:
         counts["rows_replaced"] = present.record.rows if present is not None and blind else 0
         title = self._title(rows)
         job = RowsJob(self._target(rows.key), self.head.collection.name, title, rows.order, merging=merging)
-        return Step(job, self._arrays(rows), needs, counts, (), (Run(key),), self._name(rows.key))
+        return Step(key, job, self._arrays(rows), needs, counts, (), (Run(key),), self._name(rows.key))
 
     def _merging(self, there: Existing, function: MergeFunction, key: KeyValues) -> Merging:
         partitioning = partitioning_from_json(self.head.collection.partitioning)

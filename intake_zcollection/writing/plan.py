@@ -1,7 +1,7 @@
 """The values of a write: what a verb wants done on a head. Nothing has happened yet."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from registry import (
     KeyRange,
     KeyValues,
     PartitionKey,
+    Place,
     Run,
     Slot,
     Snapshot,
@@ -33,6 +34,7 @@ from registry.changes import (
 )
 from registry.records import IMMUTABLE_LAYER, ROWS_LAYER, AxisSpan, Layer
 
+from ..errors import ConflictError
 from ..reading.selection import Selected
 from ..reading.table import PartitionTable
 from ..schema import Schema, Values
@@ -145,6 +147,8 @@ class Result:
 class Step:
     """A job, what its result depends on, and what it adds to the summary."""
 
+    key: KeyValues | None
+    """The partition, by all six key columns; None for what is stored once."""
     job: Job | None
     """None if there is nothing to write: something ends."""
     arrays: Arrays = field(default_factory=dict)
@@ -156,6 +160,19 @@ class Step:
     """Where rows come and go."""
     title: str = ""
     """What it is about: the partition, as text."""
+
+    @property
+    def places(self) -> Iterator[Place]:
+        """What it depends on or changes."""
+        for need in self.needs:
+            if isinstance(need, NoOtherPart):
+                yield from (Place(*span) for span in need.spans)
+        for run in self.runs:
+            yield Place(run.key, *(run.axis_range or (None, None)))
+
+    def depends_on(self, keys: Set[KeyValues]) -> bool:
+        """Whether it needs something of one of these partitions."""
+        return any(_concerns(need, keys) for need in self.needs)
 
     def __str__(self) -> str:
         return f"{self.title}: {', '.join(_counted(count, name) for name, count in self.counts.items() if count)}"
@@ -176,6 +193,18 @@ class Plan:
     """What is done before the fragments are made live."""
     summary: Mapping[str, int] = field(default_factory=dict)
     """Counts by name, in the order in which they are told; steps add to them."""
+    kept: "Plan | None" = None
+    """What stays of an earlier plan, of which some steps were planned again. It has its own head."""
+
+    @property
+    def plans(self) -> "tuple[Plan, ...]":
+        """All that are carried out together, the earliest first."""
+        return (*(self.kept.plans if self.kept else ()), self)
+
+    @property
+    def all_steps(self) -> tuple[Step, ...]:
+        """The steps of all that are carried out together."""
+        return tuple(step for plan in self.plans for step in plan.steps)
 
     @property
     def jobs(self) -> list[tuple[Job, Arrays]]:
@@ -186,7 +215,7 @@ class Plan:
     def counts(self) -> dict[str, int]:
         """What it does, counted, but for the bytes."""
         counts = dict(self.summary)
-        for step in self.steps:
+        for step in self.all_steps:
             for name, count in step.counts.items():
                 counts[name] += count
         return counts
@@ -195,17 +224,52 @@ class Plan:
         lines = [f"{self.title}, at version {self.head.version}: {_counted(len(self.jobs), 'groups')} to write"]
         return "\n".join([*lines, *map(str, self.steps)])
 
-    def commit(self, results: Sequence[Result]) -> Commit:
-        """Return what to ask of the registry, once all steps are done."""
-        written = tuple(fragment for result in results for fragment in result.fragments)
+    @property
+    def places(self) -> Iterator[Place]:
+        """What it depends on or changes."""
+        return (place for step in self.all_steps for place in step.places)
+
+    def places_of(self, again: "Again") -> list[Place]:
+        """Return the places of what is planned again."""
+        if again.keys is None:
+            return [Place()]
+        places = (place for step in self.all_steps if step.key in again.keys for place in step.places)
+        return list(dict.fromkeys(places))
+
+    def in_conflict(self, conflict: ConflictError) -> frozenset[KeyValues] | None:
+        """Return the partitions whose steps depend on what has changed; None if all of it may."""
+        slots = {slot for each in conflict.conflicts for slot in each.slots}
+        if IMMUTABLE_SLOT in slots or not all(each.slots for each in conflict.conflicts):
+            return None
+        keys = {slot.key for slot in slots}
+        return frozenset(step.key for step in self.all_steps if step.key is not None and step.depends_on(keys)) or None
+
+    def joined(self, new: "Plan | None", keys: Set[KeyValues]) -> "Plan | None":
+        """Return what stays of it, and a new plan of some partitions; None if that does nothing."""
+        kept = self._without(keys)
+        if new is not None:
+            return replace(new, kept=kept)
+        does = any(step.job or step.cuts or step.runs for step in kept.all_steps)
+        return kept if does or kept.updates else None
+
+    def _without(self, keys: Set[KeyValues]) -> "Plan":
+        steps = tuple(step for step in self.steps if step.key not in keys)
+        return replace(self, steps=steps, kept=self.kept and self.kept._without(keys))
+
+    def commit(self, results: Mapping[Step, Result], reruns: int = 0) -> Commit:
+        """Return what to ask of the registry, once all steps are done; and how often some had to be planned again."""
+        steps = self.all_steps
+        written = tuple(fragment for step in steps if step.job for fragment in results[step].fragments)
         summary = self.counts | {"bytes": sum(fragment.nbytes for fragment in written)}
-        cuts = tuple(cut for step in self.steps for cut in step.cuts)
-        runs = tuple(run for step in self.steps for run in step.runs)
-        needs = [need for step in self.steps for need in step.needs]
+        summary |= {"reruns": reruns} if reruns else {}
+        cuts = tuple(cut for step in steps for cut in step.cuts)
+        runs = tuple(run for step in steps for run in step.runs)
+        # Joined plan by plan: what one of them knows, as it came meanwhile, another one may depend on.
+        needs = [need for plan in self.plans for need in _joined([need for step in plan.steps for need in step.needs])]
         return Commit(
-            collection=self.head.collection,
+            collection=self.plans[0].head.collection,
             operation=self.operation,
-            requirements=(*self.requirements, *_joined(needs)),
+            requirements=(*(need for plan in self.plans for need in plan.requirements), *needs),
             updates=(*self.updates, PutFragments(written, cuts, runs)),
             summary=summary,
         )
@@ -217,7 +281,22 @@ def _counted(count: int, name: str) -> str:
     return " ".join([str(count), noun.removesuffix("s") if count == 1 else noun, *rest])
 
 
-Planner = Callable[[Selected], Plan | None]
+@dataclass(frozen=True)
+class Again:
+    """That a verb is asked once more, since others changed what its plan depends on."""
+
+    first: Schema
+    """The schema that it planned with at first: variables that came since are not its own."""
+    keys: Set[KeyValues] | None = None
+    """The partitions to plan again, by all six key columns; None for everything."""
+
+
+def is_wanted(key: KeyValues | None, again: Again | None) -> bool:
+    """Whether a verb is asked for a partition, or, by None, for what is stored once."""
+    return again is None or again.keys is None or key in again.keys
+
+
+Planner = Callable[[Selected, Again | None], Plan | None]
 """A verb, asked what it wants done on a head, any number of times; None back: nothing."""
 
 
@@ -254,6 +333,23 @@ class Evolution:
     def updates(self) -> tuple[Update, ...]:
         """Add the variables."""
         return (AddVariables(tuple(self.after.variables[name].to_record() for name in self.added)),) * bool(self.added)
+
+
+def _concerns(need: Requirement, keys: Set[KeyValues]) -> bool:
+    match need:
+        case Unchanged(slots):
+            return any(slot.key in keys for slot in slots)
+        case NoOtherPart(spans):
+            return any(key in keys for key, _, _ in spans)
+        case NothingBetween(ranges):
+            return any(_is_between(key, limits) for limits in ranges for key in keys)
+        case _:
+            return False
+
+
+def _is_between(key: KeyValues, limits: KeyRange) -> bool:
+    first, last = limits
+    return (first is None or first <= key) and (last is None or key <= last)
 
 
 def _joined(needs: Sequence[Requirement]) -> list[Requirement]:

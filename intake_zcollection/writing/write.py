@@ -1,27 +1,49 @@
-"""The one life of a write: intents first, then data, then one commit; or nothing."""
+"""The one life of a write: intents first, then data, then one commit; or nothing.
+
+Who was overtaken plans again what is in conflict, on the new head, and keeps what it has put down of the rest:
+optimistic concurrency control (Kung and Robinson, 1981), at the grain of partitions, ranges of their axis, and layers.
+Who was overtaken too often has the others wait.
+"""
 
 import logging
-from collections.abc import Iterator, Sequence
+import random
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-from registry import COMMITTED_AFTER_ALL, Transaction, Version
+from registry import COMMITTED_AFTER_ALL, Place, Transaction, Version
 
 from .. import execution
-from ..errors import InvalidInputError, ZCollectionError
+from ..errors import ConflictError, InvalidInputError, TransactionClosedError, ZCollectionError
 from ..execution import Execution
 from ..handle import Handle
 from ..reading.selection import NO_PARTITIONS, Selection
 from ..storage.location import Location
 from ..storage.write import remove_attempts
 from .group import put_down, this_machine
-from .plan import Planner
+from .plan import Again, Job, Plan, Planner, Result, Step
 
 logger = logging.getLogger(__name__)
 
+Ask = Callable[[Again | None], Plan | None]
+"""A planner, asked about the head as it is now."""
+
+_LOSSES = 3
+"""So often a writer is overtaken before it has the others wait."""
+
+_PATIENCE = 15 * 60
+"""So many seconds a writer waits for others before it tries its luck."""
+
 
 def write(
-    handle: Handle, planner: Planner, how: Execution, *, message: str = "", selection: Selection = NO_PARTITIONS
+    handle: Handle,
+    planner: Planner,
+    how: Execution,
+    *,
+    message: str = "",
+    selection: Selection = NO_PARTITIONS,
+    repeatable: bool = True,
 ) -> Version:
     """Do what a verb plans on the head; return the version that it makes, the newest if there is nothing to do.
 
@@ -37,29 +59,99 @@ def write(
         Recorded with the version.
     selection
         Which partitions of the head the verb is shown.
+    repeatable
+        Whether the verb is asked again where another writer was faster.
 
     Raises
     ------
     ConflictError
-        Another writer was faster; nothing was written.
+        Another writer was faster, and the work cannot be repeated, or shall not; nothing was written.
     Exception
         What the planner or a job raises; what had been written is deleted then.
     """
     check_reach(handle.location, how)
-    plan = planner(handle.select(selection))
+
+    def ask(again: Again | None) -> Plan | None:
+        return planner(handle.select(selection), again)
+
+    plan = _in_turn(partial(ask, None), partial(handle.registry.queue, handle.record))
     if plan is None:
         return handle.newest()
-    collection, targets = plan.head.collection, [job.target for job, _ in plan.jobs]
-    intents = [(collection, target.uid, target.path) for target in targets]
+    first, results, losses = plan.head, dict[Step, Result](), 0
+    intents = [(first.collection, *intent) for intent in _intents(plan, results)]
     with (
-        handle.registry.begin((collection, plan.head.version), intents=intents, message=message) as transaction,
-        _undoing(transaction, handle.location, [target.path for target in targets]),
+        handle.registry.begin((first.collection, first.version), intents=intents, message=message) as transaction,
+        undoing(transaction, handle.location) as staged,
     ):
-        results = execution.run(partial(put_down, this_machine()), plan.jobs, how, what=plan.title)
-        handle.location.store.sync()
-        logger.debug("%s: %d groups written in transaction %s", plan.title, len(results), transaction.uid)
-        (version,) = transaction.commit([plan.commit(results)])
-    return version
+        while plan is not None:
+            staged += [path for _, path in _intents(plan, results)]
+            results |= _put_down(plan, results, handle.location, how)
+            try:
+                (version,) = transaction.commit([plan.commit(results, losses)])
+                return version
+            except ConflictError as conflict:
+                if not (repeatable and _may_repeat(conflict)):
+                    raise
+                losses += 1
+                logger.info("%s is planned again, as it was overtaken: %s", plan.title, conflict)
+                again = Again(first.schema, plan.in_conflict(conflict))
+            if losses >= _LOSSES:
+                transaction.queue(first.collection, plan.places_of(again))
+            time.sleep(random.uniform(0, min(0.005 * 2**losses, 1)))
+            plan = _in_turn(partial(_join, ask, again, plan), partial(transaction.others, first.collection))
+            if plan is not None:
+                transaction.pin(first.collection, plan.head.version)
+                transaction.stage(first.collection, _intents(plan, results))
+    return handle.newest()
+
+
+def _intents(plan: Plan, results: Mapping[Step, Result]) -> list[tuple[str, str]]:
+    """Return uid and path, or what they begin with, of each group that is to be written yet."""
+    return [(job.target.uid, job.target.path) for _, job in _to_do(plan, results)]
+
+
+def _to_do(plan: Plan, results: Mapping[Step, Result]) -> list[tuple[Step, Job]]:
+    return [(step, step.job) for step in plan.all_steps if step.job is not None and step not in results]
+
+
+def _put_down(plan: Plan, results: Mapping[Step, Result], location: Location, how: Execution) -> dict[Step, Result]:
+    """Run the jobs whose results are not there; return theirs, once they survive a power cut."""
+    steps = _to_do(plan, results)
+    jobs = [(job, step.arrays) for step, job in steps]
+    made = execution.run(partial(put_down, this_machine()), jobs, how, what=plan.title)
+    location.store.sync()
+    logger.debug("%s: %d groups are put down", plan.title, len(made))
+    return {step: result for (step, _), result in zip(steps, made, strict=True)}
+
+
+def _may_repeat(conflict: ConflictError) -> bool:
+    """Whether the same work can be done again: its collection, its variables and its transaction are there still."""
+    fenced = isinstance(conflict, TransactionClosedError)
+    return bool(conflict.conflicts) and not fenced and not any(each.final for each in conflict.conflicts)
+
+
+def _join(ask: Ask, again: Again, plan: Plan) -> Plan | None:
+    """Return a plan with those partitions planned again that were in conflict; None if nothing is left to do."""
+    new = ask(again)
+    return new if again.keys is None else plan.joined(new, again.keys)
+
+
+def _in_turn(ask: Callable[[], Plan | None], others: Callable[[], Collection[Place]]) -> Plan | None:
+    """Return what is planned at a time when nobody who was overtaken too often is at the same places."""
+    until, pause = time.monotonic() + _PATIENCE, 0.01
+    while (plan := ask()) is not None and _meets(plan, others()):
+        logger.info("%s waits for others, who were overtaken too often", plan.title)
+        while _meets(plan, others()):
+            if time.monotonic() > until:
+                logger.warning("%s has waited for %d minutes, and tries its luck", plan.title, _PATIENCE // 60)
+                return plan
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(1.5 * pause, 1)
+    return plan
+
+
+def _meets(plan: Plan, others: Collection[Place]) -> bool:
+    return bool(others) and any(mine.meets(other) for mine in plan.places for other in others)
 
 
 def check_reach(location: Location, how: Execution) -> None:
@@ -72,14 +164,15 @@ def check_reach(location: Location, how: Execution) -> None:
 
 
 @contextmanager
-def _undoing(transaction: Transaction, location: Location, paths: Sequence[str]) -> Iterator[None]:
-    """Undo what the block does if it raises.
+def undoing(transaction: Transaction, location: Location) -> Iterator[list[str]]:
+    """Undo what the block does, unless it commits; it adds the paths that it stages to the list that it gets.
 
     The transaction is fenced first, and what it staged deleted then: were it the other way round, a commit still in
     flight could make fragments visible whose data is gone.
     """
+    paths: list[str] = []
     try:
-        yield
+        yield paths
     except BaseException as error:
         try:
             if transaction.abort():
@@ -91,3 +184,6 @@ def _undoing(transaction: Transaction, location: Location, paths: Sequence[str])
             logger.error("transaction %s: what it staged in %s is left there", transaction.uid, location.url)  # noqa: TRY400 - the note has the reason
             error.add_note(f"what was staged in {location.url} could not be deleted: {failure}")
         raise
+    if transaction.is_open:  # there was nothing left to do
+        transaction.abort()
+        remove_attempts(location, paths)

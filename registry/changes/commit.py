@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from ..errors import ConflictError, InvalidInputError
 from ..keys import KeyValues, format_key, name_values
-from ..records import IMMUTABLE_LAYER, CollectionRecord, Slot, Version, Written
-from ..sql import tables
+from ..records import IMMUTABLE_LAYER, IMMUTABLE_SLOT, CollectionRecord, Slot, Version, Written
+from ..sql import queries, tables
 from ..sql.engine import database_clock
 from .locked import Locked
 from .requirements import conflict
@@ -28,7 +28,7 @@ def check_commits(commits: Sequence[Commit]) -> None:
         if sum(isinstance(update, PutFragments | ClosePartitions) for update in commit.updates) > 1:
             # Each is counted from what was live before the commit.
             raise InvalidInputError(f"the rows of collection {commit.collection.name} are changed twice in one commit")
-        slots = Counter((each.key, each.axis_min, each.layer) for each in _written(commit))
+        slots = Counter((each.key, each.axis_min, each.layer) for each in written_by(commit))
         for (key, axis_min, layer), count in slots.items():
             if count > 1:
                 what = _describe(commit.collection, Slot(key, axis_min, layer if layer == IMMUTABLE_LAYER else 0))
@@ -69,7 +69,8 @@ def _wanted(commit: Commit) -> Iterator[KeyValues]:
                 yield from (each.key for each in concerned)
 
 
-def _written(commit: Commit) -> Iterator[Written]:
+def written_by(commit: Commit) -> Iterator[Written]:
+    """Yield the fragments that a commit makes live."""
     for update in commit.updates:
         if isinstance(update, PutFragments):
             yield from update.written
@@ -103,12 +104,27 @@ def check_all(now: Locked, commit: Commit) -> None:
     if keys:
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
         what.append(f"changed {', '.join(keys[:5])}{more}")
+    everywhere = IMMUTABLE_SLOT in slots or any(not each.slots for each in conflicts)
+    versions = queries.read_versions_since(
+        now.connection, commit.collection, None if everywhere else {slot.key for slot in slots}
+    )
+    repeat = "" if any(each.final for each in conflicts) else ", repeat it"
     raise ConflictError(
         f"collection {commit.collection.name}: another writer {' and '.join(what)} while this {commit.operation} "
-        "was being prepared; nothing was written, repeat it",
+        f"was being prepared{_by_whom(versions)}; nothing was written{repeat}",
         keys,
         conflicts,
+        versions,
     )
+
+
+def _by_whom(versions: Sequence[Version]) -> str:
+    """Return who may have done it, for a message."""
+    if not versions:
+        return ""
+    authors = ", ".join(dict.fromkeys(version.author for version in versions))
+    first, last = versions[0].number, versions[-1].number
+    return f" (version {first}, by {authors})" if first == last else f" (versions {first} to {last}, by {authors})"
 
 
 def _describe(collection: CollectionRecord, slot: Slot) -> str:

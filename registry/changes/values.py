@@ -54,9 +54,10 @@ class NothingBetween:
 
 @dataclass(frozen=True)
 class VariablesAlive:
-    """Nobody has dropped these variables."""
+    """Nobody has dropped these variables, or given them other names."""
 
-    ids: frozenset[int]
+    names: Mapping[int, str]
+    """By their ids."""
 
 
 @dataclass(frozen=True)

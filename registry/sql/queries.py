@@ -1,11 +1,12 @@
 """SELECT statements, and what their rows become."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 
 import sqlalchemy as sa
 
 from ..errors import NotFoundError, VersionExpiredError
+from ..keys import KeyValues
 from ..records import (
     CollectionRecord,
     SchemaRecord,
@@ -236,6 +237,18 @@ def read_versions(
         parameters = numbers_parameter(read_changing_versions(connection, collection, selection))
     rows = connection.execute(versions_query(collection.id, some=selection is not None), parameters)
     return tuple(version_record(row, collection.name) for row in rows)
+
+
+def read_versions_since(
+    connection: sa.Connection, planned: CollectionRecord, keys: Collection[KeyValues] | None
+) -> tuple[Version, ...]:
+    """Return the versions after the head that a record has: all, or those that did something to some partitions."""
+    if keys is None:
+        later = versions_query(planned.id).where(tables.version.c.version > planned.head_version)
+        return tuple(version_record(row, planned.name) for row in connection.execute(later))
+    values = {key[: len(planned.keys)] for key in keys}
+    versions = read_versions(connection, planned, Selection(keys=tuple(values)))
+    return tuple(version for version in versions if version.number > planned.head_version)
 
 
 def version_record(row: AnyRow, collection: str) -> Version:

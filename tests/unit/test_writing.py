@@ -40,7 +40,7 @@ def insertion(*data: xr.Dataset) -> Insertion:
 
 
 def plan_of(collection: izc.Collection, *data: xr.Dataset) -> Plan:
-    plan = insertion(*data).plan(collection._handle, Execution(), collection._handle.select(NO_PARTITIONS))
+    plan = insertion(*data).plan(collection._handle, Execution(), collection._handle.select(NO_PARTITIONS), None)
     assert plan is not None
     return plan
 
@@ -57,7 +57,7 @@ def groups(collection: izc.Collection) -> set[str]:
 def test_a_planner_can_be_asked_any_number_of_times_and_does_nothing(days: izc.Collection) -> None:
     head = days._handle.select(NO_PARTITIONS)
     planner = insertion(make_days())
-    first, second = (planner.plan(days._handle, Execution(), head) for _ in range(2))
+    first, second = (planner.plan(days._handle, Execution(), head, None) for _ in range(2))
     assert first is not None
     assert second is not None
     assert [step.counts for step in first.steps] == [step.counts for step in second.steps]

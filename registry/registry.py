@@ -223,9 +223,9 @@ class Registry:
             chosen = None if filters is None else Selection.of(filters, collection.keys)
             return queries.read_versions(connection, collection, chosen)
 
-    def queue(self, name: Name) -> tuple[Place, ...]:
-        """Return the places at which writers wait for others, who have lost too often; raises NotFoundError."""
-        with self._snapshot(name) as (connection, collection):
+    def queue(self, collection: CollectionRecord) -> tuple[Place, ...]:
+        """Return the places at which writers wait for others, who were overtaken too often."""
+        with reading(self._url) as connection:
             return read_queue(connection, collection.id, None)
 
     def known_sources(self, name: Name, sources: Iterable[str]) -> dict[str, SourceRecord]:

@@ -42,4 +42,4 @@ def _step(handle: Handle, head: Selected, existing: Existing) -> Step:
     job = RowsJob(target, head.collection.name, str(record), None, existing=origin, written_version=written)
     counts = {"rewritten": 1, "rows": record.rows, "parts_rewritten": len(record.parts)}
     cuts = tuple(Cut(existing.key, low) for low in existing.bounds.lows.tolist())
-    return Step(existing.key, job, {}, existing.needs_of_all(), counts, cuts, title=str(record))
+    return Step(existing.key, job, {}, existing.needs_of_joined(), counts, cuts, title=str(record))

@@ -74,10 +74,17 @@ class Existing:
         return needs
 
     def needs_of_all(self) -> tuple[Requirement, ...]:
-        """Return what depends on all rows and values of the partition."""
-        known = frozenset((self.key, low) for low in self.bounds.lows.tolist())
+        """Return what depends on all rows and values of the partition, and that no others came."""
+        return self._needs_between(None, None)
+
+    def needs_of_joined(self) -> tuple[Requirement, ...]:
+        """Return what depends on all rows and values that are there; what comes before or after does not matter."""
+        return self._needs_between(*self.record.bounds)
+
+    def _needs_between(self, low: int | None, high: int | None) -> tuple[Requirement, ...]:
+        known = frozenset((self.key, first) for first in self.bounds.lows.tolist())
         slots = self._slots(range(len(self.record.parts)), layers=True)
-        return NoOtherPart(((self.key, None, None),), known), Unchanged(slots)
+        return NoOtherPart(((self.key, low, high),), known), Unchanged(slots)
 
     def _slots(self, numbers: Sequence[int], *, layers: bool) -> dict[Slot, Identity]:
         """Return what is live of some parts: their rows alone, or all layers."""

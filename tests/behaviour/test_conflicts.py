@@ -19,6 +19,7 @@ import xarray as xr
 
 import intake_zcollection as izc
 import intake_zcollection.writing.write
+from intake_zcollection.writing import group
 from registry.sql import tables
 from registry.sql.engine import writing
 from tests.racing import (
@@ -189,6 +190,7 @@ OTHERS = {
     "append into a hole × rewrite": Race(insert([3], 1), lambda c: c.rewrite(), 1, before=DAYS),
     "rewrite × append past the end": Race(lambda c: c.rewrite(), insert([100], 2), 1, before=DAYS),
     "rewrite × append into a hole": Race(lambda c: c.rewrite(), insert([3], 2), 1, before=DAYS),
+    "rewrite × append around": Race(lambda c: c.rewrite(), insert([70, 99], 2), 1, before=DAYS),
     "rewrite × update": Race(lambda c: c.rewrite(), update("a"), 1, before=DAYS),
     "rewrite × add and fill a variable": Race(lambda c: c.rewrite(), add_and_fill, 1, before=DAYS),
     "rewrite × drop_partitions": Race(lambda c: c.rewrite(), lambda c: c.drop_partitions(all=True), 1, before=DAYS),
@@ -199,6 +201,9 @@ OTHERS = {
     "drop_rows × drop_rows": Race(drop(20, 30), drop(25, 40), 1, 0),
     "drop_rows × drop_rows of the same": Race(drop(20, 30), drop(20, 30), 1, 0),
     "drop_rows by values × append": Race(lambda c: c.drop_rows(where={"a": (20, 30)}), insert([50], 0), 1, 0),
+    "drop_rows by values × add and fill a variable": Race(
+        lambda c: c.drop_rows(where={"a": (6, 24)}), add_and_fill, 1, before=DAYS
+    ),
     "drop_rows by values × update": Race(lambda c: c.drop_rows(where={"a": (25, 70)}), update("a"), 1, 0),
     "append × drop_rows": Race(insert([15], 1), drop(20, 30), 1),
     "append × drop_partitions": Race(insert([15], 1), lambda c: c.drop_partitions(all=True), 1),
@@ -357,11 +362,11 @@ def test_two_writes_at_once_are_as_one_after_the_other(
     assert raised == (None, None)
     xr.testing.assert_identical(raced.load().compute(), alone.load().compute())
     assert [each.number for each in raced.versions()] == [each.number for each in alone.versions()]
+    assert reruns_told(caplog) == race.reruns
     *_, last = raced.versions()
     if last.number == len(race.before) + 2:  # otherwise there was nothing left to do
         assert last.summary.get("reruns") == (race.reruns or None)
-    assert reruns_told(caplog) == race.reruns
-    assert len(garbage_of(registry, raced)) == (race.reruns if race.left is None else race.left)
+        assert len(garbage_of(registry, raced)) == (race.reruns if race.left is None else race.left)
     assert_clean(registry, raced)
 
 
@@ -501,7 +506,7 @@ def test_a_write_that_is_not_repeatable_says_who_was_faster_and_leaves_nothing(
 def jobs_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of the groups that are put down."""
     paths: list[str] = []
-    put_down = intake_zcollection.writing.write.put_down
+    put_down = group.put_down
 
     def note_and_put_down(coordinator: Any, job: Any, arrays: Any) -> Any:
         paths.append(job.target.path)
@@ -637,7 +642,8 @@ def test_an_update_is_run_again_in_the_partitions_in_conflict_alone(
     with monkeypatch.context() as patched:
         before_its_commits(patched, lambda: collection.insert(rows([MONTH + 11], 2)))
         version = collection.update(compute, outputs=["a"], scheduler="synchronous")
-    assert seen == [1, 2, 3, 2]
+    assert sorted(seen[:3]) == [1, 2, 3]
+    assert seen[3:] == [2]
     assert version.summary["updated"] == 3
     assert version.summary["rows"] == 4
     assert held(collection)[MONTH + 11] == 2 * (20_000 + MONTH + 11)

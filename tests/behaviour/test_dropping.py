@@ -226,14 +226,21 @@ def test_days_are_their_first_instant_and_both_conditions_count(
     assert months_of(maps) == [1, 2]
 
 
-def test_merges_with_what_was_dropped_meanwhile_conflict(registry: izc.Registry, maps: izc.Collection) -> None:
+def test_what_is_merged_with_a_partition_that_is_dropped_meanwhile_is_all_it_has(
+    registry: izc.Registry, maps: izc.Collection
+) -> None:
     def merge(existing: xr.Dataset, inserted: xr.Dataset, **_: Any) -> xr.Dataset:
         izc.open_collection(registry, maps.name).drop_partitions(filters="month == 1")
         return inserted
 
     with pytest.raises(izc.ConflictError, match="year=2022/month=01"):
-        maps.insert(make_grid().isel(time=slice(9)), merge=merge, scheduler="synchronous")
+        maps.insert(make_grid().isel(time=slice(9)), merge=merge, scheduler="synchronous", repeatable=False)
     assert months_of(maps) == [2, 3]
+    maps.insert(make_grid().isel(time=slice(31)))
+    version = maps.insert(make_grid().isel(time=slice(9)), merge=merge, scheduler="synchronous")
+    assert version.summary["reruns"] == 1
+    assert months_of(maps) == [1, 2, 3]
+    assert maps.partitions()[0].rows == 9
 
 
 # Collections

@@ -370,7 +370,7 @@ def test_what_it_depends_on_must_not_change_meanwhile(
 ) -> None:
     other, options = CONFLICTS[what]
     with pytest.raises(izc.ConflictError):
-        racing(stored, registry, other, **options)
+        racing(stored, registry, other, repeatable=False, **options)
     assert stored.validate().ok
     live = {path for partition in stored.partitions() for paths in partition.fragments.values() for path in paths}
     before = stored.at(version=1).partitions()
@@ -430,7 +430,7 @@ def test_neighbours_are_known_by_keys_below_zero_too(
     options = {"depth": 1, "filters": f"k == {updated}"}
     if conflicts:
         with pytest.raises(izc.ConflictError, match=f"k={come}"):
-            racing(collection, registry, lambda c: c.insert(rows), **options)
+            racing(collection, registry, lambda c: c.insert(rows), repeatable=False, **options)
     else:
         racing(collection, registry, lambda c: c.insert(rows), **options)
     collection.update(smooth_rows, depth=1)

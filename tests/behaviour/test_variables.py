@@ -461,7 +461,7 @@ def test_immutable_variables_that_do_not_fit_are_refused(maps: izc.Collection, d
     assert sorted(Path(maps.location).rglob("*")) == files
 
 
-def test_an_insert_that_compared_with_others_conflicts(registry: izc.Registry, maps: izc.Collection) -> None:
+def test_an_insert_that_compared_with_others_compares_again(registry: izc.Registry, maps: izc.Collection) -> None:
     once = iter([xr.Dataset({"crs": ((), np.int32(8))})])
 
     def merge(existing: xr.Dataset, inserted: xr.Dataset, **_: Any) -> xr.Dataset:
@@ -470,7 +470,10 @@ def test_an_insert_that_compared_with_others_conflicts(registry: izc.Registry, m
         return inserted
 
     with pytest.raises(izc.ConflictError, match="immutable"):
-        maps.insert(make_grid(seed=2), merge=merge, scheduler="synchronous")
+        maps.insert(make_grid(seed=2), merge=merge, scheduler="synchronous", repeatable=False)
+    once = iter([xr.Dataset({"crs": ((), np.int32(7))})])
+    with pytest.raises(izc.InvalidInputError, match="immutable variable crs"):
+        maps.insert(make_grid(seed=2).assign(crs=((), np.int32(8))), merge=merge, scheduler="synchronous")
     once = iter([xr.Dataset({"crs": ((), np.int32(9))})])
     maps.insert(make_grid(seed=2).drop_vars(["crs", "lat", "lon"]), merge=merge, scheduler="synchronous")
     assert int(maps.load().crs) == 9

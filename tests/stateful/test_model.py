@@ -529,7 +529,7 @@ class CollectionMachine(RuleBasedStateMachine):
         if made is None or key not in made[3]:
             return
         function, arguments, _, _ = made
-        arguments["scheduler"] = "synchronous"
+        arguments |= {"scheduler": "synchronous", "repeatable": False}
         with self.refused(izc.ConflictError):
             self.collection.update(function, **arguments)
         self.record(dropped[0], self.state.without_partitions([key]))

@@ -60,7 +60,7 @@ def _version(record: SourceRecord | None) -> int | None:
 
 
 def _in_slots(slots: list[Slot]) -> Conflict | None:
-    return Conflict("changed", tuple(slots)) if slots else None
+    return Conflict("changed", tuple(dict.fromkeys(slots))) if slots else None
 
 
 def _replaced(now: Locked, slots: Mapping[Slot, Identity | None]) -> Iterable[Slot]:

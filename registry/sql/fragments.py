@@ -343,19 +343,24 @@ def read_last_changes(
     return {tuple(key[: len(collection.keys)]): last for *key, last in rows if last is not None}
 
 
-def changing_versions_query(collection: CollectionRecord, selection: Selection) -> AnySelect:
-    """Select the keys of partitions and the versions that did something to them, each once."""
+def changing_versions_query(collection: CollectionRecord, selection: Selection, after: int = 0) -> AnySelect:
+    """Select the keys of partitions and the versions, after one, that did something to them, each once."""
     table = tables.change
     columns = key_columns(table)
     query = sa.select(*columns, table.c.version).distinct()
     query = query.where(table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER)
+    if after:
+        query = query.where(table.c.version > after)
     if selection.predicate is not None:
         query = query.where(compile_predicate(selection.predicate, dict(zip(collection.keys, columns, strict=False))))
     return query
 
 
-def read_changing_versions(connection: sa.Connection, collection: CollectionRecord, selection: Selection) -> set[int]:
-    """Return the numbers of the versions that did something to partitions of a selection, by their keys."""
-    changes = connection.execute(changing_versions_query(collection, selection))
-    keep = selection.keep or (lambda key: True)
-    return {number for *key, number in changes if keep(dict(zip(collection.keys, key, strict=False)))}
+def read_changing_versions(
+    connection: sa.Connection, collection: CollectionRecord, selection: Selection, after: int = 0
+) -> set[int]:
+    """Return the numbers of the versions, after one, that did something to partitions of a selection, by their keys."""
+    changes = connection.execute(changing_versions_query(collection, selection, after))
+    keys, keep = selection.keys, selection.keep or (lambda key: True)
+    named = ((dict(zip(collection.keys, key, strict=False)), number) for *key, number in changes)
+    return {number for key, number in named if (keys is None or tuple(key.values()) in keys) and keep(key)}

@@ -242,13 +242,16 @@ def read_versions(
 def read_versions_since(
     connection: sa.Connection, planned: CollectionRecord, keys: Collection[KeyValues] | None
 ) -> tuple[Version, ...]:
-    """Return the versions after the head that a record has: all, or those that did something to some partitions."""
-    if keys is None:
-        later = versions_query(planned.id).where(tables.version.c.version > planned.head_version)
-        return tuple(version_record(row, planned.name) for row in connection.execute(later))
-    values = {key[: len(planned.keys)] for key in keys}
-    versions = read_versions(connection, planned, Selection(keys=tuple(values)))
-    return tuple(version for version in versions if version.number > planned.head_version)
+    """Return the versions after the head that a record has: those that did something to some partitions, or all."""
+    wanted = None if keys is None else Selection(keys={key[: len(planned.keys)] for key in keys})
+    after = planned.head_version
+    # What only moves rows, a rewrite for one, leaves no record of which partitions it touched.
+    numbers = wanted and read_changing_versions(connection, planned, wanted, after)
+    if numbers:
+        rows = connection.execute(versions_query(planned.id, some=True), numbers_parameter(numbers))
+    else:
+        rows = connection.execute(versions_query(planned.id).where(tables.version.c.version > after))
+    return tuple(version_record(row, planned.name) for row in rows)
 
 
 def version_record(row: AnyRow, collection: str) -> Version:

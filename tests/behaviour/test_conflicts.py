@@ -491,7 +491,8 @@ def test_a_write_that_is_not_repeatable_says_who_was_faster_and_leaves_nothing(
         assert all(conflict.what for conflict in error.conflicts)
         assert {slot.key[1] for conflict in error.conflicts for slot in conflict.slots} == {1, 3}
         assert error.versions == (others[0], others[2])
-        for part in (collection.name, "year=2022/month=01", others[0].author, f"version {others[0].number}"):
+        numbers = f"versions {others[0].number} to {others[2].number}"
+        for part in (collection.name, "year=2022/month=01", others[0].author, numbers):
             assert part in str(error)
         assert collection.versions()[-1] == others[2]
         collection.drop_rows(where={"time": (BEGIN + (MONTH + 50) * HOUR, BEGIN + (MONTH + 50) * HOUR)})

@@ -63,10 +63,14 @@ class Existing:
 
     def needs_of_runs(self, plan: CutPlan) -> list[Requirement]:
         """Return what runs depend on: the parts that they cut, with the values of those that are read; no others."""
-        spans = tuple((self.key, *run.axis_range) for run in plan.runs)
-        known = frozenset((self.key, int(self.bounds.lows[number])) for run in plan.runs for number in run.met)
+        bounds = self.bounds
+        # Parts of which something stays reach beyond the runs: whoever cuts them there is in the way too.
+        parts = sorted({*plan.kept} | {*plan.left_out})
+        reach = [(int(bounds.lows[number]), int(bounds.highs[number])) for number in parts]
+        spans = tuple((self.key, low, high) for low, high in (*(run.axis_range for run in plan.runs), *reach))
+        known = frozenset((self.key, low) for low, _ in reach)
         read = sorted({number for run in plan.runs for number, _, _ in run.read})
-        others = sorted(({*plan.kept} | {*plan.left_out}) - {*read})
+        others = [number for number in parts if number not in read]
         needs: list[Requirement] = [NoOtherPart(spans, known)]
         needs += [Unchanged(self._slots(read, layers=True))] * bool(read)
         # Of those of which the axis alone was read, layers do not matter.

@@ -231,10 +231,11 @@ class Plan:
 
     def places_of(self, again: "Again") -> list[Place]:
         """Return the places of what is planned again."""
-        if again.keys is None:
+        steps = [step for step in self.all_steps if again.keys is None or step.key in again.keys]
+        # Partitions that may yet come between others are no place that could be named.
+        if again.keys is None or any(isinstance(need, NothingBetween) for step in steps for need in step.needs):
             return [Place()]
-        places = (place for step in self.all_steps if step.key in again.keys for place in step.places)
-        return list(dict.fromkeys(places))
+        return list(dict.fromkeys(place for step in steps for place in step.places))
 
     def in_conflict(self, conflict: ConflictError) -> frozenset[KeyValues] | None:
         """Return the partitions whose steps depend on what has changed; None if all of it may."""

@@ -6,8 +6,10 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import fsspec
@@ -19,8 +21,10 @@ from hypothesis import settings
 from sqlalchemy.engine import URL, Engine, make_url
 
 import intake_zcollection as izc
+from registry.sql import postgres as sql_postgres
 from registry.sql import sqlite
 from tests.ftp import FTPServer, running_ftp_server
+from tests.postgres import PostgresServer, running_postgres
 from tests.s3 import S3Server, running_server
 
 # Of hypothesis' profiles, "ci" tries the same examples in each run and is the default where CI is in the environment.
@@ -42,11 +46,11 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return path
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _statements_are_compiled_once(empty_database: Path) -> Iterator[None]:
-    """Have the engines of all registries in SQLite share what they compile: each test has one or more."""
-    original = sqlite.create_engine
-    first = original(make_url(f"sqlite:///{empty_database}"))
+@contextmanager
+def compiling_once(database: ModuleType, url: str) -> Iterator[None]:
+    """Have the engines of all registries of a kind share what they compile: each test has one or more."""
+    original = database.create_engine
+    first = original(make_url(url))
     with first.connect():  # or its dialect would know nothing of the database
         pass
 
@@ -55,18 +59,58 @@ def _statements_are_compiled_once(empty_database: Path) -> Iterator[None]:
         engine.dialect, engine._compiled_cache = first.dialect, first._compiled_cache  # the dialect is part of the keys
         return engine
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite, "create_engine", create_engine)
-        yield
     first.dispose()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "create_engine", create_engine)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _statements_for_sqlite_are_compiled_once(empty_database: Path) -> Iterator[None]:
+    with compiling_once(sqlite, f"sqlite:///{empty_database}"):
+        yield
 
 
 @pytest.fixture
-def registry(empty_database: Path, tmp_path: Path) -> Iterator[izc.Registry]:
-    """An empty registry in SQLite."""
+def sqlite_url(empty_database: Path, tmp_path: Path) -> str:
+    """The URL of an empty registry in SQLite."""
     shutil.copyfile(empty_database, tmp_path / "registry.db")
-    with izc.connect(f"sqlite:///{tmp_path}/registry.db") as registry:
+    return f"sqlite:///{tmp_path}/registry.db"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server of Postgres, one for all tests."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def empty_postgres(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of an empty registry in Postgres, to be copied."""
+    with postgres.database() as url:
+        izc.connect(url, create=True).close()
+        with compiling_once(sql_postgres, url):
+            yield url
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, empty_postgres: str) -> Iterator[str]:
+    """The URL of an empty registry in Postgres."""
+    with postgres.database(empty_postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def registry(request: pytest.FixtureRequest) -> Iterator[izc.Registry]:
+    """An empty registry in SQLite; in Postgres too where a test is marked with ``both_engines``."""
+    url: str = request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_url")
+    with izc.connect(url) as registry:
         yield registry
+
+
+both_engines = pytest.mark.parametrize("registry", ["sqlite", "postgres"], indirect=True)
+on_postgres = pytest.mark.parametrize("registry", ["postgres"], indirect=True)  # what SQLite has not
 
 
 @pytest.fixture(params=[3, 2], ids=["zarr3", "zarr2"])

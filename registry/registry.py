@@ -33,7 +33,7 @@ from .records import (
 from .selection import Filters, Selection
 from .sql import queries
 from .sql.creating import forget_collection, record_collection
-from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, writing
+from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, retried, writing
 from .sql.fragments import read_columns, read_last_changes, read_totals
 from .transaction import Transaction, default_author
 
@@ -84,6 +84,7 @@ class Registry:
         """The database's address, its password hidden."""
         return hide_password(self._url)
 
+    @retried
     def upgrade(self) -> None:
         """Make the tables where there are none, and bring older ones up to date."""
         create_database(self._url)
@@ -266,6 +267,7 @@ class Registry:
         """Give a collection another full name; raises NotFoundError and AlreadyExistsError."""
         self.commit(Commit(self.collection(name), "rename", updates=(Rename(new_name),)))
 
+    @retried
     def drop_collection(self, name: Name) -> list[tuple[Slot, str, str | None]]:
         """Forget a collection and all its versions; return a slot, the uid or the path of each of its groups.
 

@@ -27,7 +27,7 @@ from .errors import ConflictError, NotFoundError, RegistryUnavailableError, Tran
 from .migrations import check_revision
 from .records import CollectionRecord, Place, Version
 from .sql import queries, tables
-from .sql.engine import database_clock, inserted_id, reading, writing
+from .sql.engine import database_clock, inserted_id, reading, retried, writing
 
 COMMITTED_AFTER_ALL = "the connection to the registry was lost, but the write was committed: do not repeat it"
 
@@ -82,6 +82,7 @@ class Transaction:
         """Whether it may still be committed, as far as this process knows."""
         return self._entered and not self._stopped.is_set()
 
+    @retried
     def __enter__(self) -> Self:
         with writing(self._url) as connection:
             until = self._begin(connection)
@@ -106,11 +107,10 @@ class Transaction:
         TransactionClosedError
             The transaction has ended or was fenced.
         """
-        with writing(self._url) as connection:
-            self._lock(connection)
-            self._stage(connection, ((collection, uid, path) for uid, path in intents))
+        self._record([(collection, uid, path) for uid, path in intents])
         self._staged_more = True
 
+    @retried
     def pin(self, collection: CollectionRecord, version: int) -> None:
         """Have one more version kept while the transaction is open.
 
@@ -126,7 +126,8 @@ class Transaction:
             now = connection.execute(sa.select(database_clock())).scalar_one()
             self._pin(connection, [(collection, version)], now + self._lease)
 
-    def queue(self, collection: CollectionRecord, places: Iterable[Place]) -> None:
+    @retried
+    def queue(self, collection: CollectionRecord, places: Sequence[Place]) -> None:
         """Have all others who write at some places wait before they stage, until this transaction ends.
 
         Raises TransactionClosedError.
@@ -160,9 +161,9 @@ class Transaction:
         check_commits(commits)
         try:
             made = self._commit(commits)
-        except RegistryUnavailableError:
+        except RegistryUnavailableError as error:
             # The connection may have been lost after COMMIT took effect. Ask, under the row's lock.
-            logger.warning("transaction %s: the connection was lost at its commit; asking what became of it", self.uid)
+            logger.warning("transaction %s: asking what became of its commit, for %s", self.uid, error)
             settled = self._settle()
             if settled is None:
                 raise
@@ -207,6 +208,12 @@ class Transaction:
             except IntegrityError as error:
                 raise NotFoundError(f"collection {collection.name} was dropped just now") from error
 
+    @retried
+    def _record(self, intents: Sequence[tuple[CollectionRecord, str, str]]) -> None:
+        with writing(self._url) as connection:
+            self._lock(connection)
+            self._stage(connection, intents)
+
     def _stage(self, connection: sa.Connection, intents: Iterable[tuple[CollectionRecord, str, str]]) -> None:
         # An intent stands alone: it may outlive its collection.
         rows = [
@@ -217,6 +224,7 @@ class Transaction:
         if rows:
             connection.execute(sa.insert(tables.staged), rows)
 
+    @retried
     def _commit(self, commits: Sequence[Commit]) -> tuple[Version, ...]:
         with writing(self._url) as connection:
             if self._entered:
@@ -257,6 +265,7 @@ class Transaction:
         if state == "committed":  # the intents of others are kept for vacuum: zombie workers may still write
             connection.execute(forgetting, {"of_id": self._id})
 
+    @retried
     def _settle(self) -> tuple[Version, ...] | None:
         """Abort if still open, and return None; if it was committed after all, return the versions it made."""
         with writing(self._url) as connection:

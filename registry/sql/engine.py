@@ -1,17 +1,22 @@
 """Connections: URLs, one engine per URL and process, and the two kinds of SQL transaction.
 
-``reading`` is one snapshot, ``writing`` takes its locks at once. Everything that a database driver raises
-leaves here as an error of ours.
+``reading`` is one snapshot, ``writing`` takes its locks at once; what is ``retried`` is done again where the database
+asks for it. Everything that a database driver raises leaves here as an error of ours.
 """
 
 import atexit
 import datetime as dt
+import functools
+import itertools
+import logging
 import os
+import random
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
@@ -24,7 +29,18 @@ from . import postgres, sqlite
 from .options import check_options
 from .tables import UTCDateTime
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _WRITING = "registry_writing"
+
+RETRY_SECONDS = 60.0
+"""For how long a transaction that gave way is begun again: less than a third of a lease, so that it is renewed."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
+"""Between two tries, in seconds: at most the first one, then twice as much each time. How much of it is drawn."""
+
+logger = logging.getLogger(__name__)
 
 _engines: dict[tuple[str, int], sa.Engine] = {}
 _engines_lock = threading.Lock()
@@ -140,11 +156,13 @@ def create_database(url: URL) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    # The driver runs in autocommit mode, so BEGIN is ours. A deferred BEGIN that upgrades to a write
-    # ignores the busy timeout; BEGIN IMMEDIATE waits.
+    writing = connection.get_execution_options().get(_WRITING, False)
     if connection.dialect.name == "sqlite":
-        writing = connection.get_execution_options().get(_WRITING, False)
+        # The driver runs in autocommit mode, so BEGIN is ours. A deferred BEGIN that upgrades to a write
+        # ignores the busy timeout; BEGIN IMMEDIATE waits.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    elif writing:
+        postgres.limit_waits(connection)
 
 
 @contextmanager
@@ -157,10 +175,44 @@ def reading(url: URL) -> Iterator[sa.Connection]:
 
 @contextmanager
 def writing(url: URL) -> Iterator[sa.Connection]:
-    """One SQL transaction that commits at the end of the block, or rolls back on any exception."""
-    options = {_WRITING: True}
+    """One SQL transaction that commits at the end of the block, or rolls back on any exception.
+
+    A function with such a block is :func:`retried`, since the database may have it give way to another transaction.
+    """
+    options = {_WRITING: True} | ({} if is_sqlite(url) else postgres.WRITING)
     with _driver_errors(url), engine_of(url).connect().execution_options(**options) as connection, connection.begin():
         yield connection
+
+
+class _GaveWayError(RegistryUnavailableError):
+    """A transaction that the database rolled back for the sake of others: it may succeed if it is begun again."""
+
+
+def retried(function: Callable[P, T]) -> Callable[P, T]:
+    """Have a function called again where its transaction gave way to others, for :data:`RETRY_SECONDS`.
+
+    Whatever it does, it does in one ``writing`` block, or after that. In SQLite no transaction gives way: they wait.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        end = time.monotonic() + RETRY_SECONDS
+        for tries in itertools.count(1):
+            try:
+                return function(*args, **kwargs)
+            except _GaveWayError as error:
+                # Drawn, or those who met once would meet again.
+                pause = random.uniform(0, min(_FIRST_PAUSE * 2**tries, _LONGEST_PAUSE))
+                if time.monotonic() + pause > end:
+                    raise RegistryUnavailableError(
+                        f"{error}; it was tried {tries} times in {RETRY_SECONDS:g} s: look for what holds its locks "
+                        "(in the view pg_locks), and repeat it"
+                    ) from error
+                logger.info("%s; trying again", error)
+                time.sleep(pause)
+        raise AssertionError  # it was returned or raised
+
+    return call
 
 
 def inserted_id(result: sa.CursorResult[Any]) -> int:
@@ -178,4 +230,7 @@ def _driver_errors(url: URL) -> Iterator[None]:
         raise  # the statement's own business
     except (DBAPIError, sqlite3.Error) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
+        if getattr(reason, "sqlstate", None) in postgres.GIVING_WAY:
+            what = str(reason).splitlines()[0]  # the others are of tuples and processes
+            raise _GaveWayError(f"the registry at {hide_password(url)} is busy with other writers: {what}") from error
         raise RegistryUnavailableError(f"the registry at {hide_password(url)} cannot be used: {reason}") from error

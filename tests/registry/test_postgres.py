@@ -1,0 +1,165 @@
+"""What Postgres has that SQLite has not: writers that wait for rows, give way to each other, and try again."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from registry import CollectionRecord, Registry, RegistryUnavailableError, TransactionClosedError
+from registry.sql import engine, postgres
+from registry.sql.engine import retried, writing
+from tests.conftest import on_postgres
+from tests.postgres import connect
+
+from .conftest import Sql, change, eventually, fragment, intents, live_uids, slot_of, write
+
+pytestmark = on_postgres
+
+
+@contextmanager
+def holding(registry: Registry, statement: str) -> Iterator["psycopg.Connection"]:
+    """Hold the locks of a statement inside the block, as somebody else."""
+    with connect(registry._url) as connection, connection.transaction():
+        connection.execute(statement.encode())
+        yield connection
+
+
+LOCKED = "SELECT id FROM collection FOR UPDATE"
+
+
+@pytest.fixture
+def given_way(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """A function that returns what was logged of the transactions that gave way."""
+    caplog.set_level(logging.INFO, "registry.sql.engine")
+    return lambda: [each.getMessage() for each in caplog.records if each.name == "registry.sql.engine"]
+
+
+def test_a_commit_waits_for_a_lock_that_is_held_for_longer_than_a_statement_waits(
+    registry: Registry,
+    collection: CollectionRecord,
+    given_way: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", 0.02)
+    writes = fragment(2022, 1)
+    with registry.begin() as transaction, ThreadPoolExecutor(1) as pool:
+        transaction.stage(collection, intents(writes))
+        with holding(registry, LOCKED):
+            committing = pool.submit(transaction.commit, [change(collection, writes)])
+            assert eventually(lambda: len(given_way()) > 1)
+        (version,) = committing.result()
+    assert version.number == 1
+    assert live_uids(registry) == {(2022, 1): (writes.uid,)}
+    assert "is busy with other writers" in given_way()[0]
+    assert "lock timeout" in given_way()[0]
+
+
+def test_an_edit_waits_for_such_a_lock_too(
+    registry: Registry,
+    collection: CollectionRecord,
+    given_way: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", 0.02)
+    with ThreadPoolExecutor(1) as pool:
+        with holding(registry, LOCKED):
+            renaming = pool.submit(registry.rename_collection, "made/a", "made/z")
+            assert eventually(lambda: len(given_way()) > 0)
+        renaming.result()
+    assert registry.collection("made/z").id == collection.id
+
+
+def test_intents_that_are_given_one_by_one_are_all_recorded_when_the_staging_is_repeated(
+    registry: Registry,
+    collection: CollectionRecord,
+    sql: Sql,
+    given_way: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", 0.02)
+    writes = fragment(2022, 1), fragment(2022, 2)
+    with registry.begin() as transaction, ThreadPoolExecutor(1) as pool:
+        with holding(registry, "LOCK TABLE staged"):
+            staging = pool.submit(transaction.stage, collection, iter(intents(*writes)))
+            assert eventually(lambda: len(given_way()) > 0)
+        staging.result()
+        assert sorted(sql("SELECT uid FROM staged")) == sorted((each.uid,) for each in writes)
+
+
+def test_a_lock_that_is_never_given_back_is_an_error_that_says_so_and_nothing_is_committed(
+    registry: Registry, collection: CollectionRecord, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", 0.02)
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.1)
+    with registry.begin() as transaction, holding(registry, LOCKED):
+        with pytest.raises(RegistryUnavailableError, match=r"busy with other writers.* tried \d+ times in 0\.1 s"):
+            transaction.commit([change(collection, fragment(2022, 1))])
+        with pytest.raises(TransactionClosedError, match="is aborted"):
+            transaction.commit([change(collection, fragment(2022, 1))])
+    assert sql('SELECT state FROM "transaction"') == [("aborted",)]
+    assert live_uids(registry) == {}
+
+
+def test_of_two_writers_that_wait_for_each_other_one_gives_way_and_both_succeed(
+    registry: Registry, collection: CollectionRecord, other: CollectionRecord, sql: Sql
+) -> None:
+    tries = []
+    both_hold_one = threading.Barrier(2)
+
+    @retried
+    def describe(*ids: int) -> None:
+        tries.append(ids)
+        meeting = len(tries) <= 2
+        with writing(registry._url) as connection:
+            for id_ in ids:
+                connection.exec_driver_sql("UPDATE collection SET description = %s WHERE id = %s", (str(ids), id_))
+                if meeting and id_ == ids[0]:
+                    both_hold_one.wait(timeout=60)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(describe, 1, 2), pool.submit(describe, 2, 1)]:
+            done.result()
+    assert sorted(tries[:2]) == [(1, 2), (2, 1)]
+    assert len(tries) == 3
+    assert sql("SELECT description FROM collection ORDER BY id") == [(str(tries[-1]),)] * 2
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_writers_see_what_others_committed_while_they_waited_whatever_the_default_of_the_database(
+    registry: Registry, sql: Sql, collection: CollectionRecord, level: str, given_way: Callable[[], list[str]]
+) -> None:
+    sql(f"ALTER DATABASE {registry._url.database} SET default_transaction_isolation = '{level}'")
+    registry.close()
+    writes = fragment(2022, 1)
+    with ThreadPoolExecutor(1) as pool:
+        with holding(registry, "UPDATE collection SET description = 'theirs'"):
+            writing = pool.submit(write, registry, collection, writes, requires={slot_of(writes): None})
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            assert eventually(lambda: len(sql(waiting)) == 1)
+        assert writing.result().number == 1
+    assert given_way() == []
+
+
+def test_connections_that_the_server_has_closed_are_replaced(registry: Registry, sql: Sql) -> None:
+    registry.collections()
+    sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND datname = ?",
+        registry._url.database,
+    )
+    assert registry.collections() == ()
+
+
+def test_how_long_statements_wait_is_told_to_a_transaction_and_not_to_its_connection(registry: Registry) -> None:
+    def lock_timeout(connection: object) -> str:
+        return connection.exec_driver_sql("SHOW lock_timeout").scalar()  # type: ignore[attr-defined]
+
+    with writing(registry._url) as connection:
+        backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+        assert lock_timeout(connection) == "10s"
+    with engine.reading(registry._url) as connection:
+        assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar() == backend  # the same, from the pool
+        assert lock_timeout(connection) == "0"

@@ -33,7 +33,17 @@ from .records import (
 from .selection import Filters, Selection
 from .sql import queries
 from .sql.creating import forget_collection, record_collection
-from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, retried, writing
+from .sql.engine import (
+    create_database,
+    dispose,
+    hide_password,
+    may_exist,
+    parse_url,
+    reading,
+    retried,
+    upgrading,
+    writing,
+)
 from .sql.fragments import read_columns, read_last_changes, read_totals
 from .transaction import Transaction, default_author
 
@@ -88,7 +98,7 @@ class Registry:
     def upgrade(self) -> None:
         """Make the tables where there are none, and bring older ones up to date."""
         create_database(self._url)
-        with writing(self._url) as connection:
+        with upgrading(self._url) as connection:
             upgrade(connection)
 
     def check(self) -> None:

@@ -63,7 +63,7 @@ def _by_what(connection: sa.Connection, revision: str) -> str:
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Bring the database to :data:`HEAD_REVISION`, inside the connection's transaction, which writes.
+    """Bring the database to :data:`HEAD_REVISION`, inside the connection's transaction, which is :func:`upgrading`.
 
     A copy of an older database in a file is kept beside it.
 
@@ -86,6 +86,8 @@ def upgrade(connection: sa.Connection) -> None:
 def _upgrade_from(revision: str, connection: sa.Connection) -> None:
     copy = None
     if connection.dialect.name == "sqlite":
+        # Or a table that is made anew would take with it the rows of others that refer to it.
+        assert not connection.exec_driver_sql("PRAGMA foreign_keys").scalar(), "begin it with upgrading(url)"
         # Nobody else can commit now, so the copy is what is upgraded.
         copy = keep_copy(Path(str(connection.engine.url.database)), f"revision-{revision}")
     else:

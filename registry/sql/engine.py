@@ -215,6 +215,24 @@ def retried(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+@contextmanager
+def upgrading(url: URL) -> Iterator[sa.Connection]:
+    """As :func:`writing`, for whoever makes tables anew that others refer to: SQLite looks at that when it ends."""
+    if not is_sqlite(url):
+        with writing(url) as connection:
+            yield connection
+        return
+    options = {_WRITING: True}
+    with (
+        _driver_errors(url),
+        engine_of(url).connect().execution_options(**options) as connection,
+        sqlite.references_unchecked(connection),
+        connection.begin(),
+    ):
+        yield connection
+        sqlite.check_references(connection)
+
+
 def inserted_id(result: sa.CursorResult[Any]) -> int:
     """Return the id that the database gave to an inserted row."""
     key = result.inserted_primary_key

@@ -3,7 +3,8 @@
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,30 @@ def create_engine(url: URL) -> sa.Engine:
     engine = sa.create_engine(url.set(query={}), creator=connect, poolclass=pool)
     _forget_replaced_files(engine, path)
     return engine
+
+
+@contextmanager
+def references_unchecked(connection: sa.Connection) -> Iterator[None]:
+    """Let tables be dropped that others refer to; with checks, their rows would be deleted first, and those of others.
+
+    Around a transaction: inside one, SQLite leaves it as it is.
+    """
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
+
+
+def check_references(connection: sa.Connection) -> None:
+    """Raise RegistryUnavailableError if a row refers to one that is not there."""
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if broken is not None:
+        raise RegistryUnavailableError(
+            f"the registry at {file_of(connection.engine.url)} is damaged: row {broken[1]} of table {broken[0]} refers "
+            f"to one of table {broken[2]} that is not there; it is left as it was, repair it or restore it from a copy"
+        )
 
 
 def _forget_replaced_files(engine: sa.Engine, path: Path) -> None:

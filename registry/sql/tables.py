@@ -148,6 +148,7 @@ collection = Table(
     Column("filters", Text),
     UniqueConstraint("namespace_id", "name"),
     CheckConstraint("kind IN ('collection', 'view')", name="kind"),
+    sqlite_autoincrement=True,  # no number is given twice: intents and garbage still name it when its row is gone
 )
 
 variable = Table(
@@ -263,6 +264,7 @@ transaction = Table(
     Column("message", Text, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     CheckConstraint("state IN ('open', 'committed', 'aborted', 'expired')", name="state"),
+    sqlite_autoincrement=True,
 )
 
 staged = Table(

@@ -52,7 +52,7 @@ from registry.changes import (
 )
 from registry.migrations import HEAD_REVISION, render, upgrade
 from registry.sql import fragments, queries
-from registry.sql.engine import create_database, engine_of, parse_url, reading, writing
+from registry.sql.engine import create_database, engine_of, parse_url, reading, upgrading, writing
 from registry.sql.tables import metadata
 
 from .conftest import Sql, change, commit, create, fragment, in_processes, intents, slot, slot_of, write
@@ -315,6 +315,10 @@ def insert_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
 
 def fill(path: Path, revision: str, history: History) -> None:
     """Make the database of an earlier release with collections 1 and 2 and a history of them."""
+    if revision > "0004":
+        fill(path, "0004", history)
+        make_revision(path, revision)  # it has other columns
+        return
     make_revision(path, revision)
     unique = {"axis_unique": 1} if revision >= "0003" else {}
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -337,7 +341,7 @@ def upgrade_file(path: Path) -> None:
     connect(f"sqlite:///{path}", create=True).close()
 
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 each_revision = pytest.mark.parametrize("revision", REVISIONS)
 
 
@@ -406,6 +410,65 @@ def test_an_upgraded_registry_has_the_tables_that_the_code_knows_with_their_colu
         assert [row[1] for row in rows_of(path, f"PRAGMA table_info({name})")] == columns
 
 
+def set_of(path: Path, statement: str) -> set[Any]:
+    return set(rows_of(path, statement))
+
+
+@each_revision
+def test_collections_and_transactions_keep_their_numbers_and_all_that_refers_to_them(
+    tmp_path: Path, revision: str
+) -> None:
+    path = tmp_path / "old.db"
+    fill(path, "0004" if revision == "0005" else revision, make_history(0))
+    insert_a_writer_at_work(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        attributes = {"collection_id": 2, "begin_version": 0, "attributes": "{}"}
+        insert_rows(connection, "dataset_attributes", [attributes])
+        times = {"lease_until": "2022-01-01", "created_at": "2022-01-01"}
+        ended = {"id": 3, "uid": "e", "state": "committed", "author": "me", "message": "said"} | times
+        insert_rows(connection, "transaction", [ended])
+        made = {"collection_id": 1, "version": 1, "transaction_id": 3, "committed_at": "2022-01-01", "author": "me"}
+        insert_rows(connection, "version", [made | {"message": "", "operation": "insert", "summary": "{}"}])
+    if revision == "0005":
+        make_revision(path, revision)
+    asked = ["SELECT * FROM collection", 'SELECT * FROM "transaction"', "SELECT collection_id, version FROM pin"]
+    asked += ["SELECT collection_id, transaction_id FROM version", "SELECT collection_id FROM dataset_attributes"]
+    before = [set_of(path, statement) for statement in asked]
+    assert all(before)
+    upgrade_file(path)
+    assert [set_of(path, statement) for statement in asked] == before
+    with reading(parse_url(f"sqlite:///{path}")) as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1  # again
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("DELETE FROM collection WHERE id = 2")  # what refers to it still goes with it
+    assert rows_of(path, "SELECT * FROM dataset_attributes") == []
+
+
+def test_an_upgraded_registry_gives_no_number_again_that_a_row_or_an_intent_has(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    fill(path, "0004", make_history(0))
+    make_revision(path, "0005")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        garbage = {"collection_id": 7, "location": "s3://data/c", "options": "{}", "path": "x"}
+        insert_rows(connection, "garbage", [garbage | {"not_before": "2022-01-01"}])
+    with connect(f"sqlite:///{path}", create=True) as registry:
+        assert create(registry, "made/new").id == 8
+        registry.drop_collection("made/new")
+        assert create(registry, "made/new").id == 9
+
+
+def test_an_upgrade_that_would_leave_a_row_without_the_one_it_refers_to_is_undone(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    fill(path, "0004", make_history(0))
+    rows_of(path, "INSERT INTO pin (collection_id, version, lease_until) VALUES (9, 1, '2022-01-01')")
+    before = dump(path)
+    with pytest.raises(RegistryUnavailableError, match="damaged: row 1 of table pin refers to one of table collection"):
+        upgrade_file(path)
+    assert dump(path) == before
+
+
 def insert_a_writer_at_work(path: Path) -> None:
     """A transaction of an earlier release, with a pin and intents; one of these of a collection that is gone."""
     now, uid = "2022-01-01 00:00:00", itertools.count()
@@ -421,7 +484,7 @@ def insert_a_writer_at_work(path: Path) -> None:
             insert_rows(connection, "staged", [row | dict(zip(KEYS, pad_key(key), strict=True))])
 
 
-@each_revision
+@pytest.mark.parametrize("revision", REVISIONS[:-1])  # 0005 has paths
 def test_intents_of_an_earlier_revision_name_their_whole_paths_if_their_collection_is_there(
     tmp_path: Path, revision: str
 ) -> None:
@@ -488,7 +551,7 @@ def work_of_an_upgrade(path: Path, partitions: int) -> tuple[int, int]:
         statements.append(statement)
 
     sa.event.listen(engine_of(url), "before_cursor_execute", record)
-    with writing(url) as connection:
+    with upgrading(url) as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
         driver.set_progress_handler(lambda: next(steps) < 0, 100)
@@ -628,10 +691,10 @@ def test_two_processes_that_upgrade_at_once_do_it_once(tmp_path: Path) -> None:
 
 
 def test_a_newer_registry_names_the_release_that_reads_it(registry: Registry, sql: Sql) -> None:
-    sql("UPDATE alembic_version SET version_num = '0006'")
-    sql("INSERT INTO release (revision, release) VALUES ('0006', '0.7.1')")
+    sql("UPDATE alembic_version SET version_num = '0007'")
+    sql("INSERT INTO release (revision, release) VALUES ('0007', '0.7.1')")
     for create_ in (False, True):
-        with pytest.raises(RegistryRevisionError, match=r"0006 and is newer than this release .*>=0\.7\.1'"):
+        with pytest.raises(RegistryRevisionError, match=r"0007 and is newer than this release .*>=0\.7\.1'"):
             connect(registry.url, create=create_)
 
 
@@ -640,7 +703,7 @@ def test_a_newer_registry_that_names_no_release_is_newer_all_the_same(
     registry: Registry, sql: Sql, statement: str
 ) -> None:
     sql(statement)
-    sql("UPDATE alembic_version SET version_num = '0006'")
+    sql("UPDATE alembic_version SET version_num = '0007'")
     with pytest.raises(RegistryRevisionError, match=r"newer than this release .* upgrade intake-zcollection$"):
         connect(registry.url)
 
@@ -777,7 +840,14 @@ def test_every_statement_of_a_life_compiles_for_postgres_and_locks_what_it_must(
 ) -> None:
     live_a_full_life(registry)
     written = {text.split(" (")[0] for text in executed if text.startswith("INSERT")}
-    tables = {table.name for table in metadata.tables.values()} - {"garbage", "release", "tag", "tag_member"}
+    tables = {table.name for table in metadata.tables.values()} - {
+        "claim",
+        "garbage",
+        "queue",
+        "release",
+        "tag",
+        "tag_member",
+    }
     assert written == {f"INSERT INTO {POSTGRES.identifier_preparer.quote(name)}" for name in tables}
     assert any("clock_timestamp()" in text for text in executed)
     assert any("FROM transaction WHERE" in text and text.endswith("FOR UPDATE") for text in executed)

@@ -84,10 +84,11 @@ class Transaction:
 
     @retried
     def __enter__(self) -> Self:
-        with writing(self._url) as connection:
-            until = self._begin(connection)
-            self._pin(connection, self._reads, until)
-            self._stage(connection, self._intents)
+        try:
+            self._open()
+        except RegistryUnavailableError:
+            if not self._is_recorded():  # the connection may have been lost after COMMIT took effect
+                raise
         self._entered = True
         logger.debug("transaction %s: begun, with %d intents", self.uid, len(self._intents))
         threading.Thread(target=self._renew, name=f"lease-{self.uid}", daemon=True).start()
@@ -98,6 +99,16 @@ class Transaction:
     ) -> None:
         if not self._stopped.is_set() and not self.abort() and error is not None:
             error.add_note(COMMITTED_AFTER_ALL)
+
+    def _open(self) -> None:
+        with writing(self._url) as connection:
+            until = self._begin(connection)
+            self._pin(connection, self._reads, until)
+            self._stage(connection, self._intents)
+
+    def _is_recorded(self) -> bool:
+        with writing(self._url) as connection:
+            return self._state(connection) == "open"
 
     def stage(self, collection: CollectionRecord, intents: Iterable[tuple[str, str]]) -> None:
         """Record what is about to be written, uid and path of each group, before any of it is.
@@ -203,10 +214,13 @@ class Transaction:
     ) -> None:
         for collection, version in reads:
             pin = {"collection_id": collection.id, "version": version, "transaction_id": self._id}
+            gone = NotFoundError(f"collection {collection.name} was dropped just now")
+            if queries.uid_of(connection, collection.id) != collection.uid:
+                raise gone
             try:
                 connection.execute(sa.insert(tables.pin).values(pin | {"lease_until": until}))
             except IntegrityError as error:
-                raise NotFoundError(f"collection {collection.name} was dropped just now") from error
+                raise gone from error
 
     @retried
     def _record(self, intents: Sequence[tuple[CollectionRecord, str, str]]) -> None:
@@ -248,13 +262,22 @@ class Transaction:
             connection.execute(_discarding(), [{"of_id": self._id, "of_uid": uid, "now": now} for uid in dead])
 
     def _lock(self, connection: sa.Connection) -> None:
-        state = connection.scalar(_locked_state(), {"of_uid": self.uid})
+        state = self._state(connection)
         if state == "committed":
             raise TransactionClosedError(f"transaction {self.uid} was committed already: begin another one")
         if state != "open":
             raise TransactionClosedError(
                 f"transaction {self.uid} is {state or 'gone'}: nothing of it was made visible; repeat the write"
             )
+
+    def _state(self, connection: sa.Connection) -> str | None:
+        """Lock the row, and return its state, None where there is none. Its number is right from then on."""
+        row = connection.execute(_locked_state(), {"of_uid": self.uid}).first()
+        if row is None:
+            return None
+        self._id = row.id
+        state: str = row.state
+        return state
 
     def _end(self, connection: sa.Connection, state: str) -> None:
         ending, unpinning, forgetting = _endings()
@@ -269,7 +292,7 @@ class Transaction:
     def _settle(self) -> tuple[Version, ...] | None:
         """Abort if still open, and return None; if it was committed after all, return the versions it made."""
         with writing(self._url) as connection:
-            state = connection.scalar(_locked_state(), {"of_uid": self.uid})
+            state = self._state(connection)
             if state == "open":
                 self._end(connection, "aborted")
             return queries.versions_of(connection, self._id) if state == "committed" else None
@@ -278,16 +301,14 @@ class Transaction:
         while not self._stopped.wait(self._lease.total_seconds() / 3):
             try:
                 with writing(self._url) as connection:
-                    now = connection.execute(sa.select(database_clock())).scalar_one()
-                    until = {"lease_until": now + self._lease}
-                    mine = tables.transaction.c.uid == self.uid, tables.transaction.c.state == "open"
-                    if connection.execute(sa.update(tables.transaction).where(*mine).values(until)).rowcount == 0:
+                    if self._state(connection) != "open":
                         logger.warning("transaction %s: its lease is not renewed, it was fenced", self.uid)
                         return
-                    connection.execute(
-                        sa.update(tables.pin).where(tables.pin.c.transaction_id == self._id).values(until)
-                    )
-            except RegistryUnavailableError as error:
+                    now = connection.execute(sa.select(database_clock())).scalar_one()
+                    for table, column in ((tables.transaction, "id"), (tables.pin, "transaction_id")):
+                        mine = sa.update(table).where(table.c[column] == self._id)
+                        connection.execute(mine.values(lease_until=now + self._lease))
+            except Exception as error:  # noqa: BLE001 - whatever it is: a thread that ended would renew nothing any more
                 # The next try is a third of a lease away; if all fail, the fence decides.
                 logger.warning("transaction %s: its lease could not be renewed: %s", self.uid, error)
 
@@ -295,17 +316,17 @@ class Transaction:
         while not self._stopped.wait(queue.LEASE.total_seconds() / 3):
             try:
                 with writing(self._url) as connection:
-                    if not queue.renew(connection, self._id):
+                    if self._state(connection) != "open" or not queue.renew(connection, self._id):
                         return
-            except RegistryUnavailableError as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 logger.warning("transaction %s: its turn could not be renewed: %s", self.uid, error)
 
 
 @cache
 def _locked_state() -> sa.Select[*tuple[Any, ...]]:
     row = tables.transaction.c
-    # By the uid: a number may be given again, where the row's INSERT was rolled back.
-    return sa.select(row.state).where(row.uid == sa.bindparam("of_uid")).with_for_update()
+    # By the uid: a number is given again, where the row's INSERT was rolled back.
+    return sa.select(row.id, row.state).where(row.uid == sa.bindparam("of_uid")).with_for_update()
 
 
 @cache

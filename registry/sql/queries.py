@@ -101,6 +101,11 @@ def read_head(connection: sa.Connection, collection_id: int) -> CollectionRecord
     return None if row is None else collection_record(row)
 
 
+def uid_of(connection: sa.Connection, collection_id: int) -> str | None:
+    """Return the uid of the collection of a number, None for none."""
+    return connection.scalar(sa.select(tables.collection.c.uid).where(tables.collection.c.id == collection_id))
+
+
 @cache
 def variables_query() -> AnySelect:
     """Select all variables that a collection ever had, under all their names, by id and time."""

@@ -437,9 +437,9 @@ def test_collections_and_transactions_keep_their_numbers_and_all_that_refers_to_
     assert all(before)
     upgrade_file(path)
     assert [set_of(path, statement) for statement in asked] == before
-    with reading(parse_url(f"sqlite:///{path}")) as connection:
-        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
-        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1  # again
+    with reading(parse_url(f"sqlite:///{path}")) as reader:
+        assert reader.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        assert reader.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1  # again
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("DELETE FROM collection WHERE id = 2")  # what refers to it still goes with it

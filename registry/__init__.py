@@ -31,6 +31,7 @@ from .keys import KEY_LIMITS, MAX_KEYS, KeyValues, PartitionKey, format_key, nam
 from .predicate import Predicate, parse_predicate
 from .records import (
     IMMUTABLE_SLOT,
+    MARKER,
     PUBLIC_OPTIONS,
     CollectionDefinition,
     CollectionRecord,
@@ -38,6 +39,7 @@ from .records import (
     Cut,
     FragmentColumns,
     FragmentRecord,
+    Garbage,
     Hunk,
     Identity,
     Kept,
@@ -63,6 +65,7 @@ __all__ = [
     "COMMITTED_AFTER_ALL",
     "IMMUTABLE_SLOT",
     "KEY_LIMITS",
+    "MARKER",
     "MAX_KEYS",
     "PUBLIC_OPTIONS",
     "AlreadyExistsError",
@@ -70,10 +73,12 @@ __all__ = [
     "CollectionRecord",
     "Conflict",
     "ConflictError",
+    "Creation",
     "Cut",
     "Filters",
     "FragmentColumns",
     "FragmentRecord",
+    "Garbage",
     "Hunk",
     "Identity",
     "InvalidInputError",
@@ -119,12 +124,14 @@ __all__ = [
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
+    from .creation import Creation
     from .registry import Registry, connect
     from .sql.engine import show_url
     from .transaction import COMMITTED_AFTER_ALL, Transaction
 else:
     # What loads SQLAlchemy (a fifth of a second), by module; a test holds it equal to the imports above.
     _LAZY = {
+        ".creation": ("Creation",),
         ".registry": ("Registry", "connect"),
         ".sql.engine": ("show_url",),
         ".transaction": ("COMMITTED_AFTER_ALL", "Transaction"),

@@ -27,6 +27,9 @@ PUBLIC_OPTIONS = ("endpoint_url", "region", "anon", "profile")
 MAX_SOURCE_NAME = 1024
 """How many characters the name of a source may have."""
 
+MARKER = ".zcollection"
+"""The object that says at a location whose it is."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -86,7 +89,7 @@ class SchemaRecord:
 
 @dataclass(frozen=True, slots=True)
 class CollectionDefinition:
-    """What ``Registry.create_collection`` records: everything but what the registry itself assigns."""
+    """What ``Registry.creating`` records: everything but what the registry itself assigns."""
 
     name: str
     location: str
@@ -124,6 +127,16 @@ class CollectionRecord:
     description: str
     metadata: Json
     created_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """What lies at a location and is nobody's any more, by paths below that."""
+
+    paths: tuple[str, ...]
+    """Of groups, and of what all attempts to write one begin with."""
+    ids: tuple[int, ...]
+    """The rows by which it is known."""
 
 
 class Identity(NamedTuple):

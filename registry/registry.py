@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Self
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from .changes import Commit, Rename
-from .changes.commit import lock_collections
-from .errors import AlreadyExistsError, InvalidInputError, NotFoundError, RegistryUnavailableError
+from .creation import Creation
+from .dropping import Dropping, forget_garbage, read_garbage
+from .errors import InvalidInputError, NotFoundError, RegistryUnavailableError
 from .keys import KeyValues
 from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
 from .queue import read_queue
@@ -21,9 +21,9 @@ from .records import (
     CollectionDefinition,
     CollectionRecord,
     FragmentColumns,
+    Garbage,
     PartitionRecord,
     Place,
-    Slot,
     Snapshot,
     SourceRecord,
     Totals,
@@ -32,18 +32,9 @@ from .records import (
 )
 from .selection import Filters, Selection
 from .sql import queries
-from .sql.creating import forget_collection, record_collection
-from .sql.engine import (
-    create_database,
-    dispose,
-    hide_password,
-    may_exist,
-    parse_url,
-    reading,
-    retried,
-    upgrading,
-    writing,
-)
+from .sql.claims import creator_of, is_left_behind
+from .sql.creating import PathOf
+from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, retried, upgrading
 from .sql.fragments import read_columns, read_last_changes, read_totals
 from .transaction import Transaction, default_author
 
@@ -51,6 +42,9 @@ Name = str | CollectionRecord
 """A collection's full name, or its record: that very collection, by whatever name."""
 
 LEASE = dt.timedelta(minutes=15)
+
+CLAIM = dt.timedelta(minutes=1)
+"""How long a location is kept for a creator that is silent: who was killed can soon be run again."""
 
 
 def connect(url: str, *, create: bool = False) -> "Registry":
@@ -244,18 +238,35 @@ class Registry:
         with self._snapshot(name) as (connection, collection):
             return queries.read_sources(connection, collection.id, sources)
 
-    @contextmanager
-    def create_collection(self, definition: CollectionDefinition) -> Iterator[CollectionRecord]:
-        """Record a new collection at version 0; committed when the block ends, undone if it raises.
+    def creating(
+        self,
+        definition: CollectionDefinition,
+        *,
+        message: str | None = None,
+        author: str | None = None,
+        lease: dt.timedelta = CLAIM,
+    ) -> Creation:
+        """Return a transaction that makes a collection, to be entered by ``with``: that claims the location.
 
-        Inside the block the caller claims the location in the storage, so that neither is without the other.
+        Inside the block the caller marks it in the storage, writes what there is to write, and has the collection
+        recorded by :meth:`Creation.record`. If that does not happen, there never was one.
+
+        Parameters
+        ----------
+        definition
+            What is recorded.
+        message, author
+            Recorded with version 1, if there is one, and told to others who want the location meanwhile.
+        lease
+            How long others wait for a creator that was killed.
 
         Raises
         ------
         InvalidInputError
             The name is not of the form ``namespace/name``, or a storage option may be secret.
         AlreadyExistsError
-            The name is taken, or the location is, or lies inside another collection's, or around one.
+            On entering: the name is taken, or the location is, or lies inside another collection's, or around one; or
+            somebody else is creating one there.
         """
         parse_name(definition.name)
         secret = [option for option in definition.storage_options if option not in PUBLIC_OPTIONS]
@@ -264,30 +275,58 @@ class Registry:
                 f"the storage options {', '.join(secret)} of collection {definition.name} may be secret: only "
                 f"{', '.join(PUBLIC_OPTIONS)} are recorded; give the others at each opening"
             )
-        try:
-            with writing(self._url) as connection:
-                check_revision(connection)
-                yield record_collection(connection, definition, default_author())
-        except IntegrityError as error:
-            raise AlreadyExistsError(
-                f"collection {definition.name} or its location {definition.location} was taken just now"
-            ) from error
+        told = f"create {definition.name}" if message is None else message
+        return Creation(self._url, definition, message=told, author=author or default_author(), lease=lease)
+
+    def is_left_behind(self, location: str, uid: str, transaction_uid: str | None) -> bool:
+        """Whether the marker of a collection, and of who created it, was left by what is gone, as this registry knows.
+
+        What it does not know may be another registry's.
+        """
+        with reading(self._url) as connection:
+            return is_left_behind(connection, location, uid, transaction_uid)
+
+    def creator(self, name: Name) -> str | None:
+        """Return the uid of the transaction that created a collection, None for one of an earlier release.
+
+        Raises NotFoundError.
+        """
+        with self._snapshot(name) as (connection, collection):
+            return creator_of(connection, collection.id)
 
     def rename_collection(self, name: Name, new_name: str) -> None:
         """Give a collection another full name; raises NotFoundError and AlreadyExistsError."""
         self.commit(Commit(self.collection(name), "rename", updates=(Rename(new_name),)))
 
-    @retried
-    def drop_collection(self, name: Name) -> list[tuple[Slot, str, str | None]]:
-        """Forget a collection and all its versions; return a slot, the uid or the path of each of its groups.
+    def drop_collection(self, name: Name, path_of: PathOf) -> Garbage:
+        """Forget a collection and all its versions; return what is to be deleted of it.
 
-        The data is the caller's to delete, once this has returned.
+        That is the caller's to do once this has returned, and then :meth:`forget_garbage`; until then, rows name all
+        of it. The marker is among them, and is to be deleted only if it is this collection's.
+
+        Parameters
+        ----------
+        name
+            The collection's full name, or its record.
+        path_of
+            Spells the path of a group below the location: from the names of the keys, a slot, and the uid.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name.
+        ConflictError
+            Somebody else dropped it just now.
+        RegistryUnavailableError
+            The database is out of reach; nothing was dropped, or, if it is lost for longer, nothing was deleted.
         """
         collection = self.collection(name)
-        with writing(self._url) as connection:
-            check_revision(connection)
-            lock_collections(connection, [collection])
-            return forget_collection(connection, collection.id)
+        Dropping(self._url, collection, path_of, author=default_author(), lease=LEASE).commit(())
+        return read_garbage(self._url, collection)
+
+    def forget_garbage(self, garbage: Garbage) -> None:
+        """Forget what has been deleted."""
+        forget_garbage(self._url, garbage)
 
     def commit(self, *commits: Commit, message: str = "", author: str | None = None) -> tuple[Version, ...]:
         """Commit what touches the registry alone, in one SQL transaction; return the versions that it made.

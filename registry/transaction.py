@@ -246,11 +246,15 @@ class Transaction:
                 self._lock(connection)
             else:
                 self._begin(connection)
-            versions = carry_out(connection, commits, self._id, author=self._author, message=self._message)
+            versions = self._carry_out(connection, commits)
             if self._staged_more:
                 self._discard(connection, {each.uid for commit in commits for each in written_by(commit)})
             self._end(connection, "committed")
             return versions
+
+    def _carry_out(self, connection: sa.Connection, commits: Sequence[Commit]) -> tuple[Version, ...]:
+        """Do what the transaction is for, inside the one SQL transaction that ends it."""
+        return carry_out(connection, commits, self._id, author=self._author, message=self._message)
 
     def _discard(self, connection: sa.Connection, kept: Set[str]) -> None:
         """Leave the groups to vacuum that work which was run again had put down: those without a row of this commit."""

@@ -17,9 +17,9 @@ from ..schema import Schema
 from ..schema.encoding import encode
 from ..storage.location import Location, public_options, resolve_location
 from ..writing.immutables import immutable_step
+from ..writing.marking import creating
 from ..writing.plan import Again, Arrays, Content, Plan, Step, Target, one_part
 from ..writing.write import check_reach, write
-from .create import record_collection
 from .drop import drop_collection
 
 
@@ -57,8 +57,9 @@ def copy(
     place = resolve_location(url, storage_options)
     check_reach(place, how)
     definition = _definition(handle, source, name, place, filters)
-    new = Handle(target, record_collection(target, definition, place), place)
     message = f"copy of {source.collection.name}, version {source.version}"
+    with creating(target, definition, place, message=message) as creation:
+        new = Handle(target, creation.record(), place)
     try:
         write(new, partial(_plan, source, place), how, message=message)
     except BaseException:

@@ -7,15 +7,15 @@ import xarray as xr
 
 from registry import CollectionDefinition, CollectionRecord, Registry
 
-from ..errors import InvalidInputError, StorageUnavailableError
+from ..errors import InvalidInputError
 from ..merging import NAMES, check_merge
 from ..partitioning import Partitioning
 from ..schema import Schema
 from ..schema.attributes import attributes_to_json
 from ..schema.axis import check_axis
 from ..schema.template import schema_from_template
-from ..storage.location import Location, public_options, resolve_location
-from ..storage.marker import claim, release
+from ..storage.location import public_options, resolve_location
+from ..writing.marking import creating
 
 
 def create(
@@ -61,22 +61,8 @@ def create(
         description=description,
         metadata=attributes_to_json(metadata or {}, f"the metadata of collection {name}"),
     )
-    return record_collection(registry, definition, place)
-
-
-def record_collection(registry: Registry, definition: CollectionDefinition, place: Location) -> CollectionRecord:
-    """Record a collection and claim its location, both or neither."""
-    record = None
-    try:
-        with registry.create_collection(definition) as record:
-            claim(place, record.name, record.uid)
-    except StorageUnavailableError:
-        raise  # the claim has undone itself, and would wait again for what does not answer
-    except BaseException:
-        if record is not None:
-            release(place, record.uid)
-        raise
-    return record
+    with creating(registry, definition, place) as creation:
+        return creation.record()
 
 
 def _check_axis(template: xr.Dataset, axis: str) -> str:

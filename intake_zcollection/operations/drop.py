@@ -13,7 +13,7 @@ from ..errors import InvalidInputError
 from ..handle import Handle
 from ..storage import layout
 from ..storage.location import open_location
-from ..storage.marker import release
+from ..storage.marker import remove_marker
 from ..storage.write import remove_attempts
 
 Time = str | dt.date | np.datetime64
@@ -85,8 +85,8 @@ def drop_collection(registry: Registry, name: str, storage_options: Mapping[str,
     """Drop a collection and its data; see :func:`intake_zcollection.drop_collection`."""
     collection = registry.collection(name)
     place = open_location(collection.location, collection.storage_options, storage_options)
-    # Forgotten first: a registry that names data which is gone would be worse than data that nobody names.
-    groups = registry.drop_collection(name)
-    paths = [path or layout.slot_path(collection.keys, slot, uid) for slot, uid, path in groups]
-    remove_attempts(place, paths)
-    release(place, collection.uid)
+    # Forgotten first, or readers would find a collection whose data is gone. Rows name what is left until all of it is.
+    garbage = registry.drop_collection(collection, layout.slot_path)
+    remove_attempts(place, garbage.paths)
+    remove_marker(place, collection.uid)
+    registry.forget_garbage(garbage)

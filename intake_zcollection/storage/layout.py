@@ -15,8 +15,6 @@ from collections.abc import Sequence
 
 from registry import IMMUTABLE_SLOT, PartitionKey, Slot, format_key, name_values
 
-MARKER = ".zcollection"
-
 _INTENT = 24
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from fsspec import AbstractFileSystem, available_protocols, get_filesystem_class
 from fsspec.core import url_to_fs
+from fsspec.implementations.cached import CachingFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -19,6 +20,9 @@ from .objects import FsspecStore, LocalStore, Store, chain_of, storage_errors
 
 _WITH_DIRECTORIES = frozenset({"ftp", "sftp", "ssh"})
 """Protocols of file systems that make no directories by themselves; besides the local one."""
+
+_CREATING = frozenset({"s3", "s3a"})
+"""Protocols of file systems whose ``pipe_file(…, mode="create")`` is one request that fails if the object is there."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def _store_of(url: str, options: Mapping[str, Any]) -> Store:
         shared=not isinstance(innermost, MemoryFileSystem),
         has_directories=is_local or not protocols.isdisjoint(_WITH_DIRECTORIES),
         is_local=is_local,
+        refuses=not protocols.isdisjoint(_CREATING) and all(isinstance(each, CachingFileSystem) for each in chain[:-1]),
     )
 
 

@@ -6,10 +6,12 @@ Which of the two a location has is decided in ``location`` alone.
 import errno
 import ftplib
 import os
+import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 from fsspec import AbstractFileSystem
 
@@ -55,9 +57,10 @@ class Store(Protocol):
         """
 
     def claim(self, name: str, data: bytes) -> bool:
-        """Write an object where none is, and return whether none was.
+        """Write an object where none is, and return whether none was. Nobody sees a part of it on a local disk.
 
-        On a local disk one of several claimers succeeds; elsewhere it is read first. If it fails, nothing is left.
+        Of several claimers one succeeds, on a local disk, in memory and in S3. Elsewhere it is looked for first, and
+        read again: then the last one has it. If it fails, nothing is left.
         """
 
     def sync(self) -> None:
@@ -82,10 +85,12 @@ class FsspecStore(Store):
         shared: bool,
         has_directories: bool,
         is_local: bool,
+        refuses: bool,
     ) -> None:
         """Take how each call gets its file system, and what is special about that.
 
         ``has_directories``: writing into them does not make them. ``is_local``: this machine's kernel writes it.
+        ``refuses``: it can be told to write no object that is there.
         """
         self.shared = shared
         self._url = url
@@ -93,6 +98,7 @@ class FsspecStore(Store):
         self._connect = connect
         self._has_directories = has_directories
         self._is_local = is_local
+        self._refuses = refuses
 
     @contextmanager
     def _connected(self, verb: str) -> Iterator[AbstractFileSystem]:
@@ -141,9 +147,12 @@ class FsspecStore(Store):
         directories, objects = list(directories), list(objects)
         with self._connected("deleted") as fs:
             _forget_listings(fs)
-            for name in directories:
+            paths: list[Any] = [self._path(name) for name in directories]
+            if len(paths) > 1 and fs.async_impl and not self._has_directories:
+                paths = [paths]  # an object store deletes a thousand objects by one request
+            for path in paths:
                 with suppress(FileNotFoundError):
-                    fs.rm(self._path(name), recursive=True)
+                    fs.rm(path, recursive=True)
             for name in objects:
                 with suppress(FileNotFoundError):
                     if not self._has_directories or fs.exists(self._path(name)):  # not all say what is wrong with it
@@ -155,21 +164,42 @@ class FsspecStore(Store):
                         fs.rmdir(self._path(name).removesuffix("/."))
 
     def claim(self, name: str, data: bytes) -> bool:
-        """See that nothing is there, and write it."""
+        """See that nothing is there, and write it; where another one may be as fast, see whose it is."""
+        with nullcontext() if self.shared else _in_this_process:
+            if self._look(name) is not None:
+                return False
+            if self._refuses:
+                return self._create(name, data)
+            try:
+                self.put([(name, data)])
+            except StorageUnavailableError:
+                with suppress(StorageUnavailableError):
+                    self.remove((), [name])  # a part of it may be there
+                raise
+            return not self.shared or self._look(name) == data
+
+    def _look(self, name: str) -> bytes | None:
+        """Return an object, None if there is none."""
         with self._connected("read") as fs:
             try:
-                fs.cat_file(self._path(name), start=0)
+                data: bytes = fs.cat_file(self._path(name), start=0)
             except FileNotFoundError as error:
                 if not _is_missing(error):
                     raise
-            else:
-                return False
+                return None
+        return data
+
+    def _create(self, name: str, data: bytes) -> bool:
+        """Write an object unless one is there, by one request."""
         try:
-            self.put([(name, data)])
+            with self._connected("written") as fs:
+                *_, innermost = chain_of(fs)  # a cache forgets how it is to be written, and has the same paths
+                innermost.pipe_file(self._path(name), data, mode="create")
         except StorageUnavailableError:
-            with suppress(StorageUnavailableError):
-                self.remove((), [name])  # a part of it may be there
-            raise
+            # Servers say in several ways that it is there; and it may be this one, whose answer was lost.
+            if self._look(name) is None:
+                raise
+            return False
         return True
 
     def sync(self) -> None:
@@ -220,22 +250,39 @@ class LocalStore(FsspecStore):
     _tries = 100  # they cost nothing
 
     def __init__(self, url: str, root: str, fs: AbstractFileSystem) -> None:
-        super().__init__(url, root, lambda: fs, shared=True, has_directories=True, is_local=True)
+        super().__init__(url, root, lambda: fs, shared=True, has_directories=True, is_local=True, refuses=True)
 
     def claim(self, name: str, data: bytes) -> bool:
-        """Make the file, which fails if it is there."""
+        """Write the file beside its place, and link it there, which fails if one is there."""
         path = self._path(name)
         with self._connected("written") as fs:
             self._make_directory(fs, path.rpartition("/")[0])
+            written = f"{path}.{uuid.uuid4().hex}"
             try:
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o666))
+                self._write_file(written, data)
+                os.link(written, path)
             except FileExistsError:
                 return False
-            try:
-                self._write_file(path, data)
-            except BaseException:
-                os.unlink(path)  # noqa: PTH108 - parsing a Path costs as much as opening a small file
-                raise
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                return self._create_file(path, data)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(written)  # noqa: PTH108 - parsing a Path costs as much as opening a small file
+        return True
+
+    def _create_file(self, path: str, data: bytes) -> bool:
+        """Make a file that is seen before it is whole, where the file system has no links."""
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            return False
+        try:
+            self._write_file(path, data)
+        except BaseException:
+            os.unlink(path)  # noqa: PTH108 - see above
+            raise
         return True
 
     def _makedirs(self, fs: AbstractFileSystem, path: str) -> None:
@@ -261,6 +308,12 @@ class LocalStore(FsspecStore):
             file.seek(start)
             return file.read(stop - start)
 
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What the kernel says where a file system has no links."""
+
+_in_this_process = threading.Lock()
+"""What is in its memory is claimed by one thread at a time."""
 
 _RESTORE = "restore it from a copy"
 

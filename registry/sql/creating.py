@@ -1,41 +1,41 @@
 """Recording a collection with its first version, and forgetting one: there is no head to commit to then."""
 
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import AlreadyExistsError
-from ..records import IMMUTABLE_SLOT, CollectionDefinition, CollectionRecord, SchemaRecord, Slot, parse_name
+from ..records import MARKER, CollectionDefinition, CollectionRecord, SchemaRecord, Slot, parse_name
 from . import queries, tables
 from .engine import database_clock, inserted_id
 from .fragments import key_columns
 
+PathOf = Callable[[Sequence[str], Slot, str], str]
+"""What spells the path of a group below its location, from the names of the keys, a slot that it is in, and its uid."""
 
-def record_collection(connection: sa.Connection, definition: CollectionDefinition, author: str) -> CollectionRecord:
-    """Record a new collection at version 0, and return it; raises AlreadyExistsError if name or location is taken."""
-    _check_free(connection, definition)
-    collection_id = _insert_collection(connection, definition, author)
+
+def record_collection(
+    connection: sa.Connection, definition: CollectionDefinition, uid: str, version: Mapping[str, Any]
+) -> CollectionRecord:
+    """Record a new collection at version 0, of which some columns are given; return it.
+
+    Its marker is no garbage from now on, whoever left one there. Raises AlreadyExistsError if the name is taken.
+    """
+    check_name(connection, definition)
+    collection_id = _insert_collection(connection, definition, uid, version)
+    garbage = tables.garbage.c
+    marker = sa.and_(garbage.location == definition.location, garbage.path == MARKER)
+    connection.execute(sa.delete(tables.garbage).where(marker))
     record = queries.read_head(connection, collection_id)
     assert record is not None  # it was inserted just now
     return record
 
 
-def _check_free(connection: sa.Connection, definition: CollectionDefinition) -> None:
+def check_name(connection: sa.Connection, definition: CollectionDefinition) -> None:
+    """Raise AlreadyExistsError if the name is taken."""
     if queries.read_collection(connection, *parse_name(definition.name)) is not None:
         raise AlreadyExistsError(f"there is a collection {definition.name} already; open it, or choose another name")
-    rows = connection.execute(
-        queries.collections_query().with_only_columns(queries.FULL_NAME, tables.collection.c.location)
-    )
-    for name, location in rows:
-        if _overlap(definition.location, location):
-            raise AlreadyExistsError(
-                f"the location {definition.location} overlaps with {location}, which belongs to collection {name}"
-            )
-
-
-def _overlap(location: str, other: str) -> bool:
-    return f"{location}/".startswith(f"{other}/") or f"{other}/".startswith(f"{location}/")
 
 
 def namespace_id(connection: sa.Connection, namespace: str) -> int:
@@ -44,7 +44,9 @@ def namespace_id(connection: sa.Connection, namespace: str) -> int:
     return known or _insert(connection, tables.namespace, {"name": namespace})
 
 
-def _insert_collection(connection: sa.Connection, definition: CollectionDefinition, author: str) -> int:
+def _insert_collection(
+    connection: sa.Connection, definition: CollectionDefinition, uid: str, version: Mapping[str, Any]
+) -> int:
     namespace, name = parse_name(definition.name)
     now = connection.execute(sa.select(database_clock())).scalar_one()
     fields = {
@@ -57,7 +59,7 @@ def _insert_collection(connection: sa.Connection, definition: CollectionDefiniti
         tables.collection,
         fields
         | {
-            "uid": uuid.uuid4().hex,
+            "uid": uid,
             "namespace_id": namespace_id(connection, namespace),
             "name": name,
             "kind": "collection",
@@ -65,10 +67,8 @@ def _insert_collection(connection: sa.Connection, definition: CollectionDefiniti
         | {"keys": list(definition.keys), "head_version": 0, "created_at": now},
     )
     _insert_schema(connection, collection_id, definition.schema)
-    version = {"collection_id": collection_id, "version": 0, "committed_at": now, "author": author}
-    connection.execute(
-        sa.insert(tables.version).values(version | {"message": "", "operation": "create", "summary": {}})
-    )
+    made = {"collection_id": collection_id, "version": 0, "committed_at": now, "operation": "create", "summary": {}}
+    connection.execute(sa.insert(tables.version).values(made | {"message": ""} | dict(version)))
     return collection_id
 
 
@@ -82,20 +82,21 @@ def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object
     return inserted_id(connection.execute(sa.insert(table).values(row)))
 
 
-def forget_collection(connection: sa.Connection, collection_id: int) -> list[tuple[Slot, str, str | None]]:
-    """Forget a locked collection; return the groups that it had at any version, or was about to have.
+def forget_collection(connection: sa.Connection, collection: CollectionRecord, path_of: PathOf) -> None:
+    """Forget a locked collection; what it had at any version is garbage then, and its marker.
 
-    They are given by a slot, the uid and the recorded path; of intents, the path alone says where they are.
+    Its intents are left to those who recorded them: what they name may still be written.
     """
-    groups: dict[str, tuple[Slot, str, str | None]] = {}
+    paths = {MARKER: MARKER}
     for table in (tables.fragment, tables.past_fragment):
-        mine = table.c.collection_id == collection_id
+        mine = table.c.collection_id == collection.id
         columns = *key_columns(table), table.c.axis_min, table.c.layer_id, table.c.group_uid, table.c.path
         for *keys, axis_min, layer_id, uid, path in connection.execute(sa.select(*columns).where(mine)):
-            groups[uid] = Slot(tuple(keys), axis_min, layer_id), uid, path
-    intents = sa.select(tables.staged.c.uid, tables.staged.c.path).where(tables.staged.c.collection_id == collection_id)
-    groups |= {uid: (IMMUTABLE_SLOT, uid, path) for uid, path in connection.execute(intents)}
-    for table in (tables.fragment, tables.past_fragment, tables.change, tables.staged):
-        connection.execute(sa.delete(table).where(table.c.collection_id == collection_id))
-    connection.execute(sa.delete(tables.collection).where(tables.collection.c.id == collection_id))
-    return list(groups.values())
+            paths[uid] = path or path_of(collection.keys, Slot(tuple(keys), axis_min, layer_id), uid)
+    now = connection.execute(sa.select(database_clock())).scalar_one()
+    place = {"collection_id": collection.id, "location": collection.location, "options": collection.storage_options}
+    rows = [place | {"path": path, "not_before": now} for path in paths.values()]
+    connection.execute(sa.insert(tables.garbage), rows)
+    for table in (tables.fragment, tables.past_fragment, tables.change):
+        connection.execute(sa.delete(table).where(table.c.collection_id == collection.id))
+    connection.execute(sa.delete(tables.collection).where(tables.collection.c.id == collection.id))

@@ -22,6 +22,7 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy.engine import make_url
 
@@ -30,7 +31,9 @@ import intake_zcollection.storage.write
 import intake_zcollection.writing.group
 import intake_zcollection.writing.write
 import registry.changes.commit
+import registry.creation
 from intake_zcollection.storage.objects import LocalStore
+from registry.creation import Creation
 from registry.transaction import Transaction
 
 _processes = multiprocessing.get_context("forkserver")
@@ -140,10 +143,28 @@ AFTER_COMMIT = {
     "after_the_commit": Step(Transaction, "commit", "leaving"),
 }
 CREATING = {
-    "before_the_claim": Step(LocalStore, "claim", "entering"),
-    "after_the_claim": Step(LocalStore, "claim", "leaving"),
+    "before_the_claim": Step(Creation, "_begin", "entering"),
+    "in_the_claim_before_COMMIT": Step(registry.creation, "take_claim", "leaving"),
+    "before_the_marker": Step(LocalStore, "claim", "entering"),
+    "after_the_marker": Step(LocalStore, "claim", "leaving"),
+    "before_the_record": Step(Creation, "record", "entering"),
+    "in_the_record_before_COMMIT": Step(Transaction, "_end", "leaving"),
 }
-STEPS = BEFORE_COMMIT | AFTER_COMMIT | CREATING
+DROPPING_BEFORE_COMMIT = {
+    "before_the_drop": Step(Transaction, "commit", "entering"),
+    "in_the_drop_before_COMMIT": Step(Transaction, "_end", "leaving"),
+}
+DROPPING_AFTER_COMMIT = {
+    "after_the_drop": Step(Transaction, "_commit", "leaving"),
+    "before_the_objects": Step(LocalStore, "remove", "entering"),
+    "among_the_objects": Step(LocalFileSystem, "rm", "leaving"),
+    "after_the_objects": Step(LocalStore, "remove", "leaving"),
+    "before_the_marker_is_removed": Step(LocalStore, "remove", "entering", call=2),
+    "after_the_marker_is_removed": Step(LocalStore, "remove", "leaving", call=2),
+    "before_the_garbage_is_forgotten": Step(izc.Registry, "forget_garbage", "entering"),
+}
+DROPPING = DROPPING_BEFORE_COMMIT | DROPPING_AFTER_COMMIT
+STEPS = BEFORE_COMMIT | AFTER_COMMIT | CREATING | DROPPING
 
 
 def act_at(step: Step, action: Callable[[], None], patch: Callable[[Any, str, Any], None] = setattr) -> None:
@@ -200,6 +221,29 @@ def create_and_die(url: str, step: str, location: str) -> None:
     create_days(izc.connect(url), location)
 
 
+def create_and_die_in_the_marker(url: str, location: str) -> None:
+    """Create a collection, and die with the marker half written."""
+
+    def write_file(store: LocalStore, path: str, value: bytes) -> None:
+        Path(path).write_bytes(value[: len(value) // 2])
+        die()
+
+    LocalStore._write_file = write_file  # type: ignore[method-assign,assignment]  # its arguments have other names
+    create_days(izc.connect(url), location)
+
+
+def create_and_die_after_its_record(url: str, location: str) -> None:
+    """Create a collection, and die before that is known."""
+    act_at(STEPS["after_COMMIT"], die)
+    create_days(izc.connect(url), location)
+
+
+def drop_and_die(url: str, step: str) -> None:
+    """Drop a collection, and die at a step."""
+    act_at(STEPS[step], die)
+    izc.drop_collection(url, "made/days")
+
+
 def run_until_killed(function: Callable[..., None], *arguments: str) -> None:
     """Run a function in another process, and see that it was killed, and neither ended nor raised."""
     process = _processes.Process(target=function, args=arguments)
@@ -246,7 +290,7 @@ def assert_holds(collection: izc.Collection, expected: xr.Dataset) -> None:
 
 
 def run_sql(registry: izc.Registry, statement: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(str(make_url(registry.url).database))) as connection:
+    with closing(sqlite3.connect(str(make_url(registry.url).database))) as connection, connection:
         return connection.execute(statement).fetchall()
 
 
@@ -399,17 +443,102 @@ def test_a_collection_whose_creator_was_killed_can_be_created_elsewhere(
     assert_holds(collection, january_and_february())
 
 
-def test_a_location_that_a_killed_creator_claimed_is_free_once_its_marker_is_deleted(
-    registry: izc.Registry, tmp_path: Path
+def let_leases_lapse(registry: izc.Registry) -> None:
+    """Have all the time pass that others wait for those who died."""
+    run_sql(registry, "UPDATE \"transaction\" SET lease_until = '2000-01-01 00:00:00.000000' WHERE state = 'open'")
+
+
+def taken(registry: izc.Registry) -> set[str]:
+    """The locations that are a collection's, or claimed."""
+    return {place for (place,) in run_sql(registry, "SELECT location FROM collection UNION SELECT location FROM claim")}
+
+
+def garbage(registry: izc.Registry) -> set[str]:
+    """The paths of what is to be deleted."""
+    return {path for (path,) in run_sql(registry, "SELECT location || '/' || path FROM garbage")}
+
+
+def assert_all_is_named(registry: izc.Registry, location: str) -> None:
+    """Rows say of each file whose it is, or that it is to be deleted."""
+    names = taken(registry) | garbage(registry)
+    for file in files_below(location):
+        assert any(f"{location}/{file}/".startswith(f"{name}/") for name in names), file
+
+
+@pytest.mark.parametrize("step", CREATING)
+def test_a_creator_that_was_killed_is_run_again_by_the_same_words_once_its_claim_has_lapsed(
+    registry: izc.Registry, tmp_path: Path, step: str
 ) -> None:
-    location = tmp_path / "days"
-    run_until_killed(create_and_die, registry.url, "after_the_claim", str(location))
-    with pytest.raises(izc.AlreadyExistsError, match=r"delete \.zcollection there if that collection is gone"):
-        create_days(registry, str(location))
-    (location / ".zcollection").unlink()
-    collection = create_days(registry, str(location))
+    location = f"{tmp_path}/days"
+    run_until_killed(create_and_die, registry.url, step, location)
+    assert_all_is_named(registry, location)
+    if taken(registry):
+        with pytest.raises(izc.AlreadyExistsError, match=r"at work in .*days since .* UTC \(create made/days\); wait"):
+            create_days(registry, location)
+        let_leases_lapse(registry)
+    collection = create_days(registry, location)
     collection.insert(january_and_february())
     assert_holds(collection, january_and_february())
+    assert (taken(registry), garbage(registry)) == ({location}, set())
+    assert run_sql(registry, "SELECT * FROM \"transaction\" WHERE state = 'open'") == []
+
+
+def test_a_creator_that_was_killed_in_the_middle_of_its_marker_is_run_again(
+    registry: izc.Registry, tmp_path: Path
+) -> None:
+    location = f"{tmp_path}/days"
+    run_until_killed(create_and_die_in_the_marker, registry.url, location)
+    assert_all_is_named(registry, location)
+    let_leases_lapse(registry)
+    create_days(registry, location).insert(january_and_february())
+
+
+def test_a_creator_that_was_killed_after_its_record_has_made_the_collection(
+    registry: izc.Registry, tmp_path: Path
+) -> None:
+    run_until_killed(create_and_die_after_its_record, registry.url, f"{tmp_path}/days")
+    izc.open_collection(registry, "made/days").insert(january_and_february())
+    assert_nothing_open(registry)
+
+
+# Dropped
+
+
+@pytest.mark.parametrize("step", DROPPING)
+def test_what_a_killed_dropper_leaves_is_named_and_its_location_is_free(
+    registry: izc.Registry, tmp_path: Path, step: str
+) -> None:
+    location = f"{tmp_path}/days"
+    create_days(registry, location).insert(january_and_february())
+    run_until_killed(drop_and_die, registry.url, step)
+    assert_all_is_named(registry, location)
+    assert_nothing_open(registry)
+    if step in DROPPING_BEFORE_COMMIT:
+        izc.open_collection(registry, "made/days").insert(march_and_april())
+        izc.drop_collection(registry, "made/days")
+        assert files_below(location) == {}
+        assert (taken(registry), garbage(registry)) == (set(), set())
+    else:
+        with pytest.raises(izc.NotFoundError):
+            izc.open_collection(registry, "made/days")
+        again = create_days(registry, location)
+        again.insert(february_and_march())
+        assert_holds(again, february_and_march())
+        assert f"{location}/.zcollection" not in garbage(registry)  # it is the new one's
+
+
+@pytest.mark.parametrize("step", ["among_the_objects", "after_the_objects"])
+def test_what_cannot_be_deleted_of_a_dropped_collection_is_named(
+    registry: izc.Registry, tmp_path: Path, step: str
+) -> None:
+    location = f"{tmp_path}/days"
+    create_days(registry, location).insert(january_and_february())
+    with pytest.MonkeyPatch.context() as patched:
+        act_at(STEPS[step], fail_with(UnforeseenError), patched.setattr)
+        with pytest.raises((UnforeseenError, izc.StorageUnavailableError), match="in the middle"):
+            izc.drop_collection(registry, "made/days")
+    assert files_below(location)
+    assert_all_is_named(registry, location)
 
 
 # Failed

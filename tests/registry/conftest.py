@@ -17,6 +17,7 @@ from registry import (
     CollectionDefinition,
     CollectionRecord,
     Cut,
+    Garbage,
     Identity,
     KeyRange,
     KeyValues,
@@ -78,9 +79,15 @@ def make_definition(name: str = "made/a", **fields: Any) -> CollectionDefinition
 
 def create(registry: Registry, name: str = "made/a", **fields: Any) -> CollectionRecord:
     """Record a collection."""
-    with registry.create_collection(make_definition(name, **fields)) as record:
-        pass
-    return record
+    with registry.creating(make_definition(name, **fields)) as creation:
+        return creation.record()
+
+
+def drop(registry: Registry, name: str = "made/a") -> Garbage:
+    """Forget a collection, as if nothing of it were anywhere."""
+    garbage = registry.drop_collection(name, lambda names, slot, uid: f"{slot.key[: len(names)]}/{uid}")
+    registry.forget_garbage(garbage)
+    return garbage
 
 
 def slot(*key: int, layer: int = 0, axis_min: int = 0) -> Slot:

@@ -12,7 +12,7 @@ from registry import CollectionRecord, NotFoundError, Registry, RegistryUnavaila
 from registry.sql.engine import engine_of, parse_url
 from registry.transaction import Transaction
 
-from .conftest import Row, Sql, change, create, eventually, fragment, intents
+from .conftest import Row, Sql, change, create, drop, eventually, fragment, intents
 
 SHORT = dt.timedelta(seconds=0.1)
 
@@ -75,7 +75,7 @@ def _renews(transaction: Transaction) -> bool:
 
 def test_what_has_the_number_of_a_dropped_collection_is_not_pinned_in_its_place(registry: Registry, sql: Sql) -> None:
     dropped = create(registry)
-    registry.drop_collection("made/a")
+    drop(registry, "made/a")
     sql("UPDATE sqlite_sequence SET seq = 0 WHERE name = 'collection'")
     assert create(registry, "made/b").id == dropped.id
     with pytest.raises(NotFoundError, match="collection made/a was dropped just now"), registry.begin((dropped, 0)):

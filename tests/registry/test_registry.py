@@ -109,8 +109,8 @@ def test_a_collection_is_recorded_as_it_was_defined(registry: Registry) -> None:
         description="première",
         metadata={"owner": {"name": "me"}, "rank": [1, 2.5, None]},
     )
-    with registry.create_collection(definition) as record:
-        pass
+    with registry.creating(definition) as creation:
+        record = creation.record()
     assert registry.collection("made/a") == record
     assert registry.collections() == (record,)
     for field in dataclasses.fields(definition):
@@ -408,8 +408,8 @@ def test_a_snapshot_is_of_one_version_while_others_commit(registry: Registry, co
 
 
 def test_a_new_collection_is_empty_at_version_0(registry: Registry) -> None:
-    with registry.create_collection(make_definition()) as record:
-        assert record.head_version == 0
+    record = create(registry)
+    assert record.head_version == 0
     snapshot = registry.resolve("made/a", version=0)
     assert (snapshot.collection, snapshot.version, snapshot.schema) == (record, 0, SCHEMA)
     assert (snapshot.partitions, snapshot.immutable) == ((), None)
@@ -459,16 +459,17 @@ def test_neighbouring_locations_are_free(registry: Registry, location: str, othe
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_an_exception_in_the_block_leaves_no_trace(registry: Registry, sql: Sql, error: type[BaseException]) -> None:
-    with pytest.raises(error, match="no space"), registry.create_collection(make_definition()):
+    with pytest.raises(error, match="no space"), registry.creating(make_definition()):
         raise error("no space")
     for table in ("namespace", "collection", "variable", "dataset_attributes", "version"):
         assert sql(f"SELECT * FROM {table}") == []
     create(registry)
 
 
-def test_nobody_sees_a_collection_before_the_block_has_ended(registry: Registry) -> None:
-    with registry.create_collection(make_definition()):
+def test_nobody_sees_a_collection_before_it_is_recorded(registry: Registry) -> None:
+    with registry.creating(make_definition()) as creation:
         assert registry.collections() == ()
+        creation.record()
     assert names(registry.collections()) == ["made/a"]
 
 

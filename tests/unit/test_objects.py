@@ -1,11 +1,13 @@
 """What the protocol of stores promises, on each kind of storage; and what comes out where it cannot be kept."""
 
+import errno
 import itertools
+import os
 import resource
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from intake_zcollection.errors import CorruptedDataError, StorageUnavailableErro
 from intake_zcollection.storage.location import Location, resolve_location
 from intake_zcollection.storage.objects import FsspecStore, LocalStore, Store
 from tests.ftp import FTPServer
+from tests.s3 import S3Server
 
 
 class OwnFileSystem(LocalFileSystem):
@@ -206,6 +209,75 @@ def test_of_several_claims_at_the_same_time_one_succeeds_on_a_local_disk(tmp_pat
     with ThreadPoolExecutor(8) as pool:
         for i in range(50):
             assert sum(pool.map(lambda j: store.claim(f"mine{i}", str(j).encode()), range(8))) == 1  # noqa: B023 - the map ends before i changes
+
+
+def test_a_claim_is_never_seen_before_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = resolve_location(f"{tmp_path}/data", None).store
+    write_file, seen = LocalStore._write_file, []
+
+    def write_and_look(store: LocalStore, path: str, data: bytes) -> None:
+        write_file(store, path, data[:1])
+        seen.append((tmp_path / "data" / "mine").exists())
+        write_file(store, path, data)
+
+    monkeypatch.setattr(LocalStore, "_write_file", write_and_look)
+    assert store.claim("mine", b"whole")
+    assert (seen, store.get(["mine"]), store.list("")) == ([False], [b"whole"], ["mine"])
+
+
+def test_a_claim_needs_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    store = resolve_location(f"{tmp_path}/data", None).store
+    assert store.claim("mine", b"first")
+    assert not store.claim("mine", b"second")
+    assert (store.get(["mine"]), store.list("")) == ([b"first"], ["mine"])
+
+
+def test_of_several_claims_at_the_same_time_one_succeeds_in_memory() -> None:
+    store = resolve_location(f"memory://{uuid.uuid4().hex}", None).store
+    with ThreadPoolExecutor(8) as pool:
+        for i in range(50):
+            assert sum(pool.map(lambda j: store.claim(f"mine{i}", str(j).encode()), range(8))) == 1  # noqa: B023 - the map ends before i changes
+
+
+@pytest.mark.parametrize("cache", ["", "simplecache::"])
+def test_of_several_claims_that_found_nothing_one_succeeds_in_s3(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: str
+) -> None:
+    options: dict[str, Any] = dict(s3.storage_options)
+    if cache:
+        options = {"s3": options, "simplecache": {"cache_storage": str(tmp_path)}}
+    stores = [Location(f"{cache}{s3.fresh_url()}", options).store] * 4
+    look, met = FsspecStore._look, threading.Barrier(4)
+
+    def look_together(store: FsspecStore, name: str) -> bytes | None:
+        found = look(store, name)
+        if found is None:
+            met.wait(60)
+        return found
+
+    monkeypatch.setattr(FsspecStore, "_look", look_together)
+    with ThreadPoolExecutor(4) as pool:
+        claimed = list(pool.map(lambda i: stores[i].claim("mine", str(i).encode()), range(4)))
+    assert claimed.count(True) == 1
+    assert stores[0].get(["mine"]) == [str(claimed.index(True)).encode()]
+
+
+def test_where_no_object_can_be_refused_the_last_of_several_claims_has_it(
+    ftp: FTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Location(ftp.fresh_url(), ftp.storage_options).store
+    put = FsspecStore.put
+
+    def put_and_be_late(store: FsspecStore, objects: Iterable[tuple[str, bytes]]) -> int:
+        written = put(store, objects)
+        return written + put(store, [("mine", b"another's")])
+
+    monkeypatch.setattr(FsspecStore, "put", put_and_be_late)
+    assert not store.claim("mine", b"mine")
 
 
 # What cannot be

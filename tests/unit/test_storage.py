@@ -30,11 +30,12 @@ from intake_zcollection.errors import (
 )
 from intake_zcollection.schema import Schema, Values, encoding
 from intake_zcollection.schema.template import schema_from_template
-from intake_zcollection.storage import layout, marker
 from intake_zcollection.storage.arrays import array_layout, chunk_codec
 from intake_zcollection.storage.location import Location, public_options, resolve_location
+from intake_zcollection.storage.marker import Marker, put_marker, read_marker, remove_marker
 from intake_zcollection.storage.read import Region, read_region
 from intake_zcollection.storage.write import fragment_objects, write_fragment
+from registry import MARKER
 
 DIMS = ("time", "y", "x", "z")
 
@@ -492,9 +493,14 @@ def test_a_chunk_of_another_size_is_corruption(codec: str) -> None:
 # Locations
 
 
+def never(_: Marker) -> bool:
+    """That a marker is left behind by what is gone."""
+    return False
+
+
 WRITES: dict[str, Callable[[Location], Any]] = {
     "put": lambda location: location.store.put({"a/b": b""}.items()),
-    "claim": lambda location: marker.claim(location, "ns/name", "0f3c"),
+    "put_marker": lambda location: put_marker(location, Marker("ns/name", "0f3c"), never),
     "write": lambda location: write_fragment(location, "f", schema_like(np.zeros(2)), {"ssh": np.zeros(2)}, 2),
 }
 
@@ -522,44 +528,59 @@ def test_a_location_of_an_unknown_kind_is_refused() -> None:
 @pytest.mark.parametrize("url", ["memory", "local"])
 def test_a_claimed_location_says_so_and_is_refused_to_others(tmp_path: Path, url: str) -> None:
     location = fresh_memory() if url == "memory" else resolve_location(str(tmp_path), None)
-    assert marker.read_marker(location) is None
-    marker.claim(location, "altimetry/ssh", "0f3c")
-    found = marker.read_marker(location)
-    assert found is not None
-    assert (found["collection"], found["uid"]) == ("altimetry/ssh", "0f3c")
+    assert read_marker(location) is None
+    marker = Marker("altimetry/ssh", "0f3c", "d00d")
+    put_marker(location, marker, never)
+    assert read_marker(location) == marker
     with pytest.raises(AlreadyExistsError, match=r"belongs to collection altimetry/ssh \(0f3c\).*choose another"):
-        marker.claim(location, "waves/swh", "77aa")
-    assert marker.read_marker(location) == found
+        put_marker(location, Marker("waves/swh", "77aa"), never)
+    assert read_marker(location) == marker
+    put_marker(location, marker, never)  # it is its own
 
 
-def test_a_marker_that_is_no_json_is_somebodys_too() -> None:
+def test_a_marker_that_was_left_behind_is_replaced() -> None:
+    location, asked = fresh_memory(), []
+    put_marker(location, Marker("altimetry/ssh", "0f3c", "d00d"), never)
+    put_marker(location, Marker("waves/swh", "77aa"), lambda found: not asked.append(found))
+    assert asked == [Marker("altimetry/ssh", "0f3c", "d00d")]
+    assert read_marker(location) == Marker("waves/swh", "77aa")
+
+
+def test_a_marker_of_an_earlier_release_names_no_creator() -> None:
     location = fresh_memory()
-    location.store.put({layout.MARKER: b"not json"}.items())
+    location.store.put({MARKER: b'{"what": "A collection", "collection": "altimetry/ssh", "uid": "0f3c"}'}.items())
+    assert read_marker(location) == Marker("altimetry/ssh", "0f3c")
+
+
+@pytest.mark.parametrize("text", [b"not json", b"[]", b"null", b'{"uid": 7}'])
+def test_a_marker_that_is_not_understood_is_somebodys_too(text: bytes) -> None:
+    location = fresh_memory()
+    location.store.put({MARKER: text}.items())
     with pytest.raises(AlreadyExistsError, match=r"belongs to collection None"):
-        marker.claim(location, "altimetry/ssh", "0f3c")
+        put_marker(location, Marker("altimetry/ssh", "0f3c"), never)
 
 
-def test_a_released_location_can_be_claimed_again() -> None:
+def test_a_location_whose_marker_was_removed_can_be_marked_again() -> None:
     location = fresh_memory()
-    marker.claim(location, "altimetry/ssh", "0f3c")
-    marker.release(location, "0f3c")
-    assert marker.read_marker(location) is None
-    marker.claim(location, "waves/swh", "77aa")
+    put_marker(location, Marker("altimetry/ssh", "0f3c"), never)
+    remove_marker(location, "0f3c")
+    assert read_marker(location) is None
+    put_marker(location, Marker("waves/swh", "77aa"), never)
 
 
-def test_only_its_own_collection_releases_a_location() -> None:
+def test_only_its_own_collection_removes_a_marker() -> None:
     location = fresh_memory()
-    marker.claim(location, "altimetry/ssh", "0f3c")
-    marker.release(location, "77aa")
-    found = marker.read_marker(location)
-    assert found is not None
-    assert found["uid"] == "0f3c"
+    remove_marker(location, "0f3c")  # there is none
+    put_marker(location, Marker("altimetry/ssh", "0f3c"), never)
+    remove_marker(location, "77aa")
+    assert read_marker(location) == Marker("altimetry/ssh", "0f3c")
 
 
-def test_releasing_what_was_never_claimed_does_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a directory")
-    marker.release(resolve_location(str(tmp_path / "file" / "data"), None), "0f3c")
-    marker.release(fresh_memory(), "0f3c")
+def test_a_marker_that_comes_and_goes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    location = fresh_memory()
+    monkeypatch.setattr(location.store, "claim", lambda name, data: False)
+    with pytest.raises(StorageUnavailableError, match=rf"{location.url} cannot be marked"):
+        put_marker(location, Marker("altimetry/ssh", "0f3c"), never)
 
 
 def test_the_same_directory_is_the_same_location_however_it_is_written(

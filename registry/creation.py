@@ -1,0 +1,107 @@
+"""Creating: a claim on the location, then whatever is written there, then the record; until that, nobody sees it.
+
+A claim is a row of the transaction that creates, and keeps other creators of this registry out while that lives. The
+marker that is put there then, outside of any SQL lock, keeps those of other registries out.
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError
+
+from .changes import Commit
+from .changes.commit import carry_out
+from .errors import AlreadyExistsError, TransactionClosedError
+from .records import CollectionDefinition, CollectionRecord, Version
+from .sql import queries, tables
+from .sql.claims import holds_claim, lock_claims, release_claim, take_claim
+from .sql.creating import record_collection
+from .sql.engine import reading, writing
+from .transaction import Transaction
+
+
+class Creation(Transaction):
+    """A transaction that makes a collection: entering it claims the location, and it ends with the collection's record.
+
+    Whoever finds the claim of one that died takes it over, and fences that one.
+
+    Parameters
+    ----------
+    url
+        The registry's database.
+    definition
+        What is to be recorded.
+    message, author, lease
+        As of others.
+    """
+
+    def __init__(
+        self, url: URL, definition: CollectionDefinition, *, message: str, author: str, lease: dt.timedelta
+    ) -> None:
+        super().__init__(url, message=message, author=author, lease=lease)
+        self._definition = definition
+        given = {each.name: getattr(definition, each.name) for each in fields(definition) if each.name != "schema"}
+        self.collection = CollectionRecord(
+            id=0, uid=uuid.uuid4().hex, kind="collection", head_version=0, created_at=dt.datetime.now(dt.UTC), **given
+        )
+        """What the record will be, but for its number and its time: what is staged and planned for it needs one."""
+
+    def record(self, *commits: Commit) -> CollectionRecord:
+        """Record the collection, and what was written into it, at once; return its record.
+
+        Parameters
+        ----------
+        commits
+            What makes version 1, of :attr:`collection`.
+
+        Raises
+        ------
+        AlreadyExistsError
+            Its name was taken meanwhile.
+        TransactionClosedError
+            The lease had run out, and another creator took the claim; or it has ended.
+        ConflictError
+            A requirement of a commit is not met.
+        RegistryUnavailableError
+            The database is out of reach; nothing was recorded.
+        """
+        try:
+            self.commit(commits)
+        except IntegrityError as error:
+            raise AlreadyExistsError(
+                f"there is a collection {self._definition.name} since just now; open it, or choose another name"
+            ) from error
+        mine = queries.collections_query().where(tables.collection.c.uid == self.collection.uid)
+        with reading(self._url) as connection:
+            return queries.collection_record(connection.execute(mine).one())
+
+    def release(self) -> None:
+        """Give up the claim, if it is still this transaction's, and that has ended."""
+        with writing(self._url) as connection:
+            release_claim(connection, self.uid)
+
+    def _begin(self, connection: sa.Connection) -> dt.datetime:
+        until = super()._begin(connection)
+        lock_claims(connection)
+        take_claim(connection, self._definition, self._id)
+        return until
+
+    def _lock(self, connection: sa.Connection) -> None:
+        lock_claims(connection)  # before the row: whoever takes a claim holds this, and then locks the row
+        super()._lock(connection)
+
+    def _carry_out(self, connection: sa.Connection, commits: Sequence[Commit]) -> tuple[Version, ...]:
+        if not holds_claim(connection, self._definition.location, self._id):
+            raise TransactionClosedError(
+                f"the claim of {self._definition.name} on {self._definition.location} is gone: create it again"
+            )
+        first = {"transaction_id": self._id, "author": self._author}
+        record = record_collection(connection, self._definition, self.collection.uid, first)
+        connection.execute(sa.delete(tables.claim).where(tables.claim.c.transaction_id == self._id))
+        mine = [replace(commit, collection=record) for commit in commits]
+        made = carry_out(connection, mine, self._id, author=self._author, message=self._message)
+        return queries.read_version(connection, record, 0), *made

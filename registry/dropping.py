@@ -1,0 +1,63 @@
+"""Dropping: in one SQL transaction a collection is forgotten and its data is garbage; objects are deleted after it."""
+
+import datetime as dt
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from .changes.commit import lock_collections
+from .records import MARKER, CollectionRecord, Garbage, Version
+from .sql import tables
+from .sql.creating import PathOf, forget_collection
+from .sql.engine import reading, writing
+from .transaction import Transaction
+
+
+class Dropping(Transaction):
+    """A transaction that forgets a collection; it begins and ends with its commit, which can be found out like others.
+
+    Parameters
+    ----------
+    url
+        The registry's database.
+    collection
+        That very one, by whatever name.
+    path_of
+        Spells the paths of its groups.
+    author, lease
+        As of others.
+    """
+
+    def __init__(
+        self, url: URL, collection: CollectionRecord, path_of: PathOf, *, author: str, lease: dt.timedelta
+    ) -> None:
+        super().__init__(url, message=f"drop {collection.name}", author=author, lease=lease)
+        self._collection = collection
+        self._path_of = path_of
+
+    def _carry_out(self, connection: sa.Connection, commits: object) -> tuple[Version, ...]:
+        lock_collections(connection, [self._collection])
+        forget_collection(connection, self._collection, self._path_of)
+        return ()
+
+
+def read_garbage(url: URL, collection: CollectionRecord) -> Garbage:
+    """Return what there is to delete of a collection that was dropped, the marker aside.
+
+    What its writers were about to write is among the paths, since none of them can commit any more. But their rows stay
+    until they are known to have ended.
+    """
+    garbage, staged = tables.garbage, tables.staged
+    with reading(url) as connection:
+        mine = sa.select(garbage.c.id, garbage.c.path).where(garbage.c.collection_id == collection.id)
+        rows = connection.execute(mine).all()
+        intents = connection.scalars(sa.select(staged.c.path).where(staged.c.collection_id == collection.id)).all()
+    paths = dict.fromkeys((*(row.path for row in rows if row.path != MARKER), *intents))
+    return Garbage(tuple(paths), tuple(row.id for row in rows))
+
+
+def forget_garbage(url: URL, garbage: Garbage) -> None:
+    """Forget what has been deleted."""
+    with writing(url) as connection:
+        gone = sa.delete(tables.garbage).where(tables.garbage.c.id == sa.bindparam("of_id"))
+        connection.execute(gone, [{"of_id": id_} for id_ in garbage.ids])

@@ -1,11 +1,15 @@
-"""The one loop over partitions: runs a function on each job, by threads or whatever scheduler dask has."""
+"""The one loop over partitions: runs a function on each job, by threads or whatever scheduler dask has.
+
+Inside a task of a cluster that is the task's own thread, unless something else is asked for. To send the work to the
+cluster would take places on it while the task keeps its own: once tasks have all of them, they would wait for ever.
+"""
 
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -36,9 +40,10 @@ class Execution:
     ----------
     scheduler
         ``"threads"``, ``"synchronous"``, ``"processes"`` or a ``distributed.Client``; None is the active client, or
-        else threads.
+        else threads; inside a task of a cluster, that task.
     workers
-        How many partitions are worked on at a time; None is one per core (on a cluster: what it has).
+        How many partitions are worked on at a time; None is one per core (on a cluster: what it has; inside a task
+        of one: one).
     progress
         Whether to show a progress bar; None shows it in a terminal.
     """
@@ -93,17 +98,62 @@ def run(
         What a failing job raised; no job runs on when this returns (on a cluster, for a minute after).
     """
     jobs = list(jobs)
-    client = _client(how.scheduler)
-    with _progress(how.progress, what, len(jobs)) as advance:
+    lazy = _lazy_arrays(jobs)
+    client = _client(how.scheduler) or (_holder(lazy) if how.scheduler is None else None)
+    workers = how.workers or (1 if _in_a_task() else CPU_COUNT)
+    alone = client is None and workers == 1
+    with _progress(how.progress, what, len(jobs)) as advance, nullcontext() if alone else _place_given_up():
         if client is not None:
             return _run_on_cluster(client, _delay(function, jobs), advance)
-        if how.scheduler is None and _chosen(None) is None and not _is_lazy(jobs):
-            return _run_in_threads(function, jobs, how.workers or CPU_COUNT, advance)
-        return _run_by_dask(_delay(function, jobs), how, advance)
+        if how.scheduler is None and _chosen(None) is None and not lazy:
+            return _run_in_threads(function, jobs, workers, advance)
+        return _run_by_dask(_delay(function, jobs), how.scheduler, workers, advance)
 
 
-def _is_lazy(jobs: Iterable[tuple[Job, Arrays]]) -> bool:
-    return any(isinstance(piece, da.Array) for _, arrays in jobs for pieces in arrays.values() for piece in pieces)
+def _lazy_arrays(jobs: Iterable[tuple[Job, Arrays]]) -> list[Any]:
+    pieces = (piece for _, arrays in jobs for pieces in arrays.values() for piece in pieces)
+    return [piece for piece in pieces if isinstance(piece, da.Array)]
+
+
+def _in_a_task() -> bool:
+    """Whether this thread runs a task of a cluster; none does where distributed has not been imported."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def _holder(arrays: Sequence[Any]) -> Any:
+    """Return the client of the cluster that holds values of these arrays (persisted ones), if this is a task."""
+    if not arrays or not _in_a_task():
+        return None
+    from distributed import futures_of
+
+    return next((future.client for future in futures_of(list(arrays))), None)
+
+
+@contextmanager
+def _place_given_up() -> Iterator[None]:
+    """Let the cluster run others in the place of this task while it waits for them, as dask's own compute does."""
+    if not _in_a_task():
+        yield
+        return
+    from distributed import rejoin, secede
+
+    try:
+        secede()
+    except (KeyError, AttributeError):  # it has done so itself, or is no thread of the worker's
+        yield
+        return
+    try:
+        yield
+    finally:
+        rejoin()
 
 
 def _chosen(scheduler: Any) -> Any:
@@ -113,10 +163,10 @@ def _chosen(scheduler: Any) -> Any:
     made a client where it has not been imported.
     """
     if scheduler is None:
-        configured = dask.config.get("scheduler", None)
-        if configured:
+        configured, inside = dask.config.get("scheduler", None), _in_a_task()
+        if configured and not (inside and configured == "dask.distributed"):  # as each client configures it
             return _chosen(configured)
-        if "distributed" not in sys.modules and not dask.config.get("get", None):
+        if inside or ("distributed" not in sys.modules and not dask.config.get("get", None)):
             return None
     if isinstance(scheduler, str) and scheduler.lower() in named_schedulers:
         return named_schedulers[scheduler.lower()]
@@ -124,7 +174,7 @@ def _chosen(scheduler: Any) -> Any:
 
 
 def _client(scheduler: Any) -> Any:
-    """Return the distributed client that is meant: the one given, or the active one."""
+    """Return the distributed client that is meant: the one given, or the active one, of which a task has none."""
     chosen = scheduler if scheduler is not None else getattr(_chosen(None), "__self__", None)
     return chosen if hasattr(chosen, "compute") and hasattr(chosen, "scheduler") else None
 
@@ -137,8 +187,12 @@ def _delay(function: Callable[[Job, Arrays], Result], jobs: Iterable[tuple[Job, 
 def _run_in_threads(
     function: Callable[[Job, Arrays], Result], jobs: Sequence[tuple[Job, Arrays]], workers: int, advance: Advance
 ) -> list[Result]:
-    if len(jobs) == 1:
-        return [function(*jobs[0])]
+    if len(jobs) == 1 or workers == 1:
+        results = []
+        for job, arrays in jobs:
+            results.append(function(job, arrays))
+            advance()
+        return results
     with ThreadPoolExecutor(workers) as pool:  # leaving it waits for jobs that still run when one has failed
         futures = [pool.submit(function, job, arrays) for job, arrays in jobs]
         try:
@@ -151,19 +205,21 @@ def _run_in_threads(
         return [future.result() for future in futures]
 
 
-def _run_by_dask(tasks: Sequence[Any], how: Execution, advance: Advance) -> list[Any]:
+def _run_by_dask(tasks: Sequence[Any], scheduler: Any, workers: int, advance: Advance) -> list[Any]:
     keys = {task.key for task in tasks}
-    workers = how.workers or CPU_COUNT
-    chosen = _chosen(how.scheduler)  # as a function: dask would look for a client before it looks up a name
+    chosen = _chosen(scheduler)  # as a function: dask would look for a client before it looks up a name
 
     def finished(key: Any, *_: Any) -> None:
         if key in keys:
             advance()
 
-    with ThreadPoolExecutor(workers) as pool, Callback(posttask=finished):
-        if how.scheduler in ("threads", "threading") or chosen is None:
+    with Callback(posttask=finished):
+        if scheduler not in ("threads", "threading") and chosen is not None:
+            return list(compute(*tasks, scheduler=chosen, num_workers=workers))
+        if workers == 1:
+            return list(compute(*tasks, scheduler=named_schedulers["synchronous"]))
+        with ThreadPoolExecutor(workers) as pool:
             return list(compute(*tasks, scheduler=named_schedulers["threads"], pool=pool, num_workers=workers))
-        return list(compute(*tasks, scheduler=chosen, num_workers=workers))
 
 
 def _run_on_cluster(client: Any, tasks: Sequence[Any], advance: Advance) -> list[Any]:

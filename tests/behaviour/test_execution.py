@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +16,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster, get_client, secede, worker_client
 
 import intake_zcollection as izc
 from tests.conftest import make_grid
@@ -61,6 +62,7 @@ def test_an_active_client_is_used_and_its_workers_need_no_registry(
         client.run(_forbid_the_registry)
         collection.insert(grid.chunk(time=10))
         collection.insert(make_grid(seed=1), merge=partial(_replace_elsewhere, os.getpid()))
+        client.run(_forbid_the_registry, False)
         assert_holds(collection, make_grid(seed=1))
 
 
@@ -69,13 +71,14 @@ def _replace_elsewhere(here: int, existing: xr.Dataset, inserted: xr.Dataset, **
     return inserted
 
 
-def _forbid_the_registry() -> None:
-    import registry.sql.engine
+def _forbid_the_registry(forbidden: bool = True) -> None:
+    from registry.sql import engine
 
     def refuse(*args: Any) -> Any:
         raise AssertionError("a worker asked the registry")
 
-    registry.sql.engine.engine_of = refuse  # type: ignore[assignment]  # whatever it is asked for
+    usual = vars(engine).setdefault("usual_engine_of", engine.engine_of)
+    vars(engine)["engine_of"] = refuse if forbidden else usual
 
 
 def test_a_client_may_be_given(make_collection: Make, grid: xr.Dataset, cluster: LocalCluster) -> None:
@@ -261,6 +264,135 @@ def test_an_insert_that_kills_every_worker_is_undone(make_collection: Make, grid
     assert [version.number for version in collection.versions()] == [0, 1]
     assert_holds(collection, grid.sel(time="2022-01"))
     assert not any(Path(collection.location).glob("year=2022/month=02/*"))
+
+
+# Inside a task. As many tasks as the cluster has threads run at once: what waits for a place then, waits for ever.
+
+
+def _double(data: xr.Dataset) -> dict[str, Any]:
+    return {"count": data["count"].values * 2}
+
+
+def _double_lazily(data: xr.Dataset) -> dict[str, Any]:
+    """Return what dask has computed, wherever it does that, and what it has not."""
+    chunked = data.chunk(time=5)
+    return {"count": (chunked["count"] * 2).compute(), "ice": chunked["ice"] * 2}
+
+
+def _replace(existing: xr.Dataset, inserted: xr.Dataset, **_: Any) -> xr.Dataset:
+    return inserted
+
+
+def _held(grid: xr.Dataset) -> xr.Dataset:
+    """Have the cluster hold the arrays of a dataset."""
+    return grid.chunk(time=10).persist(scheduler=get_client())
+
+
+def _without_a_place(collection: izc.Collection, grid: xr.Dataset) -> None:
+    secede()
+    collection.insert(grid, merge="upsert", scheduler=get_client())
+
+
+def _by_a_workers_client(collection: izc.Collection, grid: xr.Dataset) -> None:
+    with worker_client() as client:
+        collection.insert(grid.chunk(time=10), merge="upsert", scheduler=client)
+
+
+Verb = Callable[[izc.Collection, xr.Dataset], object]
+
+READING: dict[str, Verb] = {
+    "load": lambda collection, _: collection.load().compute(),
+    "load by dates": lambda collection, _: collection.load().sel(time="2022-02").mean().compute(),
+    "load aligned": lambda collection, _: (collection.load() == collection.at(version=1).load()).compute(),
+    "map": lambda collection, _: collection.map(_double),
+    "map lazily": lambda collection, _: collection.map(_double, lazy=True).compute(),
+    "map_overlap": lambda collection, _: collection.map_overlap(_double, trim=False),
+    "validate": lambda collection, _: collection.validate(),
+}
+
+WRITING: dict[str, Verb] = {
+    "insert": lambda collection, grid: collection.insert(grid, merge="upsert"),
+    "insert lazily": lambda collection, grid: collection.insert(grid.chunk(time=10), merge="upsert"),
+    "insert functions": lambda collection, grid: collection.insert([partial(grid.chunk, time=10)], merge="replace"),
+    "insert with a function": lambda collection, grid: collection.insert(grid, merge=_replace),
+    "update": lambda collection, _: collection.update(_double),
+    "update with neighbours": lambda collection, _: collection.update(_double, depth=1),
+    "update lazily": lambda collection, _: collection.update(_double_lazily),
+    "drop_rows": lambda collection, _: collection.drop_rows(where={"time": ("2022-02-10", "2022-02-12")}),
+    "drop_rows by values": lambda collection, _: collection.drop_rows(where={"count": (0, 50)}),
+    "rewrite": lambda collection, _: collection.rewrite(),
+    "copy": lambda collection, _: collection.copy(f"{collection.name}_copy", f"{collection.location}_copy"),
+    "set_immutables": lambda collection, grid: collection.set_immutables(grid[["crs"]] + 1),
+}
+
+BY_OTHERS: dict[str, Verb] = {
+    "insert by the cluster": lambda collection, grid: collection.insert(grid, merge="upsert", scheduler=get_client()),
+    "insert what the cluster holds": lambda collection, grid: collection.insert(_held(grid), merge="upsert"),
+    "update by the cluster": lambda collection, _: collection.update(_double_lazily, scheduler=get_client()),
+    "update by threads": lambda collection, _: collection.update(_double_lazily, scheduler="threads"),
+    "update by two threads": lambda collection, _: collection.update(_double_lazily, workers=2),
+    "insert by two threads": lambda collection, grid: collection.insert(grid.chunk(time=9), merge="upsert", workers=2),
+    "insert by a worker's client": _by_a_workers_client,
+    "insert without a place": _without_a_place,
+}
+
+
+def _in_a_task(verbs: dict[str, Verb], url: str, grid: xr.Dataset, begun: Path, name: str) -> None:
+    """Call verbs, one after the other; in ``begun`` there is a file for each that has begun."""
+    collection = izc.open_collection(url, name)
+    for number, (verb, call) in enumerate(verbs.items()):
+        (begun / f"{name.replace('/', '_')} {number} {verb}").touch()
+        while number == 0 and len(list(begun.iterdir())) < 2:  # until all threads of the cluster are taken
+            time.sleep(0.01)
+        call(collection, grid)
+
+
+@pytest.mark.parametrize("verbs", [READING, WRITING, BY_OTHERS], ids=["reading", "writing", "by others"])
+def test_inside_tasks_that_take_all_threads_of_a_cluster_every_verb_works(
+    make_collection: Make,
+    grid: xr.Dataset,
+    registry: izc.Registry,
+    cluster: LocalCluster,
+    verbs: dict[str, Verb],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    *given, expected = [make_collection(grid) for _ in range(3)]
+    for collection in (*given, expected):
+        collection.insert(grid.isel(time=slice(0, None, 2)))
+    begun = tmp_path_factory.mktemp("begun")
+    with Client(cluster) as client:
+        task = partial(_in_a_task, verbs, registry.url, grid, begun)
+        tasks = client.map(task, [each.name for each in given])
+        try:
+            for future in tasks:
+                future.result(timeout=60)
+        except TimeoutError:
+            pytest.fail(f"the last ones wait for ever: {sorted(path.name for path in begun.iterdir())}")
+    for call in [WRITING["insert"]] if verbs is BY_OTHERS else verbs.values():
+        call(expected, grid)
+    for collection in given:
+        assert_holds(collection, expected.load().compute())
+
+
+def _deliver(url: str, name: str, hour: int) -> int:
+    """Insert a file of half a day, as a task of a cluster does it: on its own."""
+    time = np.datetime64("2022-01-01", "ns") + np.arange(hour, hour + 12) * np.timedelta64(1, "h")
+    data = xr.Dataset({"hour": ("time", np.arange(hour, hour + 12))}, {"time": time})
+    return izc.open_collection(url, name).insert(data).number
+
+
+def test_a_delivery_of_many_files_may_be_mapped_over_a_cluster(
+    make_collection: Make, registry: izc.Registry, cluster: LocalCluster
+) -> None:
+    hours = np.arange(60 * 12)
+    time = np.datetime64("2022-01-01", "ns") + hours * np.timedelta64(1, "h")
+    collection = make_collection(xr.Dataset({"hour": ("time", hours)}, {"time": time}))
+    with Client(cluster) as client:
+        deliver = partial(_deliver, registry.url, collection.name)
+        versions = client.gather(client.map(deliver, range(0, 60 * 12, 12)))
+    assert sorted(versions) == list(range(1, 61))
+    assert len(collection.partitions()) == 1
+    np.testing.assert_array_equal(collection.load().hour.values, hours)
 
 
 # What cannot be

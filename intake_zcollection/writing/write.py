@@ -22,6 +22,7 @@ from ..reading.selection import NO_PARTITIONS, Selection
 from ..storage.location import Location
 from ..storage.write import remove_attempts
 from .group import put_down, this_machine
+from .marking import ensure_marker
 from .plan import Again, Job, Plan, Planner, Result, Step
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def write(
     plan = _in_turn(partial(ask, None), partial(handle.registry.queue, handle.record))
     if plan is None:
         return handle.newest()
+    ensure_marker(handle)
     first, results, losses = plan.head, dict[Step, Result](), 0
     intents = [(first.collection, *intent) for intent in _intents(plan, results)]
     with (

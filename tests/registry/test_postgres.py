@@ -100,7 +100,7 @@ def test_a_lock_that_is_never_given_back_is_an_error_that_says_so_and_nothing_is
             transaction.commit([change(collection, fragment(2022, 1))])
         with pytest.raises(TransactionClosedError, match="is aborted"):
             transaction.commit([change(collection, fragment(2022, 1))])
-    assert sql('SELECT state FROM "transaction"') == [("aborted",)]
+    assert sql('SELECT state FROM "transaction" ORDER BY id DESC LIMIT 1') == [("aborted",)]
     assert live_uids(registry) == {}
 
 

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import intake_zcollection as izc
+from registry import MARKER
 from tests.behaviour.test_lazy import ALL_CHUNKS, make_hourly
 from tests.s3 import S3Server
 
@@ -132,11 +133,11 @@ def test_creating_neither_lists_nor_deletes(registry: izc.Registry, s3: S3Server
     location = s3.fresh_url()
     with s3.traffic(location) as traffic:
         create(registry, location, storage_options=s3.storage_options)
-    assert traffic.requests == [("GET", ".zcollection", ""), ("PUT", ".zcollection", "")]
+    assert traffic.requests == [("GET", MARKER, ""), ("PUT", MARKER, "")]
 
 
 @pytest.mark.parametrize("merge", ["append", "refuse", "replace"])
-def test_an_insert_of_one_partition_puts_its_objects_at_the_same_time_and_asks_for_nothing(
+def test_an_insert_of_one_partition_puts_its_objects_at_the_same_time_and_asks_for_the_marker_alone(
     hourly: izc.Collection, s3: S3Server, merge: str
 ) -> None:
     start = "2022-01-01" if merge == "replace" else "2022-01-02"
@@ -145,7 +146,8 @@ def test_an_insert_of_one_partition_puts_its_objects_at_the_same_time_and_asks_f
     partition = next(partition for partition in hourly.partitions() if partition.version == 2)
     assert len(objects_of(partition)) == 5 + 7
     assert traffic.keys("PUT") == objects_of(partition)
-    assert len(traffic.requests) == len(objects_of(partition))
+    assert traffic.keys("GET") == [MARKER]
+    assert len(traffic.requests) == len(objects_of(partition)) + 1
     assert traffic.at_once["PUT"] > 1
 
 
@@ -154,8 +156,9 @@ def test_an_insert_in_format_2_puts_each_of_its_objects_once(registry: izc.Regis
     collection = create(registry, location, storage_options=s3.storage_options, zarr_format=2)
     with s3.traffic(location) as traffic:
         collection.insert(make_hourly(hours=1).drop_vars("x"))
-    assert set(traffic.keys("PUT")) | {".zcollection"} == s3.keys(location)
-    assert len(traffic.requests) == 3 + 2 * 4 + 7
+    assert set(traffic.keys("PUT")) | {MARKER} == s3.keys(location)
+    assert traffic.keys("GET") == [MARKER]
+    assert len(traffic.requests) == 3 + 2 * 4 + 7 + 1
 
 
 def test_a_merge_gets_each_chunk_that_it_merges_once(hourly: izc.Collection, s3: S3Server) -> None:
@@ -163,9 +166,10 @@ def test_a_merge_gets_each_chunk_that_it_merges_once(hourly: izc.Collection, s3:
     with s3.traffic(hourly.location) as traffic:
         hourly.insert(make_hourly(hours=1, seed=1).drop_vars("x"), merge="upsert")
     after, *_ = hourly.partitions()
-    assert traffic.keys("GET") == chunks_of(before, "time")  # no existing row is left, so no other variable matters
+    # No existing row is left, so no other variable matters.
+    assert traffic.keys("GET") == sorted([MARKER, *chunks_of(before, "time")])
     assert traffic.keys("PUT") == objects_of(after)
-    assert len(traffic.requests) == len(chunks_of(before, "time")) + len(objects_of(after))
+    assert len(traffic.requests) == 1 + len(chunks_of(before, "time")) + len(objects_of(after))
 
 
 def test_a_merge_that_keeps_existing_rows_between_new_ones_gets_the_axis_and_the_chunks_of_these_rows(
@@ -180,19 +184,19 @@ def test_a_merge_that_keeps_existing_rows_between_new_ones_gets_the_axis_and_the
     assert (after.rows, after.parts) == (4, 2)
     second_row = [f"{fragment}/{chunk}" for chunk in ("sst/c.1.0", "sst/c.1.1", "flag/c.0", "received/c.0")]
     axis = f"{fragment}/time/c.0"  # to decide, and it is not read again to write that row
-    assert traffic.keys("GET") == sorted([*second_row, axis])
-    assert len(traffic.requests) == 5 + 5 + 9
+    assert traffic.keys("GET") == sorted([MARKER, *second_row, axis])
+    assert len(traffic.requests) == 1 + 5 + 5 + 9
 
 
-def test_an_append_after_the_rows_of_a_partition_puts_its_objects_and_gets_nothing(
+def test_an_append_after_the_rows_of_a_partition_puts_its_objects_and_gets_the_marker_alone(
     hourly: izc.Collection, s3: S3Server
 ) -> None:
     with s3.traffic(hourly.location) as traffic:
         hourly.insert(make_hourly("2022-01-01T00:40", hours=1, seed=1).isel(time=[0]).drop_vars("x"))
     (partition, *_) = hourly.partitions()
     assert (partition.rows, partition.parts) == (3, 2)
-    assert traffic.keys("GET") == []
-    assert len(traffic.requests) == len(traffic.keys("PUT")) == 5 + 5
+    assert traffic.keys("GET") == [MARKER]
+    assert len(traffic.requests) == 1 + len(traffic.keys("PUT")) == 1 + 5 + 5
 
 
 def test_a_refused_insert_makes_no_request(hourly: izc.Collection, s3: S3Server) -> None:

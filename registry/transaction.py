@@ -27,7 +27,7 @@ from .errors import ConflictError, NotFoundError, RegistryUnavailableError, Tran
 from .migrations import check_revision
 from .records import CollectionRecord, Place, Version
 from .sql import queries, tables
-from .sql.engine import database_clock, inserted_id, reading, retried, writing
+from .sql.engine import database_clock, hide_password, inserted_id, reading, retried, writing
 
 COMMITTED_AFTER_ALL = "the connection to the registry was lost, but the write was committed: do not repeat it"
 
@@ -270,8 +270,9 @@ class Transaction:
         if state == "committed":
             raise TransactionClosedError(f"transaction {self.uid} was committed already: begin another one")
         if state != "open":
+            what = state or f"gone from {hide_password(self._url)} (has another registry been put there?)"
             raise TransactionClosedError(
-                f"transaction {self.uid} is {state or 'gone'}: nothing of it was made visible; repeat the write"
+                f"transaction {self.uid} is {what}: nothing of it was made visible; repeat the write"
             )
 
     def _state(self, connection: sa.Connection) -> str | None:

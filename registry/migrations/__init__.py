@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import threading
 import warnings
 from pathlib import Path
@@ -19,6 +20,15 @@ HEAD_REVISION = "0006"
 
 _alembic = threading.Lock()
 """Alembic keeps its context in a module: one thread at a time."""
+
+
+def _renew_lock() -> None:
+    global _alembic  # a thread that is not there in a forked child may have held it
+    _alembic = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
 
 _alembic_version = sa.table("alembic_version", sa.column("version_num", sa.String))
 _release = sa.table("release", sa.column("revision", sa.String), sa.column("release", sa.String))

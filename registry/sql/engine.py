@@ -12,7 +12,6 @@ import logging
 import os
 import random
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,7 +42,13 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 logger = logging.getLogger(__name__)
 
 _engines: dict[tuple[str, int], sa.Engine] = {}
-_engines_lock = threading.Lock()
+"""By URL and process. No lock: it could be held at a fork, and would be for ever in the child."""
+
+_torn: dict[str, int] = {}
+"""The URLs of files that were in use at a fork, and which process forked: its children cannot use them."""
+
+_FORK_PATIENCE = 1.0
+"""For how many seconds a fork waits for other threads' transactions."""
 
 
 class database_clock(FunctionElement[dt.datetime]):  # noqa: N801 - reads as a SQL function
@@ -120,20 +125,48 @@ def show_url(url: str) -> str:
 def engine_of(url: URL) -> sa.Engine:
     """Return this process's engine for ``url``; a forked process gets its own."""
     key = (url.render_as_string(hide_password=False), os.getpid())
-    with _engines_lock:
-        if key not in _engines:
-            database = sqlite if is_sqlite(url) else postgres
-            _engines[key] = database.create_engine(url)
-            sa.event.listen(_engines[key], "begin", _begin)
-        return _engines[key]
+    engine = _engines.get(key)
+    if engine is None:
+        if _torn.get(key[0], key[1]) != key[1]:
+            raise RegistryUnavailableError(
+                f"the registry at {hide_password(url)} cannot be used in this process, which was forked while another "
+                "thread was in a transaction: SQLite takes its locks for this one's. Fork when no thread uses the "
+                "registry, or start processes by 'spawn' or 'forkserver'"
+            )
+        made = (sqlite if is_sqlite(url) else postgres).create_engine(url)
+        sa.event.listen(made, "begin", _begin)
+        engine = _engines.setdefault(key, made)  # another thread may have been faster
+    return engine
+
+
+def _own_engines() -> dict[str, sa.Engine]:
+    """Return this process's engines, by URL; a forked child leaves its parent's alone."""
+    return {url: engine for (url, process), engine in list(_engines.items()) if process == os.getpid()}
 
 
 @atexit.register
 def _dispose_all() -> None:
-    with _engines_lock:
-        for (_, process), engine in _engines.items():
-            if process == os.getpid():  # a forked child leaves its parent's connections alone
-                engine.dispose()
+    for engine in _own_engines().values():
+        engine.dispose()
+
+
+def _close_before_fork() -> None:
+    """Close this process's connections, once other threads have ended their transactions.
+
+    What SQLite has open at a fork, it takes for locked in the child too, where it is not: another process then deletes
+    the write-ahead log under the child's hands, and what the child commits is lost.
+    """
+    end = time.monotonic() + _FORK_PATIENCE
+    while (busy := [url for url, engine in _own_engines().items() if sqlite.in_use(engine)]) and time.monotonic() < end:
+        time.sleep(0.001)
+    for url in [url for url, process in _torn.items() if process == os.getpid()]:
+        del _torn[url]
+    _torn.update(dict.fromkeys(busy, os.getpid()))
+    _dispose_all()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_close_before_fork)
 
 
 def dispose(url: URL) -> None:
@@ -180,8 +213,16 @@ def writing(url: URL) -> Iterator[sa.Connection]:
     A function with such a block is :func:`retried`, since the database may have it give way to another transaction.
     """
     options = {_WRITING: True} | ({} if is_sqlite(url) else postgres.WRITING)
-    with _driver_errors(url), engine_of(url).connect().execution_options(**options) as connection, connection.begin():
+    with _driver_errors(url), engine_of(url).connect().execution_options(**options) as connection, _begun(connection):
         yield connection
+
+
+@contextmanager
+def _begun(connection: sa.Connection) -> Iterator[None]:
+    """Commit at the end, unless that would go into a file that nobody will find."""
+    with connection.begin():
+        yield
+        sqlite.check_in_place(connection)
 
 
 class _GaveWayError(RegistryUnavailableError):
@@ -227,7 +268,7 @@ def upgrading(url: URL) -> Iterator[sa.Connection]:
         _driver_errors(url),
         engine_of(url).connect().execution_options(**options) as connection,
         sqlite.references_unchecked(connection),
-        connection.begin(),
+        _begun(connection),
     ):
         yield connection
         sqlite.check_references(connection)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from ..errors import InvalidInputError, RegistryUnavailableError
+from .files import Connection, Files, has_content
 
 _BUSY_TIMEOUT_MS = 60_000
 
@@ -44,13 +45,24 @@ def file_of(url: URL) -> Path:
 
 def is_made(url: URL) -> bool:
     """Whether the file is there, and somebody has begun to fill it."""
-    path = file_of(url)
-    return path.exists() and path.stat().st_size > 0
+    return has_content(file_of(url))
 
 
 def create_file(url: URL) -> None:
-    """Make the database file with write-ahead logging, where there is none."""
+    """Make the database file with write-ahead logging, where there is none.
+
+    Raises
+    ------
+    RegistryUnavailableError
+        It cannot be made, or what is left of another one would be lost.
+    """
     path = file_of(url)
+    log = Files(path).log
+    if has_content(log) and not has_content(path):  # in this order: another process may be making both
+        raise RegistryUnavailableError(
+            f"the registry at {path} is not created: {log} is left of one whose file was deleted or "
+            "truncated, and would be deleted; put that file back, or move the log away to begin anew"
+        )
     journal = url.query.get("journal", "wal")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,22 +135,13 @@ def _set_journal(connection: sqlite3.Connection, journal: str) -> str:
 def create_engine(url: URL) -> sa.Engine:
     """Return an engine whose connections never make a file, and never outlive it."""
     path = file_of(url)
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(_address(path), uri=True, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA foreign_keys=ON")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
+    files = Files(path)
     # Who may only read opens the file anew each time: what it may assume of it changes with the writers.
     pool = sa.QueuePool if os.access(path.parent, os.W_OK) else sa.NullPool
-    engine = sa.create_engine(url.set(query={}), creator=connect, poolclass=pool)
-    _forget_replaced_files(engine, path)
+    engine = sa.create_engine(
+        url.set(query={}), creator=lambda: files.open(_address(path), timeout=_BUSY_TIMEOUT_MS), poolclass=pool
+    )
+    sa.event.listen(engine, "checkout", files.compare)
     return engine
 
 
@@ -166,25 +169,16 @@ def check_references(connection: sa.Connection) -> None:
         )
 
 
-def _forget_replaced_files(engine: sa.Engine, path: Path) -> None:
-    """Let no pooled connection outlive its file: somebody may delete a registry and make another in its place."""
-
-    @sa.event.listens_for(engine, "connect")
-    def remember(connection: Any, record: Any) -> None:
-        record.info["file"] = _identity(path)
-
-    @sa.event.listens_for(engine, "checkout")
-    def compare(connection: Any, record: Any, proxy: Any) -> None:
-        if record.info["file"] != _identity(path):
-            raise sa.exc.DisconnectionError
+def in_use(engine: sa.Engine) -> bool:
+    """Whether some thread has one of its connections to a file."""
+    return engine.dialect.name == "sqlite" and isinstance(engine.pool, sa.QueuePool) and engine.pool.checkedout() > 0
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def check_in_place(connection: sa.Connection) -> None:
+    """Raise RegistryUnavailableError if a connection to a file writes to what is not at its path any more."""
+    opened = connection.connection.dbapi_connection
+    if isinstance(opened, Connection):
+        opened.files.check(opened)
 
 
 def _address(path: Path) -> str:
@@ -193,7 +187,7 @@ def _address(path: Path) -> str:
         return f"{path.as_uri()}?mode=rw"
     # In a directory that may not be written, a write-ahead log can be read, but not made. Where a file that has one
     # is without, no writer has it open: then it may be read as it is.
-    log = path.with_name(f"{path.name}-wal")
+    log = Files(path).log
     logged = _header(path)[18:19] == b"\x02"  # https://www.sqlite.org/fileformat.html#1.3
     return f"{path.as_uri()}?mode=ro{'&immutable=1' if logged and not log.exists() else ''}"
 

@@ -125,6 +125,7 @@ class Registry:
     ) -> tuple[CollectionRecord, ...]:
         """Return the collections, by name: of a namespace, with a text in name or description, with a variable."""
         with reading(self._url) as connection:
+            check_revision(connection)
             rows = connection.execute(queries.matching_collections_query(namespace, text, variable))
             return tuple(queries.collection_record(row) for row in rows)
 
@@ -367,8 +368,9 @@ class Registry:
 
     @contextmanager
     def _snapshot(self, name: Name) -> Iterator[tuple[sa.Connection, CollectionRecord]]:
-        """Read in one SQL snapshot, of a collection that is there."""
+        """Read in one SQL snapshot, of a collection that is there; whoever holds a registry may see it upgraded."""
         with reading(self._url) as connection:
+            check_revision(connection)
             yield connection, self._find(connection, name)
 
     def _find(self, connection: sa.Connection, name: Name) -> CollectionRecord:

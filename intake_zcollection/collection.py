@@ -215,7 +215,8 @@ class Collection:
             fingerprint is the same, and takes what is new or has changed; ``"changed"`` takes nothing but known ones
             that have changed; ``"refuse"`` raises. Where one of the fingerprints is missing, the name decides.
         storage_options
-            Passed to fsspec where data are URLs, flat or keyed by URL prefix.
+            Passed to fsspec where data are URLs, flat or keyed by URL prefix; keyed if they lie in several buckets or
+            on several hosts.
         repeatable
             Whether what is in conflict with another writer is planned and written again, on what that one made of it:
             partition by partition, with datasets that are read again. False raises ConflictError instead.
@@ -612,7 +613,7 @@ class Collection:
         filters
             Which partitions, see :meth:`load`.
         storage_options
-            Of the new location.
+            Of the new location; keyed by URL prefix if this one's is another bucket or endpoint of the same protocol.
         scheduler, workers, progress
             Where it is run, see :meth:`insert`.
 

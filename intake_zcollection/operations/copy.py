@@ -15,7 +15,7 @@ from ..reading.selection import Selected, Selection
 from ..reading.window import plan_windows
 from ..schema import Schema
 from ..schema.encoding import encode
-from ..storage.location import Location, public_options, resolve_location
+from ..storage.location import Location, check_whose, public_options, resolve_location
 from ..writing.immutables import immutable_step
 from ..writing.marking import creating
 from ..writing.plan import Again, Arrays, Content, Plan, Step, Target, one_part
@@ -55,6 +55,8 @@ def copy(
     check_reach(handle.location, how)
     source = handle.select(Selection.of(handle.record, filters))
     place = resolve_location(url, storage_options)
+    there, here = (each.storage_options.get("endpoint_url") for each in (place, handle.location))
+    check_whose(storage_options, [(place.url, there), (handle.location.url, here)])
     check_reach(place, how)
     definition = _definition(handle, source, name, place, filters)
     message = f"copy of {source.collection.name}, version {source.version}"

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -142,7 +142,7 @@ def options_for(url: str, storage_options: Mapping[str, Any] | None) -> dict[str
         Some are keyed by a URL, and some are not.
     """
     options = dict(storage_options or {})
-    prefixes = [name for name in options if "://" in name or name.startswith("/")]
+    prefixes = [name for name in options if _is_prefix(name)]
     if not prefixes:
         return options
     if len(prefixes) < len(options):
@@ -153,6 +153,44 @@ def options_for(url: str, storage_options: Mapping[str, Any] | None) -> dict[str
     target = url.rpartition("::")[2]
     fitting = [prefix for prefix in prefixes if f"{target}/".startswith(f"{prefix.rstrip('/')}/")]
     return dict(options[max(fitting, key=len)]) if fitting else {}
+
+
+def check_whose(storage_options: Mapping[str, Any] | None, places: Iterable[tuple[str, str | None]]) -> None:
+    """Refuse flat options that may be secret where they would go to several places of one kind, or to the wrong one.
+
+    Parameters
+    ----------
+    storage_options
+        What is given for them.
+    places
+        A URL and an endpoint each; those of one bucket (or host) at one endpoint are one place.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not said whose they are.
+    """
+    options = dict(storage_options or {})
+    secret = [name for name in options if name not in PUBLIC_OPTIONS and not _is_prefix(name)]
+    found: dict[str, dict[tuple[str, str | None], str]] = {}
+    for url, endpoint in places if secret else ():
+        protocol, separator, rest = url.rpartition("::")[2].partition("://")
+        if separator and protocol not in ("file", "local", "memory"):
+            prefix = f"{protocol}://{rest.partition('/')[0]}"
+            found.setdefault(protocol.replace("s3a", "s3"), {}).setdefault((prefix, endpoint), prefix)
+    for several in found.values():
+        if len(several) > 1:
+            names = [prefix if endpoint is None else f"{prefix} at {endpoint}" for prefix, endpoint in several]
+            keyed = ", ".join(f"{prefix!r}: {{…}}" for prefix in dict.fromkeys(several.values()))
+            raise InvalidInputError(
+                f"storage_options has {', '.join(secret)}, and does not say for which of {' and '.join(names)}: they "
+                f"would be sent to the wrong one; key them by URL prefix, storage_options={{{keyed}}}, and give each "
+                "only what is its own"
+            )
+
+
+def _is_prefix(name: str) -> bool:
+    return "://" in name or name.startswith("/")
 
 
 def public_options(storage_options: Mapping[str, Any]) -> dict[str, Any]:

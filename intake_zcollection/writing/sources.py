@@ -12,7 +12,7 @@ from dask.system import CPU_COUNT
 from registry import Source, SourceRecord
 
 from ..errors import AlreadyExistsError, InvalidInputError
-from ..storage.location import check_no_password
+from ..storage.location import check_no_password, check_whose
 from .files import File
 from .naming import label, listing, naming
 
@@ -62,6 +62,7 @@ def gather(
 ) -> tuple[Item, ...]:
     """Return what is to be inserted; raises InvalidInputError where names and data do not fit together."""
     found = [_opener(each, storage_options or {}) for each in _each(data, collection)]
+    check_whose(storage_options, ((each.url, None) for each in found if isinstance(each, File)))
     given: Sequence[Source | None] = [_source(each) for each in _each_source(sources)]
     if given and len(given) != len(found):
         raise InvalidInputError(f"there are {len(given)} sources for {len(found)} datasets; name each, or none")

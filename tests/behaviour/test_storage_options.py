@@ -182,3 +182,40 @@ def test_a_storage_that_cannot_be_reached_is_named(registry: izc.Registry, locat
 def test_a_bucket_that_is_not_there_is_named(registry: izc.Registry, s3: S3Server) -> None:
     with pytest.raises(izc.StorageUnavailableError, match="s3://no-such-bucket/a"):
         create(registry, "s3://no-such-bucket/a", s3.storage_options)
+
+
+# Two places of one protocol
+
+
+@pytest.mark.parametrize("same_bucket", [False, True], ids=["another bucket", "another endpoint"])
+def test_a_copy_to_another_place_of_one_protocol_takes_keyed_options_only(
+    registry: izc.Registry, location: str, reaching: Options, same_bucket: bool
+) -> None:
+    collection = create(registry, location, reaching)
+    collection.insert(DATA)
+    prefix = f"s3://{BUCKET}" if same_bucket else "s3://elsewhere"
+    options = {**ELSEWHERE, **SECRETS} if same_bucket else reaching
+    with pytest.raises(izc.InvalidInputError, match=rf"key, secret.* does not say .*{prefix}.*'{prefix}': ") as refusal:
+        collection.copy("made/b", f"{prefix}/copy", storage_options=options)
+    assert not any(secret in str(refusal.value) for secret in SECRETS.values())
+    with pytest.raises(izc.StorageUnavailableError):  # it is tried there
+        collection.copy("made/b", f"{prefix}/copy", storage_options={prefix: options})
+
+
+def test_a_copy_within_one_bucket_takes_flat_options(
+    registry: izc.Registry, location: str, reaching: Options, tmp_path: Path
+) -> None:
+    collection = create(registry, location, reaching)
+    collection.insert(DATA)
+    near = collection.copy("made/b", f"{location}_copy", storage_options=reaching)
+    far = near.copy("made/c", f"{tmp_path}/c", storage_options={"auto_mkdir": True})
+    np.testing.assert_array_equal(far.load().ice.values, DATA.ice.values)
+
+
+def test_files_of_several_places_take_keyed_options_only(registry: izc.Registry, tmp_path: Path) -> None:
+    collection = create(registry, f"{tmp_path}/a", None)
+    files = [f"{tmp_path}/here.nc", "simplecache::s3://one/a.nc", "s3://two/b.nc"]
+    with pytest.raises(izc.InvalidInputError, match=r"s3://one and s3://two: .*'s3://one': {…}, 's3://two': {…}"):
+        collection.insert(files, storage_options=SECRETS)
+    with pytest.raises(izc.InvalidInputError, match="https://one and https://two"):
+        collection.insert(["https://one/a.nc", "https://two/b.nc"], storage_options={"headers": SECRETS})

@@ -21,6 +21,7 @@ import intake_zcollection as izc
 from registry.sql import tables
 from registry.sql.engine import database_clock, writing
 from registry.transaction import Transaction
+from tests.conftest import both_engines
 from tests.racing import BEGIN, HOUR, MONTH, Verb, assert_clean, held, rows, selected
 
 Make = Callable[..., izc.Collection]
@@ -173,6 +174,7 @@ def stored(make_collection: Make) -> izc.Collection:
     return collection
 
 
+@both_engines
 def test_a_long_update_beside_a_stream_of_appends_ends_after_a_few_losses(
     registry: izc.Registry, stored: izc.Collection, asking: Asking
 ) -> None:
@@ -217,6 +219,7 @@ STARVING: dict[str, tuple[Verb, Callable[[int], Verb]]] = {
 }
 
 
+@both_engines
 @pytest.mark.parametrize("name", STARVING)
 def test_whatever_makes_a_writer_lose_waits_in_the_end(
     registry: izc.Registry, stored: izc.Collection, asking: Asking, name: str
@@ -302,6 +305,7 @@ def test_whatever_writes_the_same_partition_waits(
     assert_clean(registry, stored)
 
 
+@both_engines
 def test_a_place_in_the_queue_names_what_is_in_conflict_and_ends_with_its_transaction(
     registry: izc.Registry, stored: izc.Collection, asking: Asking
 ) -> None:
@@ -338,6 +342,7 @@ def test_a_place_in_the_queue_ends_with_a_writer_that_fails(
 # Those that are not repeatable
 
 
+@both_engines
 def test_a_writer_that_is_not_repeatable_lets_others_pass_and_never_queues(
     registry: izc.Registry, stored: izc.Collection, asking: Asking
 ) -> None:
@@ -377,6 +382,7 @@ def lose_and_die(url: str, name: str) -> None:
         double_all(collection)
 
 
+@both_engines
 @pytest.mark.usefixtures("_children_start_fast")
 def test_a_writer_that_is_killed_in_the_queue_stops_others_until_its_lease_has_run_out(
     registry: izc.Registry, stored: izc.Collection, asking: Asking

@@ -110,7 +110,6 @@ def registry(request: pytest.FixtureRequest) -> Iterator[izc.Registry]:
 
 
 both_engines = pytest.mark.parametrize("registry", ["sqlite", "postgres"], indirect=True)
-on_postgres = pytest.mark.parametrize("registry", ["postgres"], indirect=True)  # what SQLite has not
 
 
 @pytest.fixture(params=[3, 2], ids=["zarr3", "zarr2"])

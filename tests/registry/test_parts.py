@@ -340,7 +340,7 @@ def test_writers_of_different_ranges_of_one_partition_all_succeed(
     in_threads(append_ten, [(registry, writer, 3) for writer in range(3)])
     assert parts_of(registry, 2022, 1) == [(10 * n, 10 * n + 9, 10) for n in range(30)]
     assert registry.collection("made/a").head_version == 30
-    assert sql("SELECT version, sum(removed), sum(added) FROM change GROUP BY version") == [
+    assert sql("SELECT version, sum(removed), sum(added) FROM change GROUP BY version ORDER BY version") == [
         (version, 0, 10) for version in range(1, 31)
     ]
 

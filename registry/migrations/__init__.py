@@ -22,6 +22,10 @@ _alembic = threading.Lock()
 """Alembic keeps its context in a module: one thread at a time."""
 
 
+_CREATING = 0x7A636F6C6C
+"""The number of the lock that whoever makes the tables in Postgres holds: ours alone, in a database that is."""
+
+
 def _renew_lock() -> None:
     global _alembic  # a thread that is not there in a forked child may have held it
     _alembic = threading.Lock()
@@ -85,6 +89,10 @@ def upgrade(connection: sa.Connection) -> None:
         No copy can be kept; nothing is changed then.
     """
     revision = revision_of(connection)
+    if revision is None and connection.dialect.name == "postgresql":
+        # There is no table yet that could be locked.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+        revision = revision_of(connection)
     if revision is None:
         _run_alembic(connection=connection)
     elif revision > HEAD_REVISION:

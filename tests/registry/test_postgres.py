@@ -5,19 +5,31 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
 
-from registry import CollectionRecord, Registry, RegistryUnavailableError, TransactionClosedError
-from registry.sql import engine, postgres
+import registry as zregistry
+from registry import (
+    CollectionRecord,
+    Registry,
+    RegistryUnavailableError,
+    TransactionClosedError,
+)
+from registry.sql import engine
+from registry.sql import postgres as on_postgres
 from registry.sql.engine import retried, writing
-from tests.conftest import on_postgres
-from tests.postgres import connect
+from tests.postgres import PostgresServer, connect
 
-from .conftest import Sql, change, eventually, fragment, intents, live_uids, slot_of, write
+from .conftest import Sql, change, eventually, fragment, in_processes, intents, live_uids, slot_of, write
 
-pytestmark = on_postgres
+
+@pytest.fixture
+def registry(postgres_url: str) -> Iterator[Registry]:
+    """An empty registry in Postgres."""
+    with zregistry.connect(postgres_url) as registry:
+        yield registry
 
 
 @contextmanager
@@ -29,6 +41,7 @@ def holding(registry: Registry, statement: str) -> Iterator["psycopg.Connection"
 
 
 LOCKED = "SELECT id FROM collection FOR UPDATE"
+WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -44,7 +57,7 @@ def test_a_commit_waits_for_a_lock_that_is_held_for_longer_than_a_statement_wait
     given_way: Callable[[], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", 0.02)
+    monkeypatch.setattr(on_postgres, "LOCK_TIMEOUT", 0.02)
     writes = fragment(2022, 1)
     with registry.begin() as transaction, ThreadPoolExecutor(1) as pool:
         transaction.stage(collection, intents(writes))
@@ -64,7 +77,7 @@ def test_an_edit_waits_for_such_a_lock_too(
     given_way: Callable[[], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", 0.02)
+    monkeypatch.setattr(on_postgres, "LOCK_TIMEOUT", 0.02)
     with ThreadPoolExecutor(1) as pool:
         with holding(registry, LOCKED):
             renaming = pool.submit(registry.rename_collection, "made/a", "made/z")
@@ -80,7 +93,7 @@ def test_intents_that_are_given_one_by_one_are_all_recorded_when_the_staging_is_
     given_way: Callable[[], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", 0.02)
+    monkeypatch.setattr(on_postgres, "LOCK_TIMEOUT", 0.02)
     writes = fragment(2022, 1), fragment(2022, 2)
     with registry.begin() as transaction, ThreadPoolExecutor(1) as pool:
         with holding(registry, "LOCK TABLE staged"):
@@ -93,7 +106,7 @@ def test_intents_that_are_given_one_by_one_are_all_recorded_when_the_staging_is_
 def test_a_lock_that_is_never_given_back_is_an_error_that_says_so_and_nothing_is_committed(
     registry: Registry, collection: CollectionRecord, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", 0.02)
+    monkeypatch.setattr(on_postgres, "LOCK_TIMEOUT", 0.02)
     monkeypatch.setattr(engine, "RETRY_SECONDS", 0.1)
     with registry.begin() as transaction, holding(registry, LOCKED):
         with pytest.raises(RegistryUnavailableError, match=r"busy with other writers.* tried \d+ times in 0\.1 s"):
@@ -138,8 +151,7 @@ def test_writers_see_what_others_committed_while_they_waited_whatever_the_defaul
     with ThreadPoolExecutor(1) as pool:
         with holding(registry, "UPDATE collection SET description = 'theirs'"):
             writing = pool.submit(write, registry, collection, writes, requires={slot_of(writes): None})
-            waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            assert eventually(lambda: len(sql(waiting)) == 1)
+            assert eventually(lambda: len(sql(WAITING)) == 1)
         assert writing.result().number == 1
     assert given_way() == []
 
@@ -151,6 +163,42 @@ def test_connections_that_the_server_has_closed_are_replaced(registry: Registry,
         registry._url.database,
     )
     assert registry.collections() == ()
+
+
+@pytest.mark.parametrize("took_effect", [True, False])
+def test_what_became_of_a_commit_whose_connection_the_server_ended_is_found_out(
+    registry: Registry, collection: CollectionRecord, sql: Sql, monkeypatch: pytest.MonkeyPatch, took_effect: bool
+) -> None:
+    dialect = engine.engine_of(registry._url).dialect
+    commit_now = dialect.do_commit
+
+    def lose_the_connection(pooled: Any) -> None:
+        monkeypatch.undo()
+        if took_effect:
+            commit_now(pooled)
+        sql("SELECT pg_terminate_backend(?)", pooled.driver_connection.info.backend_pid)
+        pooled.driver_connection.execute("SELECT 1")
+
+    with registry.begin() as transaction:
+        monkeypatch.setattr(dialect, "do_commit", lose_the_connection)
+        if took_effect:
+            assert [version.number for version in transaction.commit([change(collection, fragment(2022, 1))])] == [1]
+        else:
+            with pytest.raises(RegistryUnavailableError, match="terminating connection"):
+                transaction.commit([change(collection, fragment(2022, 1))])
+    assert list(live_uids(registry)) == [(2022, 1)] * took_effect
+    assert sql('SELECT state FROM "transaction"') == [("committed" if took_effect else "aborted",)]
+
+
+def test_many_may_create_a_registry_at_once(postgres: PostgresServer) -> None:
+    with postgres.database() as url:
+        in_processes(create_registry, [(url,)] * 3)
+        with zregistry.connect(url) as registry:
+            assert registry.collections() == ()
+
+
+def create_registry(url: str) -> None:
+    zregistry.connect(url, create=True).close()
 
 
 def test_how_long_statements_wait_is_told_to_a_transaction_and_not_to_its_connection(registry: Registry) -> None:

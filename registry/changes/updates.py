@@ -275,4 +275,7 @@ def _rename(now: Locked, full_name: str) -> None:
     if queries.read_collection(now.connection, namespace, name) is not None:
         raise AlreadyExistsError(f"there is a collection {full_name} already; choose another name")
     names = {"namespace_id": namespace_id(now.connection, namespace), "name": name}
-    now.connection.execute(sa.update(tables.collection).where(tables.collection.c.id == now.id).values(names))
+    try:
+        now.connection.execute(sa.update(tables.collection).where(tables.collection.c.id == now.id).values(names))
+    except IntegrityError as error:
+        raise AlreadyExistsError(f"the name {full_name} was taken just now; choose another name") from error

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from ..errors import AlreadyExistsError
 from ..records import MARKER, CollectionDefinition, CollectionRecord, SchemaRecord, Slot, parse_name
@@ -40,8 +41,15 @@ def check_name(connection: sa.Connection, definition: CollectionDefinition) -> N
 
 def namespace_id(connection: sa.Connection, namespace: str) -> int:
     """Return the id of a namespace, which is recorded if it is new."""
-    known = connection.scalar(sa.select(tables.namespace.c.id).where(tables.namespace.c.name == namespace))
-    return known or _insert(connection, tables.namespace, {"name": namespace})
+    query = sa.select(tables.namespace.c.id).where(tables.namespace.c.name == namespace)
+    known: int | None = connection.scalar(query)
+    if known is not None:
+        return known
+    try:
+        with connection.begin_nested():
+            return _insert(connection, tables.namespace, {"name": namespace})
+    except IntegrityError:  # another one has recorded it just now
+        return int(connection.execute(query).scalar_one())
 
 
 def _insert_collection(

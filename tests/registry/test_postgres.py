@@ -12,6 +12,7 @@ import pytest
 
 import registry as zregistry
 from registry import (
+    AlreadyExistsError,
     CollectionRecord,
     Registry,
     RegistryUnavailableError,
@@ -199,6 +200,30 @@ def test_many_may_create_a_registry_at_once(postgres: PostgresServer) -> None:
 
 def create_registry(url: str) -> None:
     zregistry.connect(url, create=True).close()
+
+
+def test_a_new_namespace_is_recorded_once_for_many_who_need_it(
+    registry: Registry, collection: CollectionRecord, sql: Sql
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with holding(registry, "INSERT INTO namespace (name) VALUES ('theirs')"):
+            renaming = pool.submit(registry.rename_collection, "made/a", "theirs/a")
+            assert eventually(lambda: len(sql(WAITING)) == 1)
+        renaming.result()
+    assert registry.collection("theirs/a").id == collection.id
+    assert sql("SELECT name FROM namespace ORDER BY name") == [("made",), ("theirs",)]
+
+
+def test_a_name_that_was_taken_while_a_collection_was_being_renamed_is_refused(
+    registry: Registry, collection: CollectionRecord, other: CollectionRecord, sql: Sql
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with holding(registry, "UPDATE collection SET name = 'z' WHERE name = 'b'"):
+            renaming = pool.submit(registry.rename_collection, "made/a", "made/z")
+            assert eventually(lambda: len(sql(WAITING)) == 1)
+        with pytest.raises(AlreadyExistsError, match="the name made/z was taken just now"):
+            renaming.result()
+    assert [each.name for each in registry.collections()] == ["made/a", "made/z"]
 
 
 def test_how_long_statements_wait_is_told_to_a_transaction_and_not_to_its_connection(registry: Registry) -> None:

@@ -58,6 +58,8 @@ def read_garbage(url: URL, collection: CollectionRecord) -> Garbage:
 
 def forget_garbage(url: URL, garbage: Garbage) -> None:
     """Forget what has been deleted."""
+    if not garbage.ids:  # a new collection has the marker's place, and there was nothing else
+        return
     with writing(url) as connection:
         gone = sa.delete(tables.garbage).where(tables.garbage.c.id == sa.bindparam("of_id"))
         connection.execute(gone, [{"of_id": id_} for id_ in garbage.ids])

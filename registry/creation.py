@@ -16,11 +16,12 @@ from sqlalchemy.exc import IntegrityError
 from .changes import Commit
 from .changes.commit import carry_out
 from .errors import AlreadyExistsError, TransactionClosedError
-from .records import CollectionDefinition, CollectionRecord, Version
+from .records import CollectionDefinition, CollectionRecord, Snapshot, Version
 from .sql import queries, tables
 from .sql.claims import holds_claim, lock_claims, release_claim, take_claim
 from .sql.creating import record_collection
 from .sql.engine import reading, writing
+from .sql.fragments import no_fragments
 from .transaction import Transaction
 
 
@@ -49,6 +50,11 @@ class Creation(Transaction):
             id=0, uid=uuid.uuid4().hex, kind="collection", head_version=0, created_at=dt.datetime.now(dt.UTC), **given
         )
         """What the record will be, but for its number and its time: what is staged and planned for it needs one."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Its version 0, as that will be."""
+        return Snapshot(self.collection, 0, self._definition.schema, no_fragments(self.collection), None)
 
     def record(self, *commits: Commit) -> CollectionRecord:
         """Record the collection, and what was written into it, at once; return its record.

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
-from registry import CollectionDefinition, Filters, Registry, Run
+from registry import CollectionDefinition, Creation, Filters, Registry, Run
 from registry.changes import NoOtherPart
 
 from ..execution import Execution
@@ -18,9 +17,8 @@ from ..schema.encoding import encode
 from ..storage.location import Location, check_whose, public_options, resolve_location
 from ..writing.immutables import immutable_step
 from ..writing.marking import creating
-from ..writing.plan import Again, Arrays, Content, Plan, Step, Target, one_part
-from ..writing.write import check_reach, write
-from .drop import drop_collection
+from ..writing.plan import Arrays, Content, Plan, Step, Target, one_part
+from ..writing.write import check_reach, write_first
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,18 @@ def copy(
     check_reach(place, how)
     definition = _definition(handle, source, name, place, filters)
     message = f"copy of {source.collection.name}, version {source.version}"
+    # Nobody sees the copy before all of it is there.
     with creating(target, definition, place, message=message) as creation:
-        new = Handle(target, creation.record(), place)
-    try:
-        write(new, partial(_plan, source, place), how, message=message)
-    except BaseException:
-        drop_collection(target, name, storage_options)
-        raise
-    return replace(new, record=target.collection(name))
+        plan = _plan(source, place, _version_0(creation, place))
+        record = creation.record() if plan is None else write_first(creation, plan, place, how)
+    return Handle(target, record, place)
+
+
+def _version_0(creation: Creation, place: Location) -> Selected:
+    """Return what the copy has before anything is written, which nobody sees."""
+    snapshot = creation.snapshot
+    schema = Schema.of(snapshot.collection, snapshot.schema)
+    return Selected(snapshot, schema, dict.fromkeys(schema.variables, Origin.of(place, snapshot)))
 
 
 def _definition(
@@ -94,7 +96,7 @@ def _definition(
     )
 
 
-def _plan(source: Selected, place: Location, head: Selected, _: Again | None) -> Plan | None:
+def _plan(source: Selected, place: Location, head: Selected) -> Plan | None:
     """Return a step per partition of the source, and one for the immutable variables."""
     steps = []
     for window in plan_windows(source, source.rows.keys, 0):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-from registry import COMMITTED_AFTER_ALL, Place, Transaction, Version
+from registry import COMMITTED_AFTER_ALL, CollectionRecord, Creation, Place, Transaction, Version
 
 from .. import execution
 from ..errors import ConflictError, InvalidInputError, TransactionClosedError, ZCollectionError
@@ -105,6 +105,19 @@ def write(
                 transaction.pin(first.collection, plan.head.version)
                 transaction.stage(first.collection, _intents(plan, results))
     return handle.newest()
+
+
+def write_first(creation: Creation, plan: Plan, location: Location, how: Execution) -> CollectionRecord:
+    """Do a plan in a collection that is being created, and record that with what was written; return its record.
+
+    Nobody else writes there before, so there is nothing to conflict with. If it raises, what was written is deleted;
+    the claim on the location is the caller's.
+    """
+    intents = _intents(plan, {})
+    with undoing(creation, location) as staged:
+        creation.stage(creation.collection, intents)
+        staged += [path for _, path in intents]
+        return creation.record(plan.commit(_put_down(plan, {}, location, how), 0))
 
 
 def _intents(plan: Plan, results: Mapping[Step, Result]) -> list[tuple[str, str]]:

@@ -237,8 +237,7 @@ def read_columns(
     connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
 ) -> FragmentColumns:
     """Return the fragments of the partitions of a version, in the order of their keys."""
-    names = [*KEY_NAMES[: len(collection.keys)], *FragmentRecord._fields[1:]]
-    columns: dict[str, Any] = {name: [] if name in ("uid", "path") else array("q") for name in names}
+    columns = _empty_columns(collection)
     keys, keep = selection.keys, selection.keep
     if keys is None or keys:
         parameters = {} if keys is None else keys_parameter(keys)
@@ -252,6 +251,16 @@ def read_columns(
                 column.extend(values)
         result.close()
     return FragmentColumns(collection.keys, columns)
+
+
+def no_fragments(collection: CollectionRecord) -> FragmentColumns:
+    """Return the fragments of a collection that has none yet."""
+    return FragmentColumns(collection.keys, _empty_columns(collection))
+
+
+def _empty_columns(collection: CollectionRecord) -> dict[str, Any]:
+    names = [*KEY_NAMES[: len(collection.keys)], *FragmentRecord._fields[1:]]
+    return {name: [] if name in ("uid", "path") else array("q") for name in names}
 
 
 class _Kept(dict[KeyValues, bool]):

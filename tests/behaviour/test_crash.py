@@ -244,6 +244,13 @@ def drop_and_die(url: str, step: str) -> None:
     izc.drop_collection(url, "made/days")
 
 
+def copy_and_die(url: str, step: str, location: str) -> None:
+    """Copy a collection, and die at a step."""
+    collection = izc.open_collection(url, "made/days")
+    act_at(STEPS[step], die)
+    collection.copy("made/copy", location, scheduler="synchronous")
+
+
 def run_until_killed(function: Callable[..., None], *arguments: str) -> None:
     """Run a function in another process, and see that it was killed, and neither ended nor raised."""
     process = _processes.Process(target=function, args=arguments)
@@ -501,6 +508,33 @@ def test_a_creator_that_was_killed_after_its_record_has_made_the_collection(
     assert_nothing_open(registry)
 
 
+# Copied
+
+
+COPYING = [
+    *("before_the_claim", "after_the_marker", "before_the_intents", "after_the_intents", "in_the_first_fragment"),
+    *("after_all_fragments", "before_the_record", "in_the_commit_after_the_version", "in_the_record_before_COMMIT"),
+]
+
+
+@pytest.mark.parametrize("step", COPYING)
+def test_a_copy_that_was_killed_does_not_exist_and_is_made_again_by_the_same_words(
+    registry: izc.Registry, tmp_path: Path, step: str
+) -> None:
+    days, location = create_days(registry, f"{tmp_path}/days"), f"{tmp_path}/copy"
+    days.insert(january_and_february())
+    run_until_killed(copy_and_die, registry.url, step, location)
+    assert [record.name for record in registry.collections()] == ["made/days"]
+    assert_all_is_named(registry, location)
+    left = fragments_of(files_below(location))
+    assert left <= staged_uids(registry)
+    let_leases_lapse(registry)
+    copied = days.copy("made/copy", location)
+    assert [version.operation for version in copied.versions()] == ["create", "copy"]
+    assert_holds(copied, january_and_february())
+    assert left <= staged_uids(registry)  # for vacuum
+
+
 # Dropped
 
 
@@ -670,6 +704,23 @@ def test_a_failed_creation_leaves_nothing_behind(
     assert registry.collections() == ()
     assert files_below(f"{tmp_path}/days") == {}
     create_days(registry, f"{tmp_path}/days").insert(january_and_february())
+
+
+@pytest.mark.parametrize("error", [UnforeseenError, KeyboardInterrupt])
+@pytest.mark.parametrize("step", COPYING)
+def test_a_copy_that_fails_leaves_nothing_behind(
+    registry: izc.Registry, tmp_path: Path, step: str, error: type[BaseException]
+) -> None:
+    days, location = create_days(registry, f"{tmp_path}/days"), f"{tmp_path}/copy"
+    days.insert(january_and_february())
+    with pytest.MonkeyPatch.context() as patched:
+        act_at(STEPS[step], fail_with(error), patched.setattr)
+        with pytest.raises((error, izc.StorageUnavailableError), match="in the middle"):
+            days.copy("made/copy", location, scheduler="synchronous")
+    assert [record.name for record in registry.collections()] == ["made/days"]
+    assert files_below(location) == {}
+    assert taken(registry) == {days.location}
+    assert_nothing_open(registry)
 
 
 # Out of room

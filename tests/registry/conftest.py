@@ -33,7 +33,7 @@ from registry import (
 )
 from registry.changes import Commit, NothingBetween, PutFragments, Requirement, Unchanged, Update
 from registry.records import IMMUTABLE_LAYER, ROWS_LAYER
-from registry.sql.engine import is_sqlite
+from registry.sql.engine import engine_of, is_sqlite, parse_url
 from tests import postgres
 
 T = TypeVar("T")
@@ -218,6 +218,27 @@ def visible(sql: Sql) -> Callable[[], list[list[Row]]]:
     """A function that returns all that readers can see: equal before and after where nothing changed."""
     tables = ("collection", "fragment", "past_fragment", "change", "version")
     return lambda: [sorted(sql(f"SELECT * FROM {table}"), key=repr) for table in tables]
+
+
+@pytest.fixture
+def lose(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that makes the next COMMITs lose the connection: after they took effect where true, or before."""
+    dialect = engine_of(parse_url(registry.url)).dialect
+    commit_now = dialect.do_commit
+
+    def lose_connection(*outcomes: bool) -> None:
+        left = list(outcomes)
+
+        def do_commit(connection: Any) -> None:
+            lost = bool(left)
+            if not lost or left.pop(0):
+                commit_now(connection)
+            if lost:
+                raise dialect.loaded_dbapi.OperationalError("the connection was lost")
+
+        monkeypatch.setattr(dialect, "do_commit", do_commit)
+
+    return lose_connection
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:

@@ -1,15 +1,12 @@
 """The fence: who has lost its row, or its number, ends and renews nothing that is another one's."""
 
 import datetime as dt
-import sqlite3
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from registry import CollectionRecord, NotFoundError, Registry, RegistryUnavailableError, TransactionClosedError
-from registry.sql.engine import engine_of, parse_url
 from registry.transaction import Transaction
 
 from .conftest import Row, Sql, change, create, drop, eventually, fragment, intents
@@ -106,27 +103,6 @@ def test_the_thread_that_renews_survives_whatever_happens_and_says_so(
 
 
 # A connection lost when it begins
-
-
-@pytest.fixture
-def lose(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """A function that makes the next COMMITs lose the connection: after they took effect where true, or before."""
-    dialect = engine_of(parse_url(registry.url)).dialect
-    commit_now = dialect.do_commit
-
-    def lose_connection(*outcomes: bool) -> None:
-        left = list(outcomes)
-
-        def do_commit(connection: Any) -> None:
-            lost = bool(left)
-            if not lost or left.pop(0):
-                commit_now(connection)
-            if lost:
-                raise sqlite3.OperationalError("the connection was lost")
-
-        monkeypatch.setattr(dialect, "do_commit", do_commit)
-
-    return lose_connection
 
 
 def test_a_transaction_that_has_begun_when_the_connection_is_lost_goes_on(

@@ -6,7 +6,6 @@ import itertools
 import random
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -25,7 +24,6 @@ from registry import (
     ZCollectionError,
 )
 from registry.changes import ClosePartitions, Commit, EditSchema, PutFragments, Update
-from registry.sql.engine import engine_of, parse_url
 from tests.conftest import both_engines
 
 from .conftest import (
@@ -659,27 +657,6 @@ def test_the_thread_that_renews_ends_with_the_transaction(registry: Registry, co
 
 
 # A connection lost at COMMIT
-
-
-@pytest.fixture
-def lose(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """A function that makes the next COMMITs lose the connection: after they took effect where true, or before."""
-    dialect = engine_of(parse_url(registry.url)).dialect
-    commit_now = dialect.do_commit
-
-    def lose_connection(*outcomes: bool) -> None:
-        left = list(outcomes)
-
-        def do_commit(connection: Any) -> None:
-            lost = bool(left)
-            if not lost or left.pop(0):
-                commit_now(connection)
-            if lost:
-                raise dialect.loaded_dbapi.OperationalError("the connection was lost")
-
-        monkeypatch.setattr(dialect, "do_commit", do_commit)
-
-    return lose_connection
 
 
 def test_a_commit_that_took_effect_before_the_connection_was_lost_returns_its_versions(

@@ -71,7 +71,7 @@ class Writer:
         self.ident, self.asked_before, self.ended = 0, 0, False
         self._asking = asking
         self._result: Future[Any] = Future()
-        self._thread = threading.Thread(target=self._run, args=(verb, collection))
+        self._thread = threading.Thread(target=self._run, args=(verb, collection), daemon=True)
         self._thread.start()
 
     def _run(self, verb: Verb, collection: izc.Collection) -> None:

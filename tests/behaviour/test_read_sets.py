@@ -237,7 +237,7 @@ def create(registry: izc.Registry) -> izc.Collection:
     )
 
 
-@examples(60)
+@examples(25)
 @given(data=st.data())
 def test_writes_planned_on_one_version_do_what_they_do_alone(
     shared_registry: izc.Registry, data: st.DataObject

@@ -238,4 +238,146 @@ MUTATIONS = (
         ),
         ("tests/unit/test_merging.py", "-k", "after_the_other"),
     ),
+    Mutation(
+        "the groups that a write has committed go to vacuum with those that it wrote in vain",
+        (
+            Edit(
+                "registry/transaction.py",
+                "dead = [uid for uid in staged if not any(each.startswith(uid) for each in kept)]",
+                "dead = list(staged)",
+            ),
+        ),
+        ("tests/behaviour/test_conflicts.py", "-k", "only_the_partitions and sqlite"),
+    ),
+    Mutation(
+        "those who have not lost pass by the queue",
+        (
+            Edit(
+                "intake_zcollection/writing/write.py",
+                "plan = _in_turn(partial(ask, None), partial(handle.registry.queue, handle.record))",
+                "plan = ask(None)",
+            ),
+        ),
+        ("tests/behaviour/test_queue.py", "-k", "long_update and sqlite"),
+    ),
+    Mutation(
+        "who was overtaken plans again on the head that it knows",
+        (
+            Edit(
+                "intake_zcollection/writing/write.py",
+                "def ask(again: Again | None) -> Plan | None:\n        return planner(handle.select(selection), again)",
+                "def ask(again, head=handle.select(selection)):\n        return planner(head, again)",
+            ),
+        ),
+        ("tests/behaviour/test_conflicts.py", "-k", "one_after_the_other and between"),
+    ),
+    Mutation(
+        "what was not in conflict is forgotten when the rest is planned again",
+        (
+            Edit(
+                "intake_zcollection/writing/write.py",
+                "return new if again.keys is None else plan.joined(new, again.keys)",
+                "return new",
+            ),
+        ),
+        ("tests/behaviour/test_conflicts.py", "-k", "many and months"),
+    ),
+    Mutation(
+        "a queued merge forgets how far the parts reach that it cuts",
+        (
+            Edit(
+                "intake_zcollection/writing/existing.py",
+                "for low, high in (*(run.axis_range for run in plan.runs), *reach))",
+                "for low, high in (run.axis_range for run in plan.runs))",
+            ),
+        ),
+        ("tests/behaviour/test_queue.py", "-k", "waits_in_the_end and sqlite and holes"),
+    ),
+    Mutation(
+        "fragments that others replaced count as read",
+        (
+            Edit(
+                "registry/changes/requirements.py",
+                "return _in_slots([*_replaced(now, slots), *_new_layers(now, slots, variables)])",
+                "return _in_slots([*_new_layers(now, slots, variables)])",
+            ),
+        ),
+        ("tests/behaviour/test_conflicts.py", "-k", "one_after_the_other and update"),
+    ),
+    Mutation(
+        "layers that came over what was read are not noticed",
+        (
+            Edit(
+                "registry/changes/requirements.py",
+                "return _in_slots([*_replaced(now, slots), *_new_layers(now, slots, variables)])",
+                "return _in_slots([*_replaced(now, slots)])",
+            ),
+        ),
+        ("tests/behaviour/test_conflicts.py", "-k", "one_after_the_other and fill"),
+    ),
+    Mutation(
+        "a partition that comes between neighbours is not noticed",
+        (
+            Edit(
+                "registry/changes/requirements.py",
+                "for limits in ranges for key in _keys(now, limits) if key not in keys])",
+                "for limits in ranges[:0] for key in _keys(now, limits) if key not in keys])",
+            ),
+        ),
+        ("tests/behaviour/test_conflicts.py", "-k", "one_after_the_other and neighbour"),
+    ),
+    Mutation(
+        "values are written for variables that are gone",
+        (Edit("registry/changes/requirements.py", "return _of_variables(now, names)", "return None"),),
+        ("tests/behaviour/test_conflicts.py", "-k", "gone"),
+    ),
+    Mutation(
+        "two writers may add variables at once",
+        (
+            Edit(
+                "registry/changes/requirements.py",
+                'return Conflict("changed its variables") if taken or now.schema.next_id != next_id else None',
+                "return None",
+            ),
+        ),
+        ("tests/behaviour/test_conflicts.py", "-k", "brings or (both and add)"),
+    ),
+    Mutation(
+        "a source may come twice if two bring it at once",
+        (Edit("registry/changes/requirements.py", "return _of_sources(now, known)", "return None"),),
+        ("tests/behaviour/test_conflicts.py", "-k", "source"),
+    ),
+    Mutation(
+        "an insert does not depend on the immutable variables that it compared with",
+        (
+            Edit(
+                "intake_zcollection/operations/insert.py",
+                "requirements.append(immutable_need(head.snapshot))",
+                "pass",
+            ),
+        ),
+        ("tests/behaviour/test_conflicts.py", "-k", "immutable"),
+    ),
+    Mutation(
+        "an update does not notice rows that came to its partitions",
+        (
+            Edit(
+                "intake_zcollection/operations/update.py",
+                "needs[partition.key] = (Unchanged(slots, variables), alone)",
+                "needs[partition.key] = (Unchanged(slots, variables),)",
+            ),
+        ),
+        ("tests/behaviour/test_conflicts.py", "-k", "one_after_the_other and update and append"),
+    ),
+    Mutation(
+        "rows that were left out need not be there any more",
+        (
+            Edit(
+                "intake_zcollection/writing/existing.py",
+                "parts = sorted({*plan.kept} | {*plan.left_out})",
+                "parts = sorted(plan.kept)",
+            ),
+        ),
+        ("tests/behaviour/test_conflicts.py", "-k", "one_after_the_other and keep"),
+    ),
 )

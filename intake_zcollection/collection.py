@@ -688,9 +688,16 @@ class Collection:
             for place, record in enumerate(partitions)
         )
 
-    def versions(self, *, filters: Filters | None = None) -> tuple[Version, ...]:
-        """Return all versions, oldest first, or those that touched such partitions; version 0 is the creation."""
-        return self._handle.registry.versions(self._handle.record, filters=filters)
+    def versions(
+        self, *, filters: Filters | None = None, limit: int | None = None, newest_first: bool = False
+    ) -> tuple[Version, ...]:
+        """Return all versions, oldest first, or those that touched such partitions; version 0 is the creation.
+
+        ``limit`` is how many at most, from the end that comes first.
+        """
+        return self._handle.registry.versions(
+            self._handle.record, filters=filters, limit=limit, newest_first=newest_first
+        )
 
     def at(self, *, version: int | Version) -> "Collection":
         """Return the collection as it was at a version, read-only.

@@ -220,14 +220,34 @@ class Registry:
         with self._snapshot(name) as (connection, collection):
             return queries.read_version(connection, collection, version)
 
-    def versions(self, name: Name, *, filters: Filters | None = None) -> tuple[Version, ...]:
-        """Return the versions of a collection, oldest first; with ``filters``, those that touched such partitions.
+    def versions(
+        self, name: Name, *, filters: Filters | None = None, limit: int | None = None, newest_first: bool = False
+    ) -> tuple[Version, ...]:
+        """Return the versions of a collection, oldest first.
 
-        Raises NotFoundError, and InvalidInputError for a filter that is not understood.
+        Parameters
+        ----------
+        name
+            The collection's full name, or its record.
+        filters
+            Those that touched such partitions alone.
+        limit
+            How many at most, from the end that comes first.
+        newest_first
+            In the other order.
+
+        Raises
+        ------
+        NotFoundError
+            No such collection.
+        InvalidInputError
+            The filter is not understood, or the limit is no number from 1.
         """
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+            raise InvalidInputError(f"limit={limit!r} is not a number of versions, from 1")
         with self._snapshot(name) as (connection, collection):
             chosen = None if filters is None else Selection.of(filters, collection.keys)
-            return queries.read_versions(connection, collection, chosen)
+            return queries.read_versions(connection, collection, chosen, limit, newest_first=newest_first)
 
     def queue(self, collection: CollectionRecord) -> tuple[Place, ...]:
         """Return the places at which writers wait for others, who were overtaken too often."""

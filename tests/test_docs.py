@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from click import Group
+from click.testing import CliRunner
 
 import intake_zcollection
 import registry
@@ -84,6 +86,14 @@ def environment(document: Path, request: pytest.FixtureRequest, monkeypatch: pyt
         monkeypatch.setenv("FTP_PASSWORD", ftp.storage_options["password"])
 
 
+def run_commands(lines: str) -> None:
+    """Run what a console is told, line by line, and print what it says."""
+    for line in lines.splitlines():
+        result = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert result.exit_code == 0, result.output
+        print(result.output)
+
+
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_python_blocks_of_a_document_run_in_order(
@@ -96,17 +106,23 @@ def test_the_python_blocks_of_a_document_run_in_order(
     for block in blocks_of(text):
         if block.language == "yaml":
             waiting = block.code
-        if block.language != "python":
+        if block.language == "console" and block.code.startswith("zregistry"):
+            run_commands(block.code)
+        elif block.language != "python":
             continue
         if waiting:
             (name,) = re.findall(r'open_catalog\("([^"]+)"\)', block.code)
             Path(name).write_text(waiting)
             waiting = ""
-        exec(compile("\n" * (block.line - 1) + block.code, str(document), "exec"), namespace)
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.code, str(document), "exec"), namespace)
         printed = capsys.readouterr().out
         if block.prints is not None:
             shape = ".*".join(re.escape(part.strip()) for part in block.prints.split("…"))
-            assert re.fullmatch(shape, printed.strip()), (block.prints, printed)
+            assert re.fullmatch(shape, printed.strip(), re.DOTALL if block.language == "console" else 0), (
+                block.prints,
+                printed,
+            )
     assert not waiting, "a YAML block is opened by no Python block after it"
 
 

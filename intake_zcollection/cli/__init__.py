@@ -1,5 +1,8 @@
 """The command line, ``zregistry``."""
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 
@@ -7,6 +10,19 @@ import click
 @click.version_option(package_name="intake-zcollection")
 def main() -> None:
     """Collections of array data in Zarr, recorded in an SQL registry."""
+
+
+def _looking(command: Callable[..., None]) -> click.Command:
+    """Return a command that tells of a registry."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    where = click.option("-r", "--registry", envvar="ZC_REGISTRY", help="Its URL or its file's path; or ZC_REGISTRY.")
+    return main.command()(where(as_json(command)))
+
+
+_name = click.argument("name")
+_version = click.option("--version", type=int, help="Its number; the newest if it is left out.")
+_filters = click.option("--filters", help="Which partitions, by their keys: 'year == 2022 and month in (1, 2)'.")
+_limit = click.option("--limit", type=click.IntRange(1), help="How many at most.")
 
 
 @main.command()
@@ -18,3 +34,50 @@ def demo() -> None:
     from .demo import run_demo  # the arrays' libraries take seconds to import: only for commands that need them
 
     run_demo()
+
+
+@_looking
+@click.option("--namespace", help="Those of a namespace alone.")
+@click.option("--text", help="Those with a text in name or description.")
+def list(registry: str | None, as_json: bool, namespace: str | None, text: str | None) -> None:  # noqa: A001 - the word that a user writes
+    """Tell which collections there are."""
+    from . import look  # SQL takes time to import, too
+
+    with look.opened(registry) as found:
+        look.print_rows(look.collections(found, namespace, text), as_json=as_json, nothing="there are no collections")
+
+
+@_looking
+@_name
+@_version
+def show(registry: str | None, as_json: bool, name: str, version: int | None) -> None:
+    """Tell what a collection is, and what it has."""
+    from . import look
+
+    with look.opened(registry) as found:
+        look.print_facts(look.facts(found, name, version), as_json=as_json)
+
+
+@_looking
+@_name
+@_version
+@_filters
+@_limit
+def partitions(registry: str | None, as_json: bool, name: str, **chosen: Any) -> None:
+    """Tell which partitions a collection has."""
+    from . import look
+
+    with look.opened(registry) as found:
+        look.print_rows(look.partitions(found, name, **chosen), as_json=as_json, nothing="there are no such partitions")
+
+
+@_looking
+@_name
+@_filters
+@_limit
+def versions(registry: str | None, as_json: bool, name: str, **chosen: Any) -> None:
+    """Tell which versions a collection has, or which of them touched some partitions; the newest first."""
+    from . import look
+
+    with look.opened(registry) as found:
+        look.print_rows(look.versions(found, name, **chosen), as_json=as_json, nothing="there are no such versions")

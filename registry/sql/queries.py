@@ -234,14 +234,21 @@ def read_version(connection: sa.Connection, collection: CollectionRecord, versio
 
 
 def read_versions(
-    connection: sa.Connection, collection: CollectionRecord, selection: Selection | None = None
+    connection: sa.Connection,
+    collection: CollectionRecord,
+    selection: Selection | None = None,
+    limit: int | None = None,
+    *,
+    newest_first: bool = False,
 ) -> tuple[Version, ...]:
     """Return the versions, oldest first: all, or those that did something to the partitions of a selection."""
     parameters = {}
     if selection is not None:
         parameters = numbers_parameter(read_changing_versions(connection, collection, selection))
-    rows = connection.execute(versions_query(collection.id, some=selection is not None), parameters)
-    return tuple(version_record(row, collection.name) for row in rows)
+    query = versions_query(collection.id, some=selection is not None).limit(limit)
+    if newest_first:
+        query = query.order_by(None).order_by(tables.version.c.version.desc())
+    return tuple(version_record(row, collection.name) for row in connection.execute(query, parameters))
 
 
 def read_versions_since(

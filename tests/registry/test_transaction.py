@@ -76,6 +76,19 @@ def test_commits_make_versions_without_gaps(registry: Registry, collection: Coll
     assert registry.collection("made/a").head_version == 3
 
 
+def test_the_last_versions_are_told_without_the_others(registry: Registry, collection: CollectionRecord) -> None:
+    for month in (1, 2, 1):
+        registry.commit(change(collection, fragment(2022, month)))
+    assert [each.number for each in registry.versions(collection.name, limit=2)] == [0, 1]
+    assert [each.number for each in registry.versions(collection.name, limit=2, newest_first=True)] == [3, 2]
+    filters = "month == 1"
+    assert [
+        each.number for each in registry.versions(collection.name, filters=filters, limit=1, newest_first=True)
+    ] == [3]
+    with pytest.raises(InvalidInputError, match="limit=0 is not a number of versions"):
+        registry.versions(collection.name, limit=0)
+
+
 def test_a_failed_commit_leaves_no_gap(registry: Registry, collection: CollectionRecord) -> None:
     write(registry, collection, fragment(2022, 1))
     with pytest.raises(ConflictError):

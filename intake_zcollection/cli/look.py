@@ -1,0 +1,213 @@
+"""What ``zregistry`` tells of a registry: tables for people, JSON for programs. No library of arrays is needed."""
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from registry import (
+    CollectionRecord,
+    Registry,
+    SchemaRecord,
+    VariableRecord,
+    ZCollectionError,
+    connect,
+    format_key,
+)
+
+Row = Mapping[str, Any]
+"""What is told of one thing, by the name of the column."""
+
+_EPOCH = dt.datetime(1970, 1, 1)
+
+
+@contextmanager
+def opened(address: str | None) -> Iterator[Registry]:
+    """Open a registry by its URL, or by the path of its file; what goes wrong is told without a traceback."""
+    if address is None:
+        raise click.UsageError("which registry? Give -r URL or PATH, or set ZC_REGISTRY")
+    is_url = "://" in address or address.startswith("env:")
+    try:
+        with connect(address if is_url else f"sqlite:///{address}") as registry:
+            yield registry
+    except ZCollectionError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def collections(registry: Registry, namespace: str | None, text: str | None) -> list[Row]:
+    """Return a row per collection."""
+    return [
+        {
+            "collection": record.name,
+            "version": record.head_version,
+            "axis": record.axis,
+            "keys": "/".join(record.keys),
+            "location": record.location,
+            "description": record.description,
+        }
+        for record in registry.collections(namespace=namespace, text=text)
+    ]
+
+
+def facts(registry: Registry, name: str, version: int | None) -> dict[str, Any]:
+    """Return what there is to say of a collection at a version, with its variables."""
+    snapshot = registry.resolve(name, version=version, keys=())
+    record, made = snapshot.collection, registry.version(name, snapshot.version)
+    totals = registry.totals(name, snapshot.version)
+    low, high = _bounds(record, snapshot.schema, totals.bounds)
+    return {
+        "collection": record.name,
+        "description": record.description,
+        "version": made.number,
+        "committed": _time(made.committed_at),
+        "author": made.author,
+        "partitions": totals.partitions,
+        "rows": totals.rows,
+        "bytes": totals.nbytes,
+        "first": low,
+        "last": high,
+        "axis": record.axis,
+        "dimension": record.dimension,
+        "keys": "/".join(record.keys),
+        "merge": record.merge,
+        "zarr_format": record.zarr_format,
+        "location": record.location,
+        "storage_options": record.storage_options,
+        "metadata": record.metadata,
+        "variables": [_variable(each) for each in snapshot.schema.variables],
+    }
+
+
+def partitions(registry: Registry, name: str, version: int | None, filters: str | None, limit: int | None) -> list[Row]:
+    """Return a row per partition, in the order of their keys."""
+    snapshot = registry.resolve(name, version=version, filters=filters)
+    record = snapshot.collection
+    found = list(islice(snapshot.partitions, limit))
+    changed = registry.changes(record, snapshot.version, [each.values for each in found])
+    rows: list[Row] = []
+    for each in found:
+        low, high = _bounds(record, snapshot.schema, each.bounds)
+        rows.append(
+            {
+                "partition": format_key(each.key),
+                "rows": each.rows,
+                "parts": len(each.parts),
+                "groups": each.groups,
+                "bytes": each.nbytes,
+                "first": low,
+                "last": high,
+                "version": changed.get(each.values),
+            }
+        )
+    return rows
+
+
+def versions(registry: Registry, name: str, filters: str | None, limit: int | None) -> list[Row]:
+    """Return a row per version, the newest first."""
+    found = registry.versions(name, filters=filters, limit=limit, newest_first=True)
+    return [
+        {
+            "version": each.number,
+            "committed": _time(each.committed_at),
+            "operation": each.operation,
+            "author": each.author,
+            "summary": dict(each.summary),
+            "message": each.message,
+        }
+        for each in found
+    ]
+
+
+def print_rows(rows: Sequence[Row], *, as_json: bool, nothing: str) -> None:
+    """Print a table, or a list in JSON."""
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif not rows:
+        click.echo(nothing)
+    else:
+        _console().print(_table(rows))
+
+
+def print_facts(told: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what there is to say of a collection, and a table of its variables; or an object in JSON."""
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    sheet = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in told.items():
+        if name != "variables" and value not in (None, "", {}):
+            sheet.add_row(f"[bold]{name}[/bold]", _text(name, value))
+    console = _console()
+    console.print(sheet)
+    console.print()
+    console.print(_table(told["variables"]))
+
+
+def _console() -> Console:
+    # In a pipe lines are as long as what they tell: who cuts or greps them wants all of it.
+    console = Console(highlight=False, markup=True)
+    return console if console.is_terminal else Console(highlight=False, width=10_000)
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if isinstance(value, int) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(name, value) for name, value in row.items()))
+    return table
+
+
+def _text(name: str, value: Any) -> str:
+    match value:
+        case None:
+            return "—"
+        case int() if name == "bytes":
+            return decimal(value)
+        case Mapping():
+            text = ", ".join(f"{count} {what}" for what, count in value.items() if count)
+        case _:
+            text = str(value)
+    return text.replace("[", r"\[")  # which rich would take for a style
+
+
+def _variable(variable: VariableRecord) -> Row:
+    sized = zip(variable.dimensions, variable.sizes, strict=True)
+    shape = (name if size is None else f"{name}: {size}" for name, size in sized)
+    return {
+        "variable": variable.name,
+        "dtype": variable.dtype,
+        "dimensions": ", ".join(shape),
+        "role": variable.role,
+        "units": str(variable.attributes.get("units", "")) if isinstance(variable.attributes, Mapping) else "",
+    }
+
+
+def _bounds(record: CollectionRecord, schema: SchemaRecord, bounds: tuple[int, int] | None) -> tuple[Any, Any]:
+    """Return bounds of the axis as they are read: times as ISO text with nine digits."""
+    if bounds is None:
+        return None, None
+    dtype = next(variable.dtype for variable in schema.variables if variable.name == record.axis)
+    low, high = bounds
+    return (format_instant(low), format_instant(high)) if "M8" in dtype else (low, high)
+
+
+def format_instant(nanoseconds: int) -> str:
+    """Return a time of the axis, ns since 1970, as text.
+
+    >>> format_instant(1_640_995_200_000_000_001)
+    '2022-01-01T00:00:00.000000001'
+    """
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{(_EPOCH + dt.timedelta(seconds=seconds)).isoformat()}.{rest:09d}"
+
+
+def _time(time: dt.datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,150 @@
+"""``zregistry``: what there is in a registry, as tables for people and as JSON for programs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner, Result
+
+import intake_zcollection as izc
+from intake_zcollection.cli import main
+
+Look = Callable[..., Result]
+
+
+@pytest.fixture
+def levels(registry: izc.Registry, tmp_path: Path) -> izc.Collection:
+    """Two months of hours, one of them with a layer, in three versions; and another collection."""
+    time = np.arange("2022-01-31", "2022-02-02", dtype="M8[h]").astype("M8[ns]")
+    data = xr.Dataset({"level": ("time", np.arange(48.0), {"units": "m"})}, {"time": time})
+    by_month: dict[str, Any] = {"axis": "time", "partitioning": izc.Date("time", "M")}
+    collection = izc.create_collection(
+        registry, "hydro/level", data, location=f"{tmp_path}/level", description="Gauges [of all rivers]", **by_month
+    )
+    collection.insert(data, message="both months")
+    collection.update(lambda each: {"level": each.level + 1}, filters="month == 2", message="the datum")
+    izc.create_collection(registry, "ocean/ssh", data, location=f"{tmp_path}/ssh", **by_month)
+    return collection
+
+
+@pytest.fixture
+def look(levels: izc.Collection, registry: izc.Registry) -> Look:
+    """A function that runs a command on the registry, by its URL."""
+
+    def run(*arguments: str, address: str = str(registry._url)) -> Result:
+        return CliRunner().invoke(main, [*arguments, "-r", address])
+
+    return run
+
+
+def told(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def test_list_tells_of_all_collections_or_of_some(look: Look, tmp_path: Path) -> None:
+    assert [row["collection"] for row in told(look("list", "--json"))] == ["hydro/level", "ocean/ssh"]
+    (row,) = told(look("list", "--json", "--namespace", "hydro"))
+    assert row == {
+        "collection": "hydro/level",
+        "version": 2,
+        "axis": "time",
+        "keys": "year/month",
+        "location": f"{tmp_path}/level",
+        "description": "Gauges [of all rivers]",
+    }
+    assert told(look("list", "--json", "--text", "rivers")) == [row]
+    assert look("list", "--text", "nothing").output == "there are no collections\n"
+
+
+def test_show_tells_what_a_collection_is_and_has_at_a_version(look: Look) -> None:
+    facts = told(look("show", "hydro/level", "--json"))
+    assert (facts["version"], facts["partitions"], facts["rows"]) == (2, 2, 48)
+    assert (facts["first"], facts["last"]) == ("2022-01-31T00:00:00.000000000", "2022-02-01T23:00:00.000000000")
+    assert facts["variables"][0] | {"role": ""} == {
+        "variable": "level",
+        "dtype": "<f8",
+        "dimensions": "time",
+        "role": "",
+        "units": "m",
+    }
+    before = told(look("show", "hydro/level", "--json", "--version", "0"))
+    assert (before["partitions"], before["rows"], before["first"]) == (0, 0, None)
+
+
+def test_partitions_tells_of_each_with_bounds_as_text(look: Look) -> None:
+    january, february = told(look("partitions", "hydro/level", "--json"))
+    assert january["partition"] == "year=2022/month=01"
+    assert (january["rows"], january["groups"], january["version"]) == (24, 1, 1)
+    assert (february["rows"], february["groups"], february["version"]) == (24, 2, 2)
+    assert (february["first"], february["last"]) == ("2022-02-01T00:00:00.000000000", "2022-02-01T23:00:00.000000000")
+    assert told(look("partitions", "hydro/level", "--json", "--filters", "month == 2")) == [february]
+    assert told(look("partitions", "hydro/level", "--json", "--limit", "1")) == [january]
+    (_, old) = told(look("partitions", "hydro/level", "--json", "--version", "1"))
+    assert (old["groups"], old["version"]) == (1, 1)
+
+
+def test_versions_tells_of_the_newest_first(look: Look) -> None:
+    rows = told(look("versions", "hydro/level", "--json"))
+    assert [(row["version"], row["operation"], row["message"]) for row in rows] == [
+        (2, "update", "the datum"),
+        (1, "insert", "both months"),
+        (0, "create", ""),
+    ]
+    assert rows[0]["summary"]["updated"] == 1
+    assert told(look("versions", "hydro/level", "--json", "--limit", "2")) == rows[:2]
+    assert told(look("versions", "hydro/level", "--json", "--filters", "month == 1")) == [rows[1]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param(["list"], ["hydro/level", "Gauges [of all rivers]"], id="list"),
+        pytest.param(["show", "hydro/level"], ["Gauges [of all rivers]", "rows", "48", "<f8"], id="show"),
+        pytest.param(["partitions", "hydro/level"], ["year=2022/month=02", "parts", "24"], id="partitions"),
+        pytest.param(["versions", "hydro/level"], ["the datum", "1 updated", "UTC"], id="versions"),
+    ],
+)
+def test_people_get_tables_whose_lines_are_whole_in_a_pipe(
+    look: Look, arguments: list[str], expected: list[str]
+) -> None:
+    result = look(*arguments)
+    assert result.exit_code == 0, result.output
+    for text in expected:
+        assert text in result.output
+
+
+def test_a_registry_is_given_by_its_path_or_by_the_environment_too(
+    look: Look, registry: izc.Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_url = look("list", "--json")
+    assert told(look("list", "--json", address=str(registry._url.database))) == told(by_url)
+    monkeypatch.setenv("ZC_REGISTRY", str(registry._url))
+    assert CliRunner().invoke(main, ["list", "--json"]).output == by_url.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["show", "hydro/levels"], "did you mean hydro/level?", id="a name"),
+        pytest.param(["show", "hydro/level", "--version", "9"], "has no version 9", id="a version"),
+        pytest.param(["partitions", "hydro/level", "--filters", "moth == 1"], "moth", id="a filter"),
+        pytest.param(["versions", "hydro/level", "--limit", "0"], "limit", id="a limit"),
+    ],
+)
+def test_what_is_wrong_is_told_without_a_traceback(look: Look, arguments: list[str], message: str) -> None:
+    result = look(*arguments)
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)
+    assert message in result.output
+
+
+def test_without_a_registry_it_says_how_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZC_REGISTRY", raising=False)
+    result = CliRunner().invoke(main, ["list"])
+    assert result.exit_code == 2
+    assert "ZC_REGISTRY" in result.output

@@ -35,6 +35,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_renew_lock)
 
 _alembic_version = sa.table("alembic_version", sa.column("version_num", sa.String))
+_newest = sa.select(_alembic_version.c.version_num)  # built once: every read asks it
 _release = sa.table("release", sa.column("revision", sa.String), sa.column("release", sa.String))
 
 
@@ -53,7 +54,7 @@ def check_revision(connection: sa.Connection) -> None:
     RegistryRevisionError
         It is older, and has to be upgraded, or newer, and this code has to be.
     """
-    revision = connection.scalar(sa.select(_alembic_version.c.version_num))
+    revision = connection.scalar(_newest)
     if revision is not None and revision > HEAD_REVISION:
         raise RegistryRevisionError(
             f"the registry has revision {revision} and is newer than this release of intake-zcollection, which needs "

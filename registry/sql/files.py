@@ -96,6 +96,8 @@ class Files:
 
     def _has_open(self, connection: Connection) -> bool:
         found = identity(self.path), identity(self.log)
+        if connection.log is None:  # there was none yet when it was opened, while another process made the registry
+            connection.log = found[1]
         return found == (connection.file, connection.log) and has_content(self.path)
 
 

@@ -320,3 +320,38 @@ def test_two_creators_a_dropper_and_a_kill_in_any_order_leave_one_collection_at_
     stage.play(actors, chance.choice)
     scene.check(actors)
     scene.clear()
+
+
+# The marker
+
+
+MARKERS = {
+    "none": None,
+    "half of one": b'{"uid": "0',
+    "one of a creator that has ended": b'{"collection": "made/b", "uid": "0f3c", "transaction": "%s"}',
+}
+
+
+@pytest.mark.parametrize("found", MARKERS)
+def test_the_next_writer_puts_a_marker_right(registry: izc.Registry, tmp_path: Path, found: str) -> None:
+    options: dict[str, Any] = {"axis": "time", "partitioning": izc.Date("time", "M")}
+    collection = izc.create_collection(registry, "made/a", TEMPLATE, location=f"{tmp_path}/there", **options)
+    marker, text = tmp_path / "there" / ".zcollection", MARKERS[found]
+    right = marker.read_bytes()
+    with registry.begin() as ended:
+        pass
+    marker.unlink() if text is None else marker.write_bytes(text.replace(b"%s", ended.uid.encode()))
+    collection.insert(TEMPLATE)
+    assert marker.read_bytes() == right
+
+
+def test_a_writer_leaves_the_marker_of_another_registry_alone_and_says_so(
+    registry: izc.Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"axis": "time", "partitioning": izc.Date("time", "M")}
+    collection = izc.create_collection(registry, "made/a", TEMPLATE, location=f"{tmp_path}/there", **options)
+    marker, foreign = tmp_path / "there" / ".zcollection", b'{"collection": "far/away", "uid": "0f3c"}'
+    marker.write_bytes(foreign)
+    collection.insert(TEMPLATE)
+    assert marker.read_bytes() == foreign
+    assert "belongs to far/away too (0f3c)" in caplog.text

@@ -13,6 +13,7 @@ from .appends import appends
 from .report import Row, as_json, nbytes, show
 from .shapes import QUICK, Sizes
 from .startup import startup
+from .writers import writers
 
 SHAPES: dict[str, Callable[[Path, Sizes], Sequence[Row]]] = {
     "small": runs.small,
@@ -20,6 +21,7 @@ SHAPES: dict[str, Callable[[Path, Sizes], Sequence[Row]]] = {
     "appends": appends,
     "memory": runs.memory,
     "startup": startup,
+    "writers": writers,
 }
 
 
@@ -36,7 +38,7 @@ def main(quick: bool, only: tuple[str, ...], json_file: Path | None, directory: 
         directory.mkdir(parents=True, exist_ok=True)
     for shape in only or SHAPES:
         with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=directory) as place:
-            if shape not in ("memory", "startup") and not quick:  # those have processes of their own
+            if shape not in ("memory", "startup", "writers") and not quick:  # those have processes of their own
                 runs.warm_up(Path(place) / "warm")
             tables[shape] = SHAPES[shape](Path(place), sizes)
         show(f"{shape}: {_title(shape, sizes)}", tables[shape], _notes(shape))
@@ -55,6 +57,10 @@ def _title(shape: str, sizes: Sizes) -> str:
             return f"{sizes.days} days of 2,880 × 240 pixels, 7 variables; {sizes.parts} parts"
         case "startup":
             return f"fresh interpreters, median of {sizes.rounds} in turn"
+        case "writers":
+            return (
+                f"{sizes.writers} processes insert {sizes.inserts} hours each at once, of 100 × 24 pixels, 7 variables"
+            )
     return f"{nbytes(sizes.nbytes)} made by dask, in a process of its own"
 
 
@@ -64,6 +70,8 @@ def _notes(shape: str) -> list[str]:
             "CPU: of whole processes, imports included; beyond the imports: from opening to the end of the write.",
             "×: ours over theirs. A day: 2,400 rows of 240 pixels, 7 variables; to_zarr chooses its chunks.",
         ]
+    if shape == "writers":
+        return ["CPU: of all processes, imports not included; wall: until the last has ended. ×: together over one."]
     notes = [
         f"CPU: of all threads ({CPU_COUNT} work), with the system's part. Writing includes waiting for the disk.",
         "×: ours over theirs. Bare limit: the same chunks, coded by the same codec, as files; no metadata.",

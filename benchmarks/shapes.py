@@ -28,9 +28,13 @@ class Sizes:
     """Of the collection whose load is measured."""
     rounds: int = 9
     """Of the shape for start-up: each kind of process is run so often."""
+    writers: int = 16
+    """Processes that write at once."""
+    inserts: int = 20
+    """Of each of them."""
 
 
-QUICK = Sizes(partitions=20, grid=(62, 36), nbytes=128 * 2**20, days=3, parts=3000, rounds=1)
+QUICK = Sizes(partitions=20, grid=(62, 36), nbytes=128 * 2**20, days=3, parts=3000, rounds=1, writers=2, inserts=3)
 
 
 def along_track(first: int, hours: int, rows: int = 100, width: int = 240) -> xr.Dataset:

@@ -13,6 +13,7 @@ SIZES = {
     "appends": (Sizes(days=2, parts=300), 4),
     "memory": (Sizes(nbytes=8 * 2**20), 1),
     "startup": (Sizes(rounds=1), 5),
+    "writers": (Sizes(writers=2, inserts=2), 6),
 }
 """Of each shape, and the number of its rows."""
 

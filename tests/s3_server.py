@@ -3,7 +3,8 @@
 Run as a script, it prints its URL once it answers, and ends when its standard input is closed. Below ``/_traffic``:
 
 - ``PUT /_traffic?together=n`` forgets all requests, and from now on holds each one of objects (GET and PUT) until
-  ``n`` of its method have been in flight at once; after ten seconds without that, nothing is held any more.
+  ``n`` of its method have been in flight at once; after ten seconds without that, nothing is held any more. The marker
+  of a location is never held: it is asked for alone.
 - ``GET /_traffic`` answers ``{"requests": [[method, path, query], …], "at_once": {method: the most in flight}}``.
 """
 
@@ -15,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
+
+MARKER = ".zcollection"
 
 PATIENCE = 10.0
 """Seconds that requests wait for each other; only tests that fail see it pass."""
@@ -53,7 +56,7 @@ class NotingApplication:
             self._requests.append((method, path, query))
             in_flight[method] += 1
             self._at_once[method] = max(self._at_once.get(method, 0), in_flight[method])
-            met = self._met.get(method)
+            met = None if path.endswith(MARKER) else self._met.get(method)
             if met and in_flight[method] >= self._together:
                 met.set()
         if met and not met.wait(PATIENCE):

@@ -782,7 +782,7 @@ def run_all(function: Callable[..., None], registry: izc.Registry, collection: i
 def test_processes_that_correct_the_same_rows_all_succeed_and_the_last_one_wins(
     registry: izc.Registry, make_collection: Make
 ) -> None:
-    count = 20 if registry.url.startswith("sqlite") else 6  # for the time that it takes
+    count = 20
     collection = make_collection(rows([]))
     collection.insert(rows([*OLD, 14]))
     run_all(deliver_corrections, registry, collection, count)

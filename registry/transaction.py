@@ -259,8 +259,9 @@ class Transaction:
     def _discard(self, connection: sa.Connection, kept: Set[str]) -> None:
         """Leave the groups to vacuum that work which was run again had put down: those without a row of this commit."""
         mine = tables.staged.c.transaction_id == self._id
-        staged = connection.scalars(sa.select(tables.staged.c.uid).where(mine))
-        dead = [uid for uid in staged if not any(each.startswith(uid) for each in kept)]
+        staged = connection.scalars(sa.select(tables.staged.c.uid).where(mine)).all()
+        begun = {each[:length] for length in {len(uid) for uid in staged} for each in kept}
+        dead = [uid for uid in staged if uid not in begun]
         if dead:
             now = connection.execute(sa.select(database_clock())).scalar_one()
             connection.execute(_discarding(), [{"of_id": self._id, "of_uid": uid, "now": now} for uid in dead])

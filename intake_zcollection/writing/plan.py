@@ -248,14 +248,16 @@ class Plan:
     def joined(self, new: "Plan | None", keys: Set[KeyValues]) -> "Plan | None":
         """Return what stays of it, and a new plan of some partitions; None if that does nothing."""
         kept = self._without(keys)
-        if new is not None:
-            return replace(new, kept=kept)
+        if new is not None or kept is None:
+            return new and replace(new, kept=kept)
         does = any(step.job or step.cuts or step.runs for step in kept.all_steps)
         return kept if does or kept.updates else None
 
-    def _without(self, keys: Set[KeyValues]) -> "Plan":
+    def _without(self, keys: Set[KeyValues]) -> "Plan | None":
+        """Return what stays of it; a plan of which no step does, and what it depended on, is given up."""
+        kept = self.kept and self.kept._without(keys)
         steps = tuple(step for step in self.steps if step.key not in keys)
-        return replace(self, steps=steps, kept=self.kept and self.kept._without(keys))
+        return replace(self, steps=steps, kept=kept) if steps else kept
 
     def commit(self, results: Mapping[Step, Result], reruns: int = 0) -> Commit:
         """Return what to ask of the registry, once all steps are done; and how often some had to be planned again."""

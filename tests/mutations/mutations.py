@@ -243,7 +243,7 @@ MUTATIONS = (
         (
             Edit(
                 "registry/transaction.py",
-                "dead = [uid for uid in staged if not any(each.startswith(uid) for each in kept)]",
+                "dead = [uid for uid in staged if uid not in begun]",
                 "dead = list(staged)",
             ),
         ),

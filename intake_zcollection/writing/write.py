@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-from registry import COMMITTED_AFTER_ALL, CollectionRecord, Creation, Place, Transaction, Version
+from registry import COMMITTED_AFTER_ALL, CollectionRecord, Creation, KeyValues, Place, Transaction, Version
 
 from .. import execution
 from ..errors import ConflictError, InvalidInputError, TransactionClosedError, ZCollectionError
@@ -166,7 +166,14 @@ def _in_turn(ask: Callable[[], Plan | None], others: Callable[[], Collection[Pla
 
 
 def _meets(plan: Plan, others: Collection[Place]) -> bool:
-    return bool(others) and any(mine.meets(other) for mine in plan.places for other in others)
+    at: dict[KeyValues | None, list[Place]] = {}
+    for other in others:
+        at.setdefault(other.key, []).append(other)
+    return bool(at) and any(
+        mine.meets(other)
+        for mine in plan.places
+        for other in (*at.get(None, ()), *(others if mine.key is None else at.get(mine.key, ())))
+    )
 
 
 def check_reach(location: Location, how: Execution) -> None:

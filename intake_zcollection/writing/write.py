@@ -15,7 +15,14 @@ from functools import partial
 from registry import COMMITTED_AFTER_ALL, CollectionRecord, Creation, KeyValues, Place, Transaction, Version
 
 from .. import execution
-from ..errors import ConflictError, InvalidInputError, TransactionClosedError, ZCollectionError
+from ..errors import (
+    ConflictError,
+    CorruptedDataError,
+    InvalidInputError,
+    NotFoundError,
+    TransactionClosedError,
+    ZCollectionError,
+)
 from ..execution import Execution
 from ..handle import Handle
 from ..reading.selection import NO_PARTITIONS, Selection
@@ -87,7 +94,8 @@ def write(
     ):
         while plan is not None:
             staged += [path for _, path in _intents(plan, results)]
-            results |= _put_down(plan, results, handle.location, how)
+            with _knowing_whether_dropped(handle):
+                results |= _put_down(plan, results, handle.location, how)
             try:
                 (version,) = transaction.commit([plan.commit(results, losses)])
                 return version
@@ -137,6 +145,20 @@ def _put_down(plan: Plan, results: Mapping[Step, Result], location: Location, ho
     location.store.sync()
     logger.debug("%s: %d groups are put down", plan.title, len(made))
     return {step: result for (step, _), result in zip(steps, made, strict=True)}
+
+
+@contextmanager
+def _knowing_whether_dropped(handle: Handle) -> Iterator[None]:
+    """Have data that is missing told from a collection that was dropped, and its data with it."""
+    try:
+        yield
+    except CorruptedDataError as error:
+        try:
+            handle.registry.collection(handle.record)
+        except NotFoundError:
+            name = handle.record.name
+            raise ConflictError(f"collection {name} was dropped while it was being written") from error
+        raise
 
 
 def _may_repeat(conflict: ConflictError) -> bool:

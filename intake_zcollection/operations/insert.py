@@ -83,7 +83,9 @@ class Insertion:
         if known:
             requirements.append(SourcesUnchanged(known))
         sources, left_out = to_remember(items), len(self.items) - len(items)
-        if not (any(step.job for step in steps) or sources or evolution.added):
+        # If some partitions are planned again, nothing to do in them is a result that others may yet change.
+        partly = again is not None and again.keys is not None
+        if not (partly or any(step.does for step in steps) or sources or evolution.added):
             logger.info("%s stays at version %d: all rows that are inserted are there", collection.name, head.version)
             return None
         return Plan(

@@ -170,6 +170,11 @@ class Step:
         for run in self.runs:
             yield Place(run.key, *(run.axis_range or (None, None)))
 
+    @property
+    def does(self) -> bool:
+        """Whether it changes anything; otherwise it says what has to stay as it is for that."""
+        return bool(self.job or self.cuts or self.runs)
+
     def depends_on(self, keys: Set[KeyValues]) -> bool:
         """Whether it needs something of one of these partitions."""
         return any(_concerns(need, keys) for need in self.needs)
@@ -243,15 +248,16 @@ class Plan:
         if IMMUTABLE_SLOT in slots or not all(each.slots for each in conflict.conflicts):
             return None
         keys = {slot.key for slot in slots}
-        return frozenset(step.key for step in self.all_steps if step.key is not None and step.depends_on(keys)) or None
+        steps = {step.key for step in self.all_steps if step.key is not None and step.depends_on(keys)}
+        # A partition that came next to others, which see it now, is asked for itself: it cannot have come afterwards.
+        return frozenset(steps | keys) if steps else None
 
     def joined(self, new: "Plan | None", keys: Set[KeyValues]) -> "Plan | None":
         """Return what stays of it, and a new plan of some partitions; None if that does nothing."""
         kept = self._without(keys)
-        if new is not None or kept is None:
-            return new and replace(new, kept=kept)
-        does = any(step.job or step.cuts or step.runs for step in kept.all_steps)
-        return kept if does or kept.updates else None
+        joined = kept if new is None else replace(new, kept=kept)
+        does = joined is not None and (joined.updates or any(step.does for step in joined.all_steps))
+        return joined if does else None
 
     def _without(self, keys: Set[KeyValues]) -> "Plan | None":
         """Return what stays of it; a plan of which no step does, and what it depended on, is given up."""

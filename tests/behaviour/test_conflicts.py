@@ -180,6 +180,13 @@ UPDATES = {
         1,
         before=(rows([10, MONTH + 5]),),
     ),
+    "update with neighbours × a new neighbour that it is about too": Race(
+        lambda c: c.update(smooth, inputs=["a"], outputs=["a"], depth=1),
+        insert([MONTH, 3 * MONTH], 2),
+        1,
+        3,
+        before=(rows([10, 2 * MONTH, 10 * MONTH]),),
+    ),
     "update with neighbours × one beyond them": Race(
         lambda c: c.update(smooth, inputs=["a"], outputs=["a"], depth=1, filters="month == 1"),
         insert([2 * MONTH + 50], 2),
@@ -681,6 +688,39 @@ def test_a_partition_that_comes_during_an_update_is_as_if_it_had_come_after_it(
         version = collection.update(lambda d: {"a": d.a * 2}, outputs=["a"])
     assert "reruns" not in version.summary
     assert held(collection) == {**{hour: 2.0 * hour for hour in OLD}, MONTH: 20_000.0 + MONTH}
+
+
+@both_engines
+def test_what_is_left_out_when_it_is_planned_again_has_to_be_there_still(
+    registry: izc.Registry, make_collection: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = make_collection(rows([]))
+    collection.insert(rows([20]))
+    with monkeypatch.context() as patched:
+        # The row at 10 comes from somebody else, so there is nothing to do in January; and is gone again.
+        left = before_its_commits(patched, lambda: collection.insert(rows([10], 2)), lambda: drop(10, 10)(collection))
+        version = collection.insert(rows([10, MONTH], 1), merge="keep")
+    assert left == []
+    assert version.summary["reruns"] == 2
+    assert held(collection) == {10: 10_010.0, 20: 20.0, MONTH: 10_000.0 + MONTH}
+    assert_clean(registry, collection)
+
+
+def test_a_write_into_a_collection_that_is_dropped_meanwhile_says_so_though_it_finds_data_missing(
+    registry: izc.Registry, make_collection: Make
+) -> None:
+    collection = make_collection(rows([]))
+    collection.insert(rows([10, MONTH]))
+    seen: list[int] = []
+
+    def compute(data: xr.Dataset) -> dict[str, Any]:
+        if not seen:
+            izc.drop_collection(registry, collection.name)
+        seen.append(1)
+        return {"a": data.a * 2}
+
+    with pytest.raises(izc.ConflictError, match="was dropped"):
+        collection.update(compute, inputs=["a"], outputs=["a"], scheduler="synchronous")
 
 
 # What is never run again

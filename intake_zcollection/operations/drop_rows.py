@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from registry import Run, Version
+from registry.changes import NoOtherPart, Requirement
 
 from .. import execution
 from ..errors import InvalidInputError
@@ -63,6 +64,12 @@ class Dropping:
         bounds = existing.bounds
         return int(bounds.lows[0]) if low is None else low, int(bounds.highs[-1]) if high is None else high
 
+    def _needs_by_axis(self, existing: Existing, plan: CutPlan) -> tuple[Requirement, ...]:
+        """Return what it depends on: where a bound is open, rows that come before or after all others are meant too."""
+        low, high = self.axis_range
+        known = frozenset((existing.key, int(existing.bounds.lows[number])) for number in plan.kept)
+        return *existing.needs_of_runs(plan), NoOtherPart(((existing.key, low, high),), known)
+
     def _by_values(
         self, handle: Handle, head: Selected, partitions: Sequence[Existing], how: Execution
     ) -> list[CutPlan | None]:
@@ -91,7 +98,7 @@ class Dropping:
             rows = tuple(run.rows for run in plan.runs if run.rows)
             job = RowsJob(target, head.collection.name, str(record), plan.order, rows, origin)
         # What lies in the parts that were not asked for does not matter if the axis alone decides.
-        needs = existing.needs_of_all() if self.others else tuple(existing.needs_of_runs(plan))
+        needs = existing.needs_of_all() if self.others else self._needs_by_axis(existing, plan)
         counts = {"partitions": 1, "rows_removed": plan.given_up, **counts_of(plan)}
         runs = tuple(Run(existing.key, run.axis_range) for run in plan.runs)
         return Step(existing.key, job, {}, needs, counts, existing.cuts(plan), runs, str(record))

@@ -205,6 +205,12 @@ OTHERS = {
     "rewrite × rewrite": Race(lambda c: c.rewrite(), lambda c: c.rewrite(), 1, before=DAYS),
     "drop_rows × append elsewhere": Race(drop(20, 35), insert([50], 2)),
     "drop_rows × append between": Race(drop(20, 35), insert([25], 2), 1, 0),
+    "drop_rows of all before × append before them": Race(
+        lambda c: c.drop_rows(where={"time": (None, BEGIN + 30 * HOUR)}), insert([5], 2), 1, 0
+    ),
+    "drop_rows of all after × append after them": Race(
+        lambda c: c.drop_rows(where={"time": (BEGIN + 30 * HOUR, None)}), insert([50], 2), 1, 0
+    ),
     "drop_rows × update": Race(drop(20, 35), update("a")),
     "drop_rows × drop_rows": Race(drop(20, 30), drop(25, 40), 1, 0),
     "drop_rows × drop_rows of the same": Race(drop(20, 30), drop(20, 30), 1, 0),

@@ -21,7 +21,7 @@ from ..writing.existing import Existing
 from ..writing.immutables import immutable_step, inserted_immutables
 from ..writing.inputs import Input, Missing, Unknown, adapt_schema, plan_input
 from ..writing.insertion import COUNTS, Steps
-from ..writing.meaning import AttributesChoice
+from ..writing.meaning import AttributesChoice, meaning_need
 from ..writing.naming import is_named
 from ..writing.plan import Again, Evolution, Plan, Target, immutable_need, is_wanted
 from ..writing.sources import Item, Seen, choose, fetch_fingerprints, to_remember
@@ -75,9 +75,12 @@ class Insertion:
         if immutables and is_wanted(None, again):
             target = Target.of_immutables(handle.location, schema, evolution.schema_version)
             steps.append(immutable_step(target, immutables, head))
-        brought = {name for each in inputs for name in each.names} & head.schema.variables.keys()
-        alive = VariablesAlive({head.schema.variables[name].id: name for name in sorted(brought)})
+        names = {name for each in inputs for name in each.names} & head.schema.variables.keys()
+        brought = [head.schema.variables[name] for name in sorted(names)]
+        alive = VariablesAlive({variable.id: variable.name for variable in brought})
         requirements: list[Requirement] = [*evolution.requirements, alive]
+        if self.attributes != "keep":
+            requirements.append(meaning_need(brought))
         if any(each.immutable for each in inputs):
             requirements.append(immutable_need(head.snapshot))
         if known:

@@ -1,12 +1,14 @@
 """What numbers mean: attributes of the given data that say otherwise than the collection's, and values in its units."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+
+from registry.changes import AttributesUnchanged
 
 from ..errors import InvalidInputError
 from ..schema import Schema, SchemaVariable
@@ -73,6 +75,13 @@ def check_meaning(schema: Schema, data: xr.Dataset, collection: str) -> None:
     refused = {name: each for name, each in found.items() if each}
     if refused:
         raise InvalidInputError(f"{_differing(refused, collection)}; convert the values, or correct the attribute")
+
+
+def meaning_need(variables: Iterable[SchemaVariable]) -> AttributesUnchanged:
+    """Return what depends on the numbers of variables meaning what they do."""
+    return AttributesUnchanged(
+        {each.id: {name: each.attrs.recorded.get(name) for name in _MEANINGS} for each in variables}
+    )
 
 
 def differences(variable: SchemaVariable, data: xr.Variable) -> dict[str, tuple[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from .values import (
     AddVariables,
+    AttributesUnchanged,
     ClosePartitions,
     Commit,
     EditSchema,
@@ -20,6 +21,7 @@ from .values import (
 
 __all__ = [
     "AddVariables",
+    "AttributesUnchanged",
     "ClosePartitions",
     "Commit",
     "EditSchema",

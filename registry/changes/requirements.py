@@ -1,6 +1,7 @@
 """Whether what a commit demands still holds: the read set of a write, compared under the lock."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ..keys import KeyValues
 from ..records import ROWS_LAYER, AxisSpan, Conflict, Identity, KeyRange, Slot, SourceRecord
@@ -8,6 +9,7 @@ from ..sql import queries
 from ..sql.fragments import keys_between_query
 from .locked import Locked
 from .values import (
+    AttributesUnchanged,
     NoOtherPart,
     NothingBetween,
     Requirement,
@@ -30,6 +32,8 @@ def conflict(now: Locked, requirement: Requirement) -> Conflict | None:
             return _in_slots([Slot(key, 0) for limits in ranges for key in _keys(now, limits) if key not in keys])
         case VariablesAlive(names):
             return _of_variables(now, names)
+        case AttributesUnchanged(attributes):
+            return _of_attributes(now, attributes)
         case SchemaUnchanged(next_id, names):
             # What is written with the schema of the new version holds all of its variables.
             taken = names & {variable.name for variable in now.schema.variables}
@@ -44,6 +48,16 @@ def _of_variables(now: Locked, names: Mapping[int, str]) -> Conflict | None:
     renamed = [f"{name} to {alive[id_]}" for id_, name in names.items() if alive.get(id_, name) != name]
     what = [f"{verb} {', '.join(found)}" for verb, found in (("dropped", dropped), ("renamed", renamed)) if found]
     return Conflict(f"{' and '.join(what)}, which it has", final=True) if what else None
+
+
+def _of_attributes(now: Locked, attributes: Mapping[int, Mapping[str, Any]]) -> Conflict | None:
+    changed = [
+        variable.name
+        for variable in now.schema.variables
+        # As text: NaN is not equal to itself.
+        if any(repr(variable.attributes.get(n)) != repr(v) for n, v in attributes.get(variable.id, {}).items())
+    ]
+    return Conflict(f"changed the attributes of {', '.join(changed)}") if changed else None
 
 
 def _of_sources(now: Locked, known: Mapping[str, int | None]) -> Conflict | None:

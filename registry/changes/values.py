@@ -6,6 +6,7 @@ Requirements and updates as values are pyiceberg's idea (``table/update``).
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import InvalidInputError
 from ..keys import KeyValues
@@ -61,6 +62,14 @@ class VariablesAlive:
 
 
 @dataclass(frozen=True)
+class AttributesUnchanged:
+    """Attributes of variables are what they were."""
+
+    attributes: Mapping[int, Mapping[str, Any]]
+    """By the ids of the variables; None for an attribute that there was not."""
+
+
+@dataclass(frozen=True)
 class SchemaUnchanged:
     """Nobody has added a variable, of whatever name, nor given another one of these names."""
 
@@ -76,7 +85,9 @@ class SourcesUnchanged:
     """By name, the version that brought it last; None where it was not known."""
 
 
-Requirement = Unchanged | NoOtherPart | NothingBetween | VariablesAlive | SchemaUnchanged | SourcesUnchanged
+Requirement = (
+    Unchanged | NoOtherPart | NothingBetween | VariablesAlive | AttributesUnchanged | SchemaUnchanged | SourcesUnchanged
+)
 """What must still hold."""
 
 

@@ -66,6 +66,13 @@ def add_and_fill(collection: izc.Collection) -> Any:
     return collection.update(lambda d: {"new": d.a + 0.5}, inputs=["a"], outputs=[NEW])
 
 
+def metres(hours: Sequence[int]) -> xr.Dataset:
+    """Rows that say in which units they are."""
+    data = rows(hours, 1)
+    data.a.attrs["units"] = "m"
+    return data
+
+
 def smooth(data: xr.Dataset) -> dict[str, Any]:
     return {"a": data.a + data.a.sum()}
 
@@ -226,6 +233,16 @@ OTHERS = {
         lambda c: c.drop_partitions(filters="month in (1, 2)"), insert([MONTH, 2 * MONTH], 2)
     ),
     "set_attributes × append": Race(lambda c: c.set_attributes({"units": "m"}, "a"), insert([50], 2)),
+    "append of other units × set_attributes": Race(
+        lambda c: c.insert(metres([50, MONTH]), attributes="convert"),
+        lambda c: c.set_attributes({"units": "km"}, "a"),
+        1,
+        2,
+    ),
+    "append of other units × set_attributes of what says nothing of them": Race(
+        lambda c: c.insert(metres([50, MONTH]), attributes="convert"),
+        lambda c: c.set_attributes({"comment": "corrected", "long_name": "height"}, "a"),
+    ),
     "append × set_attributes": Race(insert([50], 2), lambda c: c.set_attributes({"title": "t"})),
 }
 FILLED = {"missing": "fill"}

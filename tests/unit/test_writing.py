@@ -19,7 +19,15 @@ from intake_zcollection.writing.group import put_down, this_machine
 from intake_zcollection.writing.plan import Plan, _joined
 from intake_zcollection.writing.sources import gather
 from registry import Identity, Slot, pad_key
-from registry.changes import NoOtherPart, NothingBetween, Requirement, SourcesUnchanged, Unchanged, VariablesAlive
+from registry.changes import (
+    AttributesUnchanged,
+    NoOtherPart,
+    NothingBetween,
+    Requirement,
+    SourcesUnchanged,
+    Unchanged,
+    VariablesAlive,
+)
 
 Make = Callable[..., izc.Collection]
 
@@ -73,7 +81,10 @@ def test_a_plan_says_what_each_partition_depends_on(days: izc.Collection) -> Non
     (step,) = planned.steps
     first, last = (int(np.datetime64(day, "ns").astype(int)) for day in ("2022-02-01", "2022-02-28"))
     assert step.needs == (NoOtherPart(((pad_key((2022, 2)), first, last),)),)
-    assert planned.requirements == (VariablesAlive({0: "ssh", 1: "time"}),)
+    alive, meant = planned.requirements
+    assert alive == VariablesAlive({0: "ssh", 1: "time"})
+    assert isinstance(meant, AttributesUnchanged)
+    assert {id_: set(names.values()) for id_, names in meant.attributes.items()} == {0: {None}, 1: {None}}
 
 
 def test_the_needs_of_many_steps_are_asked_as_one_of_each_kind() -> None:

@@ -6,6 +6,7 @@ from functools import partial
 import xarray as xr
 
 from registry import Version
+from registry.changes import VariablesAlive
 
 from ..errors import InvalidInputError
 from ..execution import Execution
@@ -16,7 +17,7 @@ from ..schema.encoding import encode
 from ..schema.template import new_variable
 from ..writing.check import check_variable
 from ..writing.immutables import immutable_step
-from ..writing.meaning import check_meaning
+from ..writing.meaning import check_meaning, meaning_need
 from ..writing.plan import Again, Evolution, Plan, Target
 from ..writing.write import write
 
@@ -42,8 +43,11 @@ def _plan(handle: Handle, data: xr.Dataset, head: Selected, _: Again | None) -> 
         )
     target = Target.of_immutables(handle.location, schema, evolution.schema_version)
     step = immutable_step(target, {name: stored[name] for name in schema.immutable}, head)
+    brought = [head.schema.variables[str(name)] for name in data.variables if str(name) in head.schema.variables]
+    alive = VariablesAlive({variable.id: variable.name for variable in brought})
+    requirements = (*evolution.requirements, alive, meaning_need(brought))
     title, summary = f"set immutables of {head.collection.name}", {"variables": len(data.variables)}
-    return Plan(head, "set_immutables", title, (step,), evolution.requirements, evolution.updates, summary)
+    return Plan(head, "set_immutables", title, (step,), requirements, evolution.updates, summary)
 
 
 def _with_new(head: Selected, data: xr.Dataset) -> Schema:

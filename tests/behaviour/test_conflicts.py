@@ -496,6 +496,24 @@ def test_what_a_write_brings_of_a_variable_that_is_gone_is_a_conflict_by_name(
     assert_clean(registry, collection)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [lambda c: c.drop_variable("mask"), lambda c: c.rename_variable("mask", "cover")],
+    ids=["dropped", "renamed"],
+)
+def test_values_of_an_immutable_variable_that_is_gone_are_a_conflict_by_name(
+    registry: izc.Registry, make_collection: Make, monkeypatch: pytest.MonkeyPatch, edit: Verb
+) -> None:
+    collection = make_collection(with_mask(rows([]), 0))
+    collection.insert(with_mask(rows(OLD), 7))
+    with monkeypatch.context() as patched:
+        before_its_commits(patched, lambda: edit(collection))
+        with pytest.raises(izc.ConflictError, match=r"\bmask\b"):
+            set_mask("mask", 8)(collection)
+    assert [float(v) for name, v in collection.load().compute().variables.items() if name == "cover"] in ([], [7.0])
+    assert_clean(registry, collection)
+
+
 @both_engines
 def test_a_write_that_is_not_repeatable_says_who_was_faster_and_leaves_nothing(
     registry: izc.Registry, make_collection: Make, monkeypatch: pytest.MonkeyPatch

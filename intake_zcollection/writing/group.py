@@ -1,6 +1,8 @@
 """Putting a group down: what every worker does, whatever the verb."""
 
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from registry import Written
@@ -8,6 +10,8 @@ from registry import Written
 from ..storage import layout
 from ..storage.write import write_fragment
 from .plan import Arrays, Job, Part, Result, Target
+
+_thread = threading.local()
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -27,13 +31,28 @@ def put_down(coordinator: str | None, job: Job, arrays: Arrays) -> Result:
     processes wrote survives a power cut, once for all groups; another machine has to do it here.
     """
     target = job.target
-    content = job.content(arrays)
+    with _running_a_job():
+        content = job.content(arrays)
     attempt = layout.new_attempt()
     rows = sum(part.rows for part in content.parts)
     nbytes = write_fragment(target.location, target.path + attempt, target.schema, content.values, rows)
     if coordinator is None or coordinator != this_machine():
         target.location.store.sync()
     return Result(tuple(_written(target, attempt, content.parts, rows, nbytes)))
+
+
+def is_in_a_job() -> bool:
+    """Whether this thread computes what a job writes: a function of somebody's that writes too is called there."""
+    return getattr(_thread, "jobs", 0) > 0
+
+
+@contextmanager
+def _running_a_job() -> Iterator[None]:
+    _thread.jobs = getattr(_thread, "jobs", 0) + 1
+    try:
+        yield
+    finally:
+        _thread.jobs -= 1
 
 
 def _written(target: Target, attempt: str, parts: Sequence[Part], rows: int, nbytes: int) -> Iterator[Written]:

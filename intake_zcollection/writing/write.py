@@ -28,7 +28,7 @@ from ..handle import Handle
 from ..reading.selection import NO_PARTITIONS, Selection
 from ..storage.location import Location
 from ..storage.write import remove_attempts
-from .group import put_down, this_machine
+from .group import is_in_a_job, put_down, this_machine
 from .marking import ensure_marker
 from .plan import Again, Job, Plan, Planner, Result, Step
 
@@ -39,6 +39,9 @@ Ask = Callable[[Again | None], Plan | None]
 
 _LOSSES = 3
 """So often a writer is overtaken before it has the others wait."""
+
+_TOO_OFTEN = 20
+"""So often a writer is overtaken before it gives up: others wait for it, so it is in its own way."""
 
 _PATIENCE = 15 * 60
 """So many seconds a writer waits for others before it tries its luck."""
@@ -73,7 +76,8 @@ def write(
     Raises
     ------
     ConflictError
-        Another writer was faster, and the work cannot be repeated, or shall not; nothing was written.
+        Another writer was faster, and the work cannot be repeated, or shall not, or was repeated too often; nothing was
+        written.
     Exception
         What the planner or a job raises; what had been written is deleted then.
     """
@@ -103,6 +107,12 @@ def write(
                 if not (repeatable and _may_repeat(conflict)):
                     raise
                 losses += 1
+                if losses >= _TOO_OFTEN:
+                    conflict.add_note(
+                        f"it was done {losses} times, and overtaken each time, though others let it pass: see that no "
+                        "function that it calls writes to what it depends on"
+                    )
+                    raise
                 logger.info("%s is planned again, as it was overtaken: %s", plan.title, conflict)
                 again = Again(first.schema, plan.in_conflict(conflict))
             if losses >= _LOSSES:
@@ -175,6 +185,8 @@ def _join(ask: Ask, again: Again, plan: Plan) -> Plan | None:
 
 def _in_turn(ask: Callable[[], Plan | None], others: Callable[[], Collection[Place]]) -> Plan | None:
     """Return what is planned at a time when nobody who was overtaken too often is at the same places."""
+    if is_in_a_job():  # of a writer that others may wait for: it would wait for this one
+        return ask()
     until, pause = time.monotonic() + _PATIENCE, 0.01
     while (plan := ask()) is not None and _meets(plan, others()):
         logger.info("%s waits for others, who were overtaken too often", plan.title)

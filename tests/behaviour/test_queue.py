@@ -18,6 +18,7 @@ import sqlalchemy as sa
 import xarray as xr
 
 import intake_zcollection as izc
+import intake_zcollection.writing.write as write
 from registry.sql import tables
 from registry.sql.engine import database_clock, writing
 from registry.transaction import Transaction
@@ -337,6 +338,28 @@ def test_a_place_in_the_queue_ends_with_a_writer_that_fails(
         lose_into_the_queue(stored, asking, double_all, appends, fail)
     assert selected(registry, tables.queue.c.id) == []
     stored.insert(rows([60], 1))
+
+
+# Functions that write themselves
+
+
+def test_a_function_that_writes_to_what_it_depends_on_ends_with_an_error_that_says_so(
+    registry: izc.Registry, stored: izc.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "_TOO_OFTEN", 5)
+    calls: list[int] = []
+
+    def append_and_double(data: xr.Dataset) -> dict[str, Any]:
+        calls.append(1)
+        insert([100 + len(calls)], 1)(stored)
+        return double(data)
+
+    with pytest.raises(izc.ConflictError) as caught:
+        stored.update(append_and_double, inputs=["a"], outputs=["a"], filters="month == 1", scheduler="synchronous")
+    assert any("writes to what it depends on" in note for note in caught.value.__notes__)
+    assert len(calls) == 5
+    assert list(held(stored)) == [10, 20, 101, 102, 103, 104, 105, MONTH]
+    assert_clean(registry, stored)
 
 
 # Those that are not repeatable

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from .changes import Commit
 from .changes.commit import carry_out
-from .errors import AlreadyExistsError, TransactionClosedError
+from .errors import AlreadyExistsError, NotFoundError, TransactionClosedError
 from .records import CollectionDefinition, CollectionRecord, Snapshot, Version
 from .sql import queries, tables
 from .sql.claims import holds_claim, lock_claims, release_claim, take_claim
@@ -74,6 +74,8 @@ class Creation(Transaction):
             A requirement of a commit is not met.
         RegistryUnavailableError
             The database is out of reach; nothing was recorded.
+        NotFoundError
+            It was recorded, and somebody has dropped it since.
         """
         try:
             self.commit(commits)
@@ -83,7 +85,10 @@ class Creation(Transaction):
             ) from error
         mine = queries.collections_query().where(tables.collection.c.uid == self.collection.uid)
         with reading(self._url) as connection:
-            return queries.collection_record(connection.execute(mine).one())
+            row = connection.execute(mine).one_or_none()
+        if row is None:
+            raise NotFoundError(f"collection {self._definition.name} was created, and dropped just now")
+        return queries.collection_record(row)
 
     def release(self) -> None:
         """Give up the claim, if it is still this transaction's, and that has ended."""

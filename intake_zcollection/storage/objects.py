@@ -254,22 +254,27 @@ class LocalStore(FsspecStore):
 
     def claim(self, name: str, data: bytes) -> bool:
         """Write the file beside its place, and link it there, which fails if one is there."""
-        path = self._path(name)
         with self._connected("written") as fs:
-            self._make_directory(fs, path.rpartition("/")[0])
-            written = f"{path}.{uuid.uuid4().hex}"
-            try:
-                self._write_file(written, data)
-                os.link(written, path)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                return self._create_file(path, data)
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(written)  # noqa: PTH108 - parsing a Path costs as much as opening a small file
+            for _ in range(self._tries):
+                with suppress(FileNotFoundError):  # who deletes something there takes the empty directory away too
+                    return self._claim(fs, self._path(name), data)
+            return self._claim(fs, self._path(name), data)
+
+    def _claim(self, fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+        self._make_directory(fs, path.rpartition("/")[0])
+        written = f"{path}.{uuid.uuid4().hex}"
+        try:
+            self._write_file(written, data)
+            os.link(written, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return self._create_file(path, data)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(written)  # noqa: PTH108 - parsing a Path costs as much as opening a small file
         return True
 
     def _create_file(self, path: str, data: bytes) -> bool:

@@ -2,8 +2,10 @@
 
 import datetime as dt
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from sqlalchemy.engine import URL
 
 from registry import (
     AlreadyExistsError,
@@ -14,6 +16,7 @@ from registry import (
     RegistryUnavailableError,
     TransactionClosedError,
 )
+from registry.sql.engine import reading
 from tests.conftest import both_engines
 
 from .conftest import Sql, change, create, drop, fragment, in_threads, intents, live_uids, make_definition, write
@@ -99,6 +102,19 @@ def test_a_name_that_is_taken_meanwhile_is_refused_at_the_record(registry: Regis
         with pytest.raises(AlreadyExistsError, match="there is a collection made/a"):
             creation.record()
     assert states(sql) == ["aborted", "committed"]
+
+
+def test_who_drops_it_at_once_is_told_to_its_creator(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def drop_and_read(url: URL) -> Any:
+        monkeypatch.undo()
+        drop(registry, "made/a")
+        return reading(url)
+
+    monkeypatch.setattr("registry.creation.reading", drop_and_read)
+    with pytest.raises(NotFoundError, match="made/a"), registry.creating(make_definition()) as creation:
+        creation.record()
+    assert registry.collections() == ()
 
 
 def test_what_is_written_meanwhile_is_recorded_with_the_collection(registry: Registry, sql: Sql) -> None:

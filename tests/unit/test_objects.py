@@ -225,6 +225,22 @@ def test_a_claim_is_never_seen_before_it_is_whole(tmp_path: Path, monkeypatch: p
     assert (seen, store.get(["mine"]), store.list("")) == ([False], [b"whole"], ["mine"])
 
 
+def test_a_claim_succeeds_though_others_take_the_empty_directory_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, write_file = resolve_location(f"{tmp_path}/data", None).store, LocalStore._write_file
+    others = [(tmp_path / "data").rmdir] * 3
+
+    def remove_and_write(store: LocalStore, path: str, data: bytes) -> None:
+        if others:
+            others.pop()()
+        write_file(store, path, data)
+
+    monkeypatch.setattr(LocalStore, "_write_file", remove_and_write)
+    assert store.claim("mine", b"first")
+    assert (others, store.list("")) == ([], ["mine"])
+
+
 def test_a_claim_needs_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(*_: Any) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))

@@ -9,7 +9,7 @@
     ├── InvalidInputError            the arguments or the data are wrong: correct them
     ├── ConflictError                somebody else was faster: read again and repeat
     │   └── TransactionClosedError   this transaction has ended (committed, aborted or fenced)
-    ├── ReadOnlyError                this object never writes: open the head
+    ├── ReadOnlyError                this is not written by you: open the head, or the primary, as who may
     └── RegistryUnavailableError     the database is out of reach, locked, or not ours: look at the server
         └── RegistryRevisionError    its tables are older or newer than this code: upgrade one of them
 
@@ -70,7 +70,7 @@ class TransactionClosedError(ConflictError):
 
 
 class ReadOnlyError(ZCollectionError):
-    """A write through an object that is bound to one version."""
+    """A write through an object that is bound to one version, or to a database that does not take it."""
 
 
 class RegistryUnavailableError(ZCollectionError):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Self
 
 import sqlalchemy as sa
+from sqlalchemy.exc import ProgrammingError
 
 from .changes import Commit, Rename
 from .creation import Creation
@@ -54,7 +55,9 @@ def connect(url: str, *, create: bool = False) -> "Registry":
     ----------
     url
         ``sqlite:///path/to/registry.db``, ``postgresql://user@host/database``, or ``env:NAME`` for the URL in an
-        environment variable. With ``?journal=delete``, SQLite works without shared memory.
+        environment variable. With ``?journal=delete``, SQLite works without shared memory. To Postgres, options are
+        libpq's (``?sslmode=require``), and ``?prepare=5`` has a statement prepared on the server when it was executed
+        so often: faster, but not through a pooler of transactions, so no statement is without.
     create
         Make the database's tables where there are none, and upgrade older ones.
 
@@ -124,8 +127,7 @@ class Registry:
         self, *, namespace: str | None = None, text: str | None = None, variable: str | None = None
     ) -> tuple[CollectionRecord, ...]:
         """Return the collections, by name: of a namespace, with a text in name or description, with a variable."""
-        with reading(self._url) as connection:
-            check_revision(connection)
+        with self._reading() as connection:
             rows = connection.execute(queries.matching_collections_query(namespace, text, variable))
             return tuple(queries.collection_record(row) for row in rows)
 
@@ -388,10 +390,20 @@ class Registry:
 
     @contextmanager
     def _snapshot(self, name: Name) -> Iterator[tuple[sa.Connection, CollectionRecord]]:
-        """Read in one SQL snapshot, of a collection that is there; whoever holds a registry may see it upgraded."""
-        with reading(self._url) as connection:
-            check_revision(connection)
+        """Read in one SQL snapshot, of a collection that is there."""
+        with self._reading() as connection:
             yield connection, self._find(connection, name)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """Read in one SQL snapshot; who holds a registry may see it upgraded, on Postgres between two statements."""
+        try:
+            with reading(self._url) as connection:
+                check_revision(connection)
+                yield connection
+        except ProgrammingError:
+            self.check()  # or it is a mistake of ours
+            raise
 
     def _find(self, connection: sa.Connection, name: Name) -> CollectionRecord:
         if isinstance(name, CollectionRecord):

@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from . import queue
 from .changes import Commit
 from .changes.commit import carry_out, check_commits, written_by
-from .errors import ConflictError, NotFoundError, RegistryUnavailableError, TransactionClosedError
+from .errors import ConflictError, NotFoundError, ReadOnlyError, RegistryUnavailableError, TransactionClosedError
 from .migrations import check_revision
 from .records import CollectionRecord, Place, Version
 from .sql import queries, tables
@@ -106,6 +106,7 @@ class Transaction:
             self._pin(connection, self._reads, until)
             self._stage(connection, self._intents)
 
+    @retried
     def _is_recorded(self) -> bool:
         with writing(self._url) as connection:
             return self._state(connection) == "open"
@@ -167,7 +168,9 @@ class Transaction:
         TransactionClosedError
             The transaction has ended or was fenced.
         RegistryUnavailableError
-            The database is out of reach; nothing was committed.
+            The database is out of reach; nothing was committed, or the message says that this is not known.
+        ReadOnlyError
+            The database is a standby, or may not be written by this user; nothing was committed.
         """
         check_commits(commits)
         try:
@@ -175,7 +178,7 @@ class Transaction:
         except RegistryUnavailableError as error:
             # The connection may have been lost after COMMIT took effect. Ask, under the row's lock.
             logger.warning("transaction %s: asking what became of its commit, for %s", self.uid, error)
-            settled = self._settle()
+            settled = self._find_out(error)
             if settled is None:
                 raise
             made = settled
@@ -293,6 +296,16 @@ class Transaction:
             queue.leave(connection, self._id)
         if state == "committed":  # the intents of others are kept for vacuum: zombie workers may still write
             connection.execute(forgetting, {"of_id": self._id})
+
+    def _find_out(self, error: RegistryUnavailableError) -> tuple[Version, ...] | None:
+        """As :meth:`_settle`, after an error; where nobody answers, neither outcome may be told."""
+        try:
+            return self._settle()
+        except (RegistryUnavailableError, ReadOnlyError) as silence:
+            raise RegistryUnavailableError(
+                f"{error}; whether transaction {self.uid} was committed is not known, for then {silence}: look for its "
+                "version, by versions(), before it is repeated"
+            ) from error
 
     @retried
     def _settle(self) -> tuple[Version, ...] | None:

@@ -8,9 +8,10 @@ import warnings
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from ..errors import RegistryRevisionError
+from ..errors import RegistryRevisionError, RegistryUnavailableError
+from ..sql.engine import hide_password, sqlstate_of
 from ..sql.sqlite import keep_copy
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ HEAD_REVISION = "0006"
 _alembic = threading.Lock()
 """Alembic keeps its context in a module: one thread at a time."""
 
+_NO_TABLE = "42P01"
+"""Postgres' SQLSTATE of a table that is not there."""
 
 _CREATING = 0x7A636F6C6C
 """The number of the lock that whoever makes the tables in Postgres holds: ours alone, in a database that is."""
@@ -53,8 +56,18 @@ def check_revision(connection: sa.Connection) -> None:
     ------
     RegistryRevisionError
         It is older, and has to be upgraded, or newer, and this code has to be.
+    RegistryUnavailableError
+        It is not there any more.
     """
-    revision = connection.scalar(_newest)
+    try:
+        revision = connection.scalar(_newest)
+    except ProgrammingError as error:
+        if sqlstate_of(error) != _NO_TABLE:
+            raise
+        raise RegistryUnavailableError(
+            f"the database at {hide_password(connection.engine.url)} has no registry any more: was it put up anew? "
+            "Restore it, or create another one with connect(url, create=True)"
+        ) from error
     if revision is not None and revision > HEAD_REVISION:
         raise RegistryRevisionError(
             f"the registry has revision {revision} and is newer than this release of intake-zcollection, which needs "

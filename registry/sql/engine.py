@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from ..errors import InvalidInputError, RegistryUnavailableError
+from ..errors import InvalidInputError, ReadOnlyError, RegistryUnavailableError
 from . import postgres, sqlite
 from .options import check_options
 from .tables import UTCDateTime
@@ -96,7 +96,7 @@ def parse_url(url: str) -> URL:
         check_options(text, parsed, sqlite.OPTIONS)
         return sqlite.check_url(parsed)
     check_options(text, parsed, postgres.known_options() if parsed.query else None)
-    return parsed
+    return postgres.check_url(parsed)
 
 
 def is_sqlite(url: URL) -> bool:
@@ -195,7 +195,7 @@ def _begin(connection: sa.Connection) -> None:
         # ignores the busy timeout; BEGIN IMMEDIATE waits.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
     elif writing:
-        postgres.limit_waits(connection)
+        postgres.begin_writing(connection)
 
 
 @contextmanager
@@ -213,7 +213,11 @@ def writing(url: URL) -> Iterator[sa.Connection]:
     A function with such a block is :func:`retried`, since the database may have it give way to another transaction.
     """
     options = {_WRITING: True} | ({} if is_sqlite(url) else postgres.WRITING)
-    with _driver_errors(url), engine_of(url).connect().execution_options(**options) as connection, _begun(connection):
+    with (
+        _driver_errors(url, writing=True),
+        engine_of(url).connect().execution_options(**options) as connection,
+        _begun(connection),
+    ):
         yield connection
 
 
@@ -281,15 +285,39 @@ def inserted_id(result: sa.CursorResult[Any]) -> int:
     return int(key[0])
 
 
+def sqlstate_of(error: BaseException) -> str:
+    """Return the code of an error of Postgres'; nothing where it has none, as where the connection was lost."""
+    reason = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(reason, "sqlstate", None) or "")
+
+
 @contextmanager
-def _driver_errors(url: URL) -> Iterator[None]:
+def _driver_errors(url: URL, *, writing: bool = False) -> Iterator[None]:
+    """Have what the driver raises be an error of ours, by its code; not what is a mistake of ours."""
     try:
         yield
     except IntegrityError:
         raise  # the statement's own business
+    except sa.exc.TimeoutError as error:
+        raise RegistryUnavailableError(
+            f"{error}: more threads of this process use the registry at {hide_password(url)} than it has connections "
+            "for, and none became free; use fewer"
+        ) from error
     except (DBAPIError, sqlite3.Error) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        if getattr(reason, "sqlstate", None) in postgres.GIVING_WAY:
-            what = str(reason).splitlines()[0]  # the others are of tuples and processes
-            raise _GaveWayError(f"the registry at {hide_password(url)} is busy with other writers: {what}") from error
-        raise RegistryUnavailableError(f"the registry at {hide_password(url)} cannot be used: {reason}") from error
+        state, where = sqlstate_of(error), f"the registry at {hide_password(url)}"
+        reason = str(error.orig if isinstance(error, DBAPIError) else error)
+        what = reason.partition("\n")[0]  # other lines are of tuples and processes
+        if state in postgres.GIVING_WAY:
+            raise _GaveWayError(f"{where} is busy with other writers: {what}") from error
+        if state in postgres.READ_ONLY and writing:
+            raise ReadOnlyError(f"{where} is not written: {what}; {postgres.READ_ONLY[state]}") from error
+        if state == "42501":
+            raise RegistryUnavailableError(f"{where} may not be read: {what}; ask its owner for SELECT") from error
+        if state == postgres.CANCELLED:
+            raise RegistryUnavailableError(
+                f"{where} has cancelled a statement, and rolled back its transaction: {what}; repeat it, and if it is "
+                "too slow for a timeout of the server, have that raised"
+            ) from error
+        if state.startswith(postgres.MISTAKES):
+            raise
+        raise RegistryUnavailableError(f"{where} cannot be used: {reason}") from error

@@ -1,4 +1,9 @@
-"""The options of a registry's address, ``?name=value&…``: all of them are known, and none is left out."""
+"""The options of a registry's address, ``?name=value&…``: all of them are known, and none is left out.
+
+SQLite has ``journal``, ``wal`` or ``delete``. Postgres has those of libpq, and ``prepare``: after how many executions a
+statement is prepared on the server. Without, none is: a pooler that lends a connection for one transaction at a time
+would have it prepared on another one.
+"""
 
 from collections.abc import Collection
 from difflib import get_close_matches

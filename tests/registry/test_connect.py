@@ -182,6 +182,19 @@ def test_what_libpq_knows_is_passed_on(rest: str) -> None:
     assert Registry(f"postgresql://{rest}").url.startswith("postgresql://")
 
 
+@pytest.mark.parametrize(
+    ("address", "match"),
+    [
+        ("postgresql://host/db?prepare=often", "prepare='often' is not a number"),
+        ("postgresql://host/db?prepare=-1", "prepare='-1' is not a number"),
+        ("postgresql+psycopg2://host/db", "by the driver psycopg, not by 'psycopg2'"),
+    ],
+)
+def test_what_cannot_be_told_to_the_driver_is_refused(address: str, match: str) -> None:
+    with pytest.raises(InvalidInputError, match=match):
+        Registry(address)
+
+
 def test_without_the_driver_no_name_is_known_to_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     assert "nosuch" in Registry("postgresql://host/db?nosuch=1").url

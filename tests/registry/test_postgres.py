@@ -188,8 +188,8 @@ def test_what_became_of_a_commit_whose_connection_the_server_ended_is_found_out(
             with pytest.raises(RegistryUnavailableError, match="terminating connection"):
                 transaction.commit([change(collection, fragment(2022, 1))])
     assert list(live_uids(registry)) == [(2022, 1)] * took_effect
-    (last,) = sql('SELECT state FROM "transaction" ORDER BY id DESC LIMIT 1')
-    assert last == ("committed" if took_effect else "aborted",)
+    last = sql('SELECT state FROM "transaction" ORDER BY id DESC LIMIT 1')
+    assert last == [("committed" if took_effect else "aborted",)]
 
 
 def test_many_may_create_a_registry_at_once(postgres: PostgresServer) -> None:

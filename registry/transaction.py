@@ -109,7 +109,7 @@ class Transaction:
     @retried
     def _is_recorded(self) -> bool:
         with writing(self._url) as connection:
-            return self._state(connection) == "open"
+            return self._state_at_last(connection) == "open"
 
     def stage(self, collection: CollectionRecord, intents: Iterable[tuple[str, str]]) -> None:
         """Record what is about to be written, uid and path of each group, before any of it is.
@@ -206,8 +206,12 @@ class Transaction:
     def _begin(self, connection: sa.Connection) -> dt.datetime:
         """Record the transaction as open, and return until when it holds."""
         check_revision(connection)
+        return self._insert(connection, "open")
+
+    def _insert(self, connection: sa.Connection, state: str) -> dt.datetime:
+        """Record the transaction, and return until when it holds."""
         now: dt.datetime = connection.execute(sa.select(database_clock())).scalar_one()
-        row = {"uid": self.uid, "state": "open", "author": self._author, "message": self._message}
+        row = {"uid": self.uid, "state": state, "author": self._author, "message": self._message}
         times = {"created_at": now, "lease_until": now + self._lease}
         self._id = inserted_id(connection.execute(sa.insert(tables.transaction).values(row | times)))
         return times["lease_until"]
@@ -288,6 +292,20 @@ class Transaction:
         state: str = row.state
         return state
 
+    def _state_at_last(self, connection: sa.Connection) -> str | None:
+        """As :meth:`_state`, after a connection was lost: where there is no row by now, there will never be one."""
+        state = self._state(connection)
+        if state is not None or self._entered:
+            return state
+        # It may be about to come, by a COMMIT that is still at work. It cannot be seen or locked, but who inserts one
+        # with its uid waits for it; and if it does not come, that one is in its place.
+        try:
+            with connection.begin_nested():
+                self._insert(connection, "aborted")
+        except IntegrityError:
+            logger.info("transaction %s: its row came late", self.uid)
+        return self._state(connection)
+
     def _end(self, connection: sa.Connection, state: str) -> None:
         ending, unpinning, forgetting = _endings()
         connection.execute(ending, {"of_id": self._id, "new_state": state})
@@ -311,7 +329,7 @@ class Transaction:
     def _settle(self) -> tuple[Version, ...] | None:
         """Abort if still open, and return None; if it was committed after all, return the versions it made."""
         with writing(self._url) as connection:
-            state = self._state(connection)
+            state = self._state_at_last(connection)
             if state == "open":
                 self._end(connection, "aborted")
             return queries.versions_of(connection, self._id) if state == "committed" else None

@@ -309,11 +309,11 @@ class Transaction:
     def _end(self, connection: sa.Connection, state: str) -> None:
         ending, unpinning, forgetting = _endings()
         connection.execute(ending, {"of_id": self._id, "new_state": state})
+        if state == "committed":  # the intents of others are kept for vacuum: zombie workers may still write
+            connection.execute(forgetting, {"of_id": self._id})
         connection.execute(unpinning, {"of_id": self._id})
         if self._is_queued:
             queue.leave(connection, self._id)
-        if state == "committed":  # the intents of others are kept for vacuum: zombie workers may still write
-            connection.execute(forgetting, {"of_id": self._id})
 
     def _find_out(self, error: RegistryUnavailableError) -> tuple[Version, ...] | None:
         """As :meth:`_settle`, after an error; where nobody answers, neither outcome may be told."""

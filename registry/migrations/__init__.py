@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from ..errors import RegistryRevisionError, RegistryUnavailableError
+from ..sql import postgres
 from ..sql.engine import hide_password, sqlstate_of
 from ..sql.sqlite import keep_copy
 
@@ -24,9 +25,6 @@ _alembic = threading.Lock()
 
 _NO_TABLE = "42P01"
 """Postgres' SQLSTATE of a table that is not there."""
-
-_CREATING = 0x7A636F6C6C
-"""The number of the lock that whoever makes the tables in Postgres holds: ours alone, in a database that is."""
 
 
 def _renew_lock() -> None:
@@ -103,10 +101,9 @@ def upgrade(connection: sa.Connection) -> None:
         No copy can be kept; nothing is changed then.
     """
     revision = revision_of(connection)
-    if revision is None and connection.dialect.name == "postgresql":
-        # There is no table yet that could be locked.
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
-        revision = revision_of(connection)
+    if connection.dialect.name == "postgresql" and (revision is None or revision < HEAD_REVISION):
+        postgres.lock_for_upgrade(connection)
+        revision = revision_of(connection)  # another process may have been at it
     if revision is None:
         _run_alembic(connection=connection)
     elif revision > HEAD_REVISION:
@@ -122,10 +119,6 @@ def _upgrade_from(revision: str, connection: sa.Connection) -> None:
         assert not connection.exec_driver_sql("PRAGMA foreign_keys").scalar(), "begin it with upgrading(url)"
         # Nobody else can commit now, so the copy is what is upgraded.
         copy = keep_copy(Path(str(connection.engine.url.database)), f"revision-{revision}")
-    else:
-        connection.execute(sa.text("LOCK TABLE alembic_version IN EXCLUSIVE MODE"))  # it can be read all the same
-        if revision_of(connection) == HEAD_REVISION:
-            return  # another process was at it
     kept = "" if copy is None else f"; as it was, it is kept at {copy}, which may be deleted when all is well"
     message = f"the registry is upgraded from revision {revision} to {HEAD_REVISION}{kept}"
     try:

@@ -31,7 +31,8 @@ from .tables import UTCDateTime
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_WRITING = "registry_writing"
+_WRITING, _UPGRADING = "registry_writing", "registry_upgrading"
+"""The names of the options of connections that tell how their transactions begin."""
 
 RETRY_SECONDS = 60.0
 """For how long a transaction that gave way is begun again: less than a third of a lease, so that it is renewed."""
@@ -195,7 +196,7 @@ def _begin(connection: sa.Connection) -> None:
         # ignores the busy timeout; BEGIN IMMEDIATE waits.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
     elif writing:
-        postgres.begin_writing(connection)
+        postgres.begin_writing(connection, upgrading=connection.get_execution_options().get(_UPGRADING, False))
 
 
 @contextmanager
@@ -207,12 +208,13 @@ def reading(url: URL) -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def writing(url: URL) -> Iterator[sa.Connection]:
+def writing(url: URL, *, upgrading: bool = False) -> Iterator[sa.Connection]:
     """One SQL transaction that commits at the end of the block, or rolls back on any exception.
 
     A function with such a block is :func:`retried`, since the database may have it give way to another transaction.
+    No upgrade is under way meanwhile, unless this is one.
     """
-    options = {_WRITING: True} | ({} if is_sqlite(url) else postgres.WRITING)
+    options = {_WRITING: True, _UPGRADING: upgrading} | ({} if is_sqlite(url) else postgres.WRITING)
     with (
         _driver_errors(url, writing=True),
         engine_of(url).connect().execution_options(**options) as connection,
@@ -264,7 +266,7 @@ def retried(function: Callable[P, T]) -> Callable[P, T]:
 def upgrading(url: URL) -> Iterator[sa.Connection]:
     """As :func:`writing`, for whoever makes tables anew that others refer to: SQLite looks at that when it ends."""
     if not is_sqlite(url):
-        with writing(url) as connection:
+        with writing(url, upgrading=True) as connection:
             yield connection
         return
     options = {_WRITING: True}

@@ -30,6 +30,9 @@ WRITING: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
 LOCK_TIMEOUT = 10.0
 """How many seconds a statement waits for a lock before its transaction lets go of its own."""
 
+_UPGRADE = 0x7A636F6C6C
+"""The number of the lock that keeps writers and upgrades apart: of a database, which is the registry's own."""
+
 IDLE_TIMEOUT = 60.0
 """How many seconds a transaction that writes may be without a statement: a process that hangs in one has its locks."""
 
@@ -84,10 +87,11 @@ def create_engine(url: URL) -> sa.Engine:
     return sa.create_engine(url.difference_update_query(OPTIONS), pool_pre_ping=True, connect_args=told)
 
 
-def begin_writing(connection: sa.Connection) -> None:
+def begin_writing(connection: sa.Connection, *, upgrading: bool) -> None:
     """Let this transaction wait for locks no longer than :data:`LOCK_TIMEOUT`, and others for it :data:`IDLE_TIMEOUT`.
 
-    Not the session, which others get from a pooler.
+    Not the session, which others get from a pooler. Unless it is ``upgrading``, no upgrade is under way, and none
+    begins before it ends: until then the tables are those of the revision that it sees.
     """
     driver: Any = connection.connection.driver_connection
     driver.read_only = (
@@ -95,4 +99,10 @@ def begin_writing(connection: sa.Connection) -> None:
     )
     limits = {"lock_timeout": LOCK_TIMEOUT, "idle_in_transaction_session_timeout": IDLE_TIMEOUT}
     calls = ", ".join(f"set_config('{name}', '{seconds * 1000:.0f}ms', true)" for name, seconds in limits.items())
-    connection.exec_driver_sql(f"SELECT {calls}")
+    lock = "" if upgrading else f", pg_advisory_xact_lock_shared({_UPGRADE})"
+    connection.exec_driver_sql(f"SELECT {calls}{lock}")
+
+
+def lock_for_upgrade(connection: sa.Connection) -> None:
+    """Wait for all who write or upgrade, and hold others off until this transaction ends; there may be no table yet."""
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE})")

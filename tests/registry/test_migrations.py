@@ -854,18 +854,6 @@ def test_every_statement_of_a_life_compiles_for_postgres_and_locks_what_it_must(
     assert all("FROM collection" in text and "ORDER BY collection.id" in text for text in locks)
 
 
-def test_a_commit_locks_before_it_compares_and_reads_the_clock_after_the_locks(
-    registry: Registry, executed: list[str]
-) -> None:
-    collection = create(registry)
-    with registry.begin() as transaction:
-        executed.clear()
-        transaction.commit([change(collection, fragment(2022, 1), requires={slot(2022, 1): None})])
-    order = ["FOR UPDATE", "FOR NO KEY UPDATE", "clock_timestamp()", "FROM fragment", "INSERT INTO fragment"]
-    places = [next(i for i, text in enumerate(executed) if words in text) for words in order]
-    assert places == sorted(places)
-
-
 # The views, a public contract
 
 

@@ -182,7 +182,13 @@ class Updating:
         seen = input_names(head.schema, self.inputs, head.collection.name)
         schema, wanted = _add_outputs(head.schema, self.outputs, head.version)
         whole = whole.evolved(schema)
-        keys = [key for key in head.rows.keys if is_wanted(_columns(key), again)]
+        # One that came next to others, which see it now, cannot have come afterwards.
+        planned = again.planned if self.depth and again is not None else None
+        keys = [
+            key
+            for key in head.rows.keys
+            if is_wanted(columns := _columns(key), again) or (planned is not None and columns not in planned)
+        ]
         windows = plan_windows(whole, keys, self.depth)
         if not windows:
             return None

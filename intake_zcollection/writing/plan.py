@@ -248,9 +248,12 @@ class Plan:
         if IMMUTABLE_SLOT in slots or not all(each.slots for each in conflict.conflicts):
             return None
         keys = {slot.key for slot in slots}
-        steps = {step.key for step in self.all_steps if step.key is not None and step.depends_on(keys)}
-        # A partition that came next to others, which see it now, is asked for itself: it cannot have come afterwards.
-        return frozenset(steps | keys) if steps else None
+        return frozenset(step.key for step in self.all_steps if step.key is not None and step.depends_on(keys)) or None
+
+    @property
+    def keys(self) -> frozenset[KeyValues]:
+        """The partitions that it is about."""
+        return frozenset(step.key for step in self.all_steps if step.key is not None)
 
     def joined(self, new: "Plan | None", keys: Set[KeyValues]) -> "Plan | None":
         """Return what stays of it, and a new plan of some partitions; None if that does nothing."""
@@ -298,6 +301,8 @@ class Again:
     """The schema that it planned with at first: variables that came since are not its own."""
     keys: Set[KeyValues] | None = None
     """The partitions to plan again, by all six key columns; None for everything."""
+    planned: Set[KeyValues] = frozenset()
+    """Those that have been planned, these among them."""
 
 
 def is_wanted(key: KeyValues | None, again: Again | None) -> bool:

@@ -114,7 +114,7 @@ def write(
                     )
                     raise
                 logger.info("%s is planned again, as it was overtaken: %s", plan.title, conflict)
-                again = Again(first.schema, plan.in_conflict(conflict))
+                again = Again(first.schema, plan.in_conflict(conflict), plan.keys)
             if losses >= _LOSSES:
                 transaction.queue(first.collection, plan.places_of(again))
             time.sleep(random.uniform(0, min(0.005 * 2**losses, 1)))

@@ -19,6 +19,7 @@ import xarray as xr
 
 import intake_zcollection as izc
 import intake_zcollection.writing.write
+from intake_zcollection.handle import Handle
 from intake_zcollection.writing import group
 from registry.sql import tables
 from registry.sql.engine import writing
@@ -762,6 +763,31 @@ def test_a_write_into_a_collection_that_is_dropped_meanwhile_says_so_though_it_f
 
     with pytest.raises(izc.ConflictError, match="was dropped"):
         collection.update(compute, inputs=["a"], outputs=["a"], scheduler="synchronous")
+
+
+def test_a_neighbour_that_comes_before_an_update_is_planned_again_is_updated_too(
+    registry: izc.Registry, make_collection: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raced, alone = make_collection(rows([])), make_collection(rows([]))
+    others = [insert([MONTH + 5], 2), insert([3 * MONTH], 2)]
+    for collection in (raced, alone):
+        collection.insert(rows([10, MONTH, 5 * MONTH]))
+    smoothen: Verb = lambda c: c.update(smooth, inputs=["a"], outputs=["a"], depth=1)  # noqa: E731 - of one line
+    select = Handle.select
+
+    def come_and_select(handle: Handle, *selection: Any) -> Any:
+        if raced.version.number == 2 and len(others) == 2:  # the first one is in the way, and nobody knows of this one
+            others.pop()(raced)
+        return select(handle, *selection)
+
+    with monkeypatch.context() as patched:
+        before_its_commits(patched, lambda: (others[0](raced), patched.setattr(Handle, "select", come_and_select)))
+        version = smoothen(raced)
+    assert (len(others), version.number, version.summary["reruns"]) == (1, 4, 1)
+    for verb in (others[0], insert([3 * MONTH], 2), smoothen):
+        verb(alone)
+    xr.testing.assert_identical(raced.load().compute(), alone.load().compute())
+    assert_clean(registry, raced)
 
 
 # What is never run again

@@ -23,7 +23,14 @@ from sqlalchemy.exc import IntegrityError
 from . import queue
 from .changes import Commit
 from .changes.commit import carry_out, check_commits, written_by
-from .errors import ConflictError, NotFoundError, ReadOnlyError, RegistryUnavailableError, TransactionClosedError
+from .errors import (
+    ConflictError,
+    NotFoundError,
+    ReadOnlyError,
+    RegistryRevisionError,
+    RegistryUnavailableError,
+    TransactionClosedError,
+)
 from .migrations import check_revision
 from .records import CollectionRecord, Place, Version
 from .sql import queries, tables
@@ -86,6 +93,8 @@ class Transaction:
     def __enter__(self) -> Self:
         try:
             self._open()
+        except RegistryRevisionError:
+            raise  # nothing was begun, and nothing is written to the tables of another release
         except RegistryUnavailableError:
             if not self._is_recorded():  # the connection may have been lost after COMMIT took effect
                 raise
@@ -175,6 +184,8 @@ class Transaction:
         check_commits(commits)
         try:
             made = self._commit(commits)
+        except RegistryRevisionError:
+            raise  # as above
         except RegistryUnavailableError as error:
             # The connection may have been lost after COMMIT took effect. Ask, under the row's lock.
             logger.warning("transaction %s: asking what became of its commit, for %s", self.uid, error)

@@ -165,7 +165,7 @@ class Updating:
     depth: int
     trim: bool
     _inferred: tuple[str, ...] | None = field(default=None, init=False)
-    """The outputs, where the function itself says what they are: found once."""
+    """The outputs, where the function itself says what they are: found once for all partitions."""
 
     def __post_init__(self) -> None:
         """Keep what can be gone through only once."""
@@ -192,6 +192,8 @@ class Updating:
         windows = plan_windows(whole, keys, self.depth)
         if not windows:
             return None
+        if again is None or again.keys is None:
+            self._inferred = None  # no step is left that goes by it
         if wanted is None:
             wanted = self._inferred = self._inferred or _infer(self._computation(head, schema, windows[0], seen))
         written = frozenset(_check_output(schema, head, name).id for name in wanted)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Literal
 
 import dask.array as da
@@ -119,7 +120,9 @@ def plan_input(
             if name in dataset.variables
         }
         names = frozenset(map(str, dataset.variables))
-        return Input(_encoded(schema, dataset, planned, converted, item), immutable, keys, axis, names, item.label)
+        call = _later(item, schema, axis) if callable(item.data) else None
+        stored = _encoded(schema, dataset, planned, converted, call, item.label)
+        return Input(stored, immutable, keys, axis, names, item.label)
 
 
 def _encoded(
@@ -127,10 +130,10 @@ def _encoded(
     dataset: xr.Dataset,
     planned: Mapping[str, Values],
     converted: Mapping[str, Conversion],
-    item: Item,
+    call: Any,
+    label: str,
 ) -> dict[str, Any]:
     """Return the partitioned variables as stored: those in memory now, so that bad ones are refused; lazily by dask."""
-    call = delayed(partial(_values_of, item.label))(item.data) if callable(item.data) else None
     stored = dict[str, Any]()
     for name, variable in schema.partitioned.items():
         if name in planned:
@@ -138,10 +141,10 @@ def _encoded(
         elif name not in dataset.variables:
             stored[name] = _filled(variable, dataset.sizes[schema.dimension])
         else:
-            given = _lazy(name, dataset.variables[name], call, item.label)
+            given = _lazy(name, dataset.variables[name], call, label)
             values = converted[name](given) if name in converted else given
             lazily = isinstance(values, da.Array)
-            stored[name] = _encode_later(variable, values, item.label) if lazily else encode(variable, values)
+            stored[name] = _encode_later(variable, values, label) if lazily else encode(variable, values)
     return stored
 
 
@@ -169,9 +172,25 @@ def _axis_values(variable: SchemaVariable, values: Values) -> npt.NDArray[np.int
     return (to_nanoseconds(variable, values) if values.dtype.kind == "M" else values).astype(np.int64)
 
 
-def _values_of(label: str, function: Callable[[], xr.Dataset]) -> dict[str, Any]:
+def _later(item: Item, schema: Schema, axis: npt.NDArray[np.int64]) -> Any:
+    """Return the call of a function, to be made by the workers, of whose rows the axis is known."""
+    opened = partial(_values_of, item.label, schema.variables[schema.axis], _digest(axis))
+    return delayed(opened)(item.data)
+
+
+def _values_of(label: str, axis: SchemaVariable, planned: bytes, function: Callable[[], xr.Dataset]) -> dict[str, Any]:
     with naming(label):
-        return {str(name): variable.values for name, variable in function().variables.items()}
+        values = {str(name): variable.values for name, variable in function().variables.items()}
+        if axis.name not in values or _digest(_axis_values(axis, values[axis.name])) != planned:
+            raise InvalidInputError(
+                f"opened once more, it had other values of {axis.name}, and rows have their places by those it had at "
+                "first: it has to give the same rows each time; keep files as they are while they are inserted"
+            )
+        return values
+
+
+def _digest(axis: npt.NDArray[np.int64]) -> bytes:
+    return blake2b(np.ascontiguousarray(axis).tobytes(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,7 +113,8 @@ def write(
                         "function that it calls writes to what it depends on"
                     )
                     raise
-                logger.info("%s is planned again, as it was overtaken: %s", plan.title, conflict)
+                overtaken = str(conflict).partition(";")[0]  # what to do next is for those who are told by an error
+                logger.info("%s is planned again, as it was overtaken: %s", plan.title, overtaken)
                 again = Again(first.schema, plan.in_conflict(conflict), plan.keys)
             if losses >= _LOSSES:
                 transaction.queue(first.collection, plan.places_of(again))

@@ -128,6 +128,17 @@ def test_what_is_no_dataset_is_refused(make_collection: Make, grid: xr.Dataset, 
         make_collection(grid).insert(data)
 
 
+@pytest.mark.parametrize("other", [slice(1, None), slice(None, None, -1)], ids=["fewer", "another order"])
+def test_a_function_that_gives_other_rows_when_it_is_called_again_is_refused(
+    make_collection: Make, grid: xr.Dataset, other: slice
+) -> None:
+    collection = make_collection(grid)
+    given = iter([grid, grid.isel(time=other)])
+    with pytest.raises(izc.InvalidInputError, match="opened once more, it had other values of time"):
+        collection.insert(lambda: next(given), scheduler="synchronous")
+    assert collection.partitions() == ()
+
+
 def test_a_function_that_returns_no_dataset_is_refused(make_collection: Make, grid: xr.Dataset) -> None:
     with pytest.raises(izc.InvalidInputError, match="the function to insert from returned is of type list"):
         make_collection(grid).insert(lambda: [1])  # type: ignore[arg-type]  # the mistake

@@ -303,6 +303,8 @@ class Again:
     """The partitions to plan again, by all six key columns; None for everything."""
     planned: Set[KeyValues] = frozenset()
     """Those that have been planned, these among them."""
+    needs: tuple[Requirement, ...] = ()
+    """What the plan as a whole depended on."""
 
 
 def is_wanted(key: KeyValues | None, again: Again | None) -> bool:

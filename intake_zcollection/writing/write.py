@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from registry import COMMITTED_AFTER_ALL, CollectionRecord, Creation, KeyValues, Place, Transaction, Version
+from registry.changes import VariablesAlive
 
 from .. import execution
 from ..errors import (
@@ -25,7 +26,7 @@ from ..errors import (
 )
 from ..execution import Execution
 from ..handle import Handle
-from ..reading.selection import NO_PARTITIONS, Selection
+from ..reading.selection import NO_PARTITIONS, Selected, Selection
 from ..storage.location import Location
 from ..storage.write import remove_attempts
 from .group import is_in_a_job, put_down, this_machine
@@ -40,7 +41,7 @@ Ask = Callable[[Again | None], Plan | None]
 _LOSSES = 3
 """So often a writer is overtaken before it has the others wait."""
 
-_TOO_OFTEN = 20
+_TOO_OFTEN = 100
 """So often a writer is overtaken before it gives up: others wait for it, so it is in its own way."""
 
 _PATIENCE = 15 * 60
@@ -84,7 +85,10 @@ def write(
     check_reach(handle.location, how)
 
     def ask(again: Again | None) -> Plan | None:
-        return planner(handle.select(selection), again)
+        head = handle.select(selection)
+        if again is not None:
+            _check_alive(again, head)
+        return planner(head, again)
 
     plan = _in_turn(partial(ask, None), partial(handle.registry.queue, handle.record))
     if plan is None:
@@ -115,10 +119,10 @@ def write(
                     raise
                 overtaken = str(conflict).partition(";")[0]  # what to do next is for those who are told by an error
                 logger.info("%s is planned again, as it was overtaken: %s", plan.title, overtaken)
-                again = Again(first.schema, plan.in_conflict(conflict), plan.keys)
+                again = Again(first.schema, plan.in_conflict(conflict), plan.keys, plan.requirements)
             if losses >= _LOSSES:
                 transaction.queue(first.collection, plan.places_of(again))
-            time.sleep(random.uniform(0, min(0.005 * 2**losses, 1)))
+            time.sleep(random.uniform(0, min(0.005 * 2**losses, 0.1)))
             plan = _in_turn(partial(_join, ask, again, plan), partial(transaction.others, first.collection))
             if plan is not None:
                 transaction.pin(first.collection, plan.head.version)
@@ -176,6 +180,17 @@ def _may_repeat(conflict: ConflictError) -> bool:
     """Whether the same work can be done again: its collection, its variables and its transaction are there still."""
     fenced = isinstance(conflict, TransactionClosedError)
     return bool(conflict.conflicts) and not fenced and not any(each.final for each in conflict.conflicts)
+
+
+def _check_alive(again: Again, head: Selected) -> None:
+    """Raise ConflictError if variables that a write has are gone: its verb would only say that there are none such."""
+    for need in again.needs:
+        if isinstance(need, VariablesAlive) and (found := need.conflict(head.snapshot.schema)) is not None:
+            raise ConflictError(
+                f"collection {head.collection.name}: another writer {found.what} while that was being written; nothing "
+                "was committed",
+                conflicts=(found,),
+            )
 
 
 def _join(ask: Ask, again: Again, plan: Plan) -> Plan | None:

@@ -30,8 +30,8 @@ def conflict(now: Locked, requirement: Requirement) -> Conflict | None:
             return _in_slots([slot for slot in found if (slot.key, slot.axis_min) not in known])
         case NothingBetween(ranges, keys):
             return _in_slots([Slot(key, 0) for limits in ranges for key in _keys(now, limits) if key not in keys])
-        case VariablesAlive(names):
-            return _of_variables(now, names)
+        case VariablesAlive():
+            return requirement.conflict(now.schema)
         case AttributesUnchanged(attributes):
             return _of_attributes(now, attributes)
         case SchemaUnchanged(next_id, names):
@@ -40,14 +40,6 @@ def conflict(now: Locked, requirement: Requirement) -> Conflict | None:
             return Conflict("changed its variables") if taken or now.schema.next_id != next_id else None
         case SourcesUnchanged(known):
             return _of_sources(now, known)
-
-
-def _of_variables(now: Locked, names: Mapping[int, str]) -> Conflict | None:
-    alive = {variable.id: variable.name for variable in now.schema.variables}
-    dropped = [name for id_, name in names.items() if id_ not in alive]
-    renamed = [f"{name} to {alive[id_]}" for id_, name in names.items() if alive.get(id_, name) != name]
-    what = [f"{verb} {', '.join(found)}" for verb, found in (("dropped", dropped), ("renamed", renamed)) if found]
-    return Conflict(f"{' and '.join(what)}, which it has", final=True) if what else None
 
 
 def _of_attributes(now: Locked, attributes: Mapping[int, Mapping[str, Any]]) -> Conflict | None:

@@ -13,6 +13,7 @@ from ..keys import KeyValues
 from ..records import (
     AxisSpan,
     CollectionRecord,
+    Conflict,
     Cut,
     Identity,
     KeyRange,
@@ -59,6 +60,14 @@ class VariablesAlive:
 
     names: Mapping[int, str]
     """By their ids."""
+
+    def conflict(self, schema: SchemaRecord) -> Conflict | None:
+        """Return what a schema has not any more."""
+        alive = {variable.id: variable.name for variable in schema.variables}
+        dropped = [name for id_, name in self.names.items() if id_ not in alive]
+        renamed = [f"{name} to {alive[id_]}" for id_, name in self.names.items() if alive.get(id_, name) != name]
+        what = [f"{verb} {', '.join(found)}" for verb, found in (("dropped", dropped), ("renamed", renamed)) if found]
+        return Conflict(f"{' and '.join(what)}, which it has", final=True) if what else None
 
 
 @dataclass(frozen=True)

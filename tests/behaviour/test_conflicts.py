@@ -6,6 +6,7 @@ first. The same two writes, one after the other in the order of their commits, s
 
 import logging
 import multiprocessing
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -512,6 +513,21 @@ def test_values_of_an_immutable_variable_that_is_gone_are_a_conflict_by_name(
         with pytest.raises(izc.ConflictError, match=r"\bmask\b"):
             set_mask("mask", 8)(collection)
     assert [float(v) for name, v in collection.load().compute().variables.items() if name == "cover"] in ([], [7.0])
+    assert_clean(registry, collection)
+
+
+def test_a_variable_that_goes_while_a_write_is_about_to_be_planned_again_is_a_conflict_by_name_too(
+    registry: izc.Registry, make_collection: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = make_collection(rows([]))
+    collection.insert(rows(OLD))
+    with monkeypatch.context() as patched:
+        before_its_commits(patched, lambda: collection.insert(rows([20], 2), merge="upsert"))
+        # Between the loss and the new plan it only waits.
+        patched.setattr(time, "sleep", lambda _: collection.rename_variable("b", "c"))
+        with pytest.raises(izc.ConflictError, match="another writer renamed b to c, which it has"):
+            collection.insert(rows([20, 25], 1), merge="upsert")
+    assert held(collection, "c")[20] == -20_020
     assert_clean(registry, collection)
 
 

@@ -20,7 +20,7 @@ from .records import CollectionDefinition, CollectionRecord, Snapshot, Version
 from .sql import queries, tables
 from .sql.claims import holds_claim, lock_claims, release_claim, take_claim
 from .sql.creating import record_collection
-from .sql.engine import reading, writing
+from .sql.engine import reading, retried, writing
 from .sql.fragments import no_fragments
 from .transaction import Transaction
 
@@ -90,6 +90,7 @@ class Creation(Transaction):
             raise NotFoundError(f"collection {self._definition.name} was created, and dropped just now")
         return queries.collection_record(row)
 
+    @retried
     def release(self) -> None:
         """Give up the claim, if it is still this transaction's, and that has ended."""
         with writing(self._url) as connection:

@@ -9,7 +9,7 @@ from .changes.commit import lock_collections
 from .records import MARKER, CollectionRecord, Garbage, Version
 from .sql import tables
 from .sql.creating import PathOf, forget_collection
-from .sql.engine import reading, writing
+from .sql.engine import reading, retried, writing
 from .transaction import Transaction
 
 
@@ -56,6 +56,7 @@ def read_garbage(url: URL, collection: CollectionRecord) -> Garbage:
     return Garbage(tuple(paths), tuple(row.id for row in rows))
 
 
+@retried
 def forget_garbage(url: URL, garbage: Garbage) -> None:
     """Forget what has been deleted."""
     if not garbage.ids:  # a new collection has the marker's place, and there was nothing else

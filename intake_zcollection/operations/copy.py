@@ -18,7 +18,7 @@ from ..storage.location import Location, check_whose, public_options, resolve_lo
 from ..writing.immutables import immutable_step
 from ..writing.marking import creating
 from ..writing.plan import Arrays, Content, Plan, Step, Target, one_part
-from ..writing.write import check_reach, write_first
+from ..writing.write import check_reach, knowing_whether_dropped, write_first
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def copy(
     # Nobody sees the copy before all of it is there.
     with creating(target, definition, place, message=message) as creation:
         plan = _plan(source, place, _version_0(creation, place))
-        record = creation.record() if plan is None else write_first(creation, plan, place, how)
+        with knowing_whether_dropped(handle):
+            record = creation.record() if plan is None else write_first(creation, plan, place, how)
     return Handle(target, record, place)
 
 

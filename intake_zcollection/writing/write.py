@@ -102,7 +102,7 @@ def write(
     ):
         while plan is not None:
             staged += [path for _, path in _intents(plan, results)]
-            with _knowing_whether_dropped(handle):
+            with knowing_whether_dropped(handle):
                 results |= _put_down(plan, results, handle.location, how)
             try:
                 (version,) = transaction.commit([plan.commit(results, losses)])
@@ -163,8 +163,8 @@ def _put_down(plan: Plan, results: Mapping[Step, Result], location: Location, ho
 
 
 @contextmanager
-def _knowing_whether_dropped(handle: Handle) -> Iterator[None]:
-    """Have data that is missing told from a collection that was dropped, and its data with it."""
+def knowing_whether_dropped(handle: Handle) -> Iterator[None]:
+    """Have data that is missing told from a collection that was dropped, and its data with it: ConflictError."""
     try:
         yield
     except CorruptedDataError as error:
@@ -172,7 +172,7 @@ def _knowing_whether_dropped(handle: Handle) -> Iterator[None]:
             handle.registry.collection(handle.record)
         except NotFoundError:
             name = handle.record.name
-            raise ConflictError(f"collection {name} was dropped while it was being written") from error
+            raise ConflictError(f"collection {name} was dropped meanwhile, and its data with it") from error
         raise
 
 

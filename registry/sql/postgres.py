@@ -94,9 +94,8 @@ def begin_writing(connection: sa.Connection, *, upgrading: bool) -> None:
     begins before it ends: until then the tables are those of the revision that it sees.
     """
     driver: Any = connection.connection.driver_connection
-    driver.read_only = (
-        None  # after a read SQLAlchemy leaves False: READ WRITE is what no standby knows, by another code
-    )
+    # After a read SQLAlchemy leaves False, and so READ WRITE, which a standby refuses by another code.
+    driver.read_only = None
     limits = {"lock_timeout": LOCK_TIMEOUT, "idle_in_transaction_session_timeout": IDLE_TIMEOUT}
     calls = ", ".join(f"set_config('{name}', '{seconds * 1000:.0f}ms', true)" for name, seconds in limits.items())
     lock = "" if upgrading else f", pg_advisory_xact_lock_shared({_UPGRADE})"

@@ -13,6 +13,8 @@ from distributed import Client
 
 import intake_zcollection as izc
 from intake_zcollection.storage.objects import LocalStore
+from intake_zcollection.writing import write
+from intake_zcollection.writing.group import put_down
 from tests.behaviour.test_updating import make_flow
 from tests.conftest import Store, both_formats, make_grid
 
@@ -222,6 +224,23 @@ def test_wrong_arguments_leave_nothing(maps: izc.Collection, tmp_path: Path, opt
     with pytest.raises(izc.ZCollectionError):
         maps.copy("copies/c", f"{tmp_path}/copy", **options)
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_copy_whose_source_is_dropped_meanwhile_says_so_and_leaves_nothing(
+    maps: izc.Collection, registry: izc.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+
+        def drop_before(*args: Any) -> Any:
+            patched.undo()
+            izc.drop_collection(registry, maps.name)
+            return put_down(*args)
+
+        patched.setattr(write, "put_down", drop_before)
+        with pytest.raises(izc.ConflictError, match=f"{maps.name} was dropped meanwhile, and its data with it"):
+            maps.copy("made/copy", f"{tmp_path}/copy", scheduler="synchronous")
+    assert registry.collections() == ()
+    assert files_below(f"{tmp_path}/copy") == []
 
 
 @pytest.mark.parametrize(

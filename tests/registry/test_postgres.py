@@ -228,8 +228,8 @@ def test_a_name_that_was_taken_while_a_collection_was_being_renamed_is_refused(
 
 
 def test_how_long_statements_wait_is_told_to_a_transaction_and_not_to_its_connection(registry: Registry) -> None:
-    def lock_timeout(connection: object) -> str:
-        return connection.exec_driver_sql("SHOW lock_timeout").scalar()  # type: ignore[attr-defined]
+    def lock_timeout(connection: Any) -> str:
+        return connection.exec_driver_sql("SHOW lock_timeout").scalar()
 
     with writing(registry._url) as connection:
         backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()

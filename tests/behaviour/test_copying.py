@@ -229,13 +229,12 @@ def test_wrong_arguments_leave_nothing(maps: izc.Collection, tmp_path: Path, opt
 def test_a_copy_whose_source_is_dropped_meanwhile_says_so_and_leaves_nothing(
     maps: izc.Collection, registry: izc.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-
-        def drop_before(*args: Any) -> Any:
-            patched.undo()
+    def drop_before(*args: Any) -> Any:
+        if registry.collections():  # each group is put down by a call of its own
             izc.drop_collection(registry, maps.name)
-            return put_down(*args)
+        return put_down(*args)
 
+    with monkeypatch.context() as patched:
         patched.setattr(write, "put_down", drop_before)
         with pytest.raises(izc.ConflictError, match=f"{maps.name} was dropped meanwhile, and its data with it"):
             maps.copy("made/copy", f"{tmp_path}/copy", scheduler="synchronous")

@@ -36,6 +36,7 @@ from tests.racing import (
     groups_on_disk,
     held,
     rows,
+    selected,
 )
 
 Make = Callable[..., izc.Collection]
@@ -514,6 +515,22 @@ def test_values_of_an_immutable_variable_that_is_gone_are_a_conflict_by_name(
             set_mask("mask", 8)(collection)
     assert [float(v) for name, v in collection.load().compute().variables.items() if name == "cover"] in ([], [7.0])
     assert_clean(registry, collection)
+
+
+def test_what_is_planned_again_has_the_version_pinned_that_it_reads(
+    registry: izc.Registry, make_collection: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = make_collection(rows([]))
+    collection.insert(rows(OLD))
+    pinned: list[int] = []
+
+    def look() -> None:
+        pinned.extend(sorted(version for (version,) in selected(registry, tables.pin.c.version)))
+
+    with monkeypatch.context() as patched:
+        before_its_commits(patched, lambda: collection.insert(rows([20], 2), merge="upsert"), look)
+        collection.insert(rows([20, 25], 1), merge="upsert")
+    assert pinned == [1, 2]
 
 
 def test_a_variable_that_goes_while_a_write_is_about_to_be_planned_again_is_a_conflict_by_name_too(

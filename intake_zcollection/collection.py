@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
 
-from registry import Filters, PartitionKey, Registry, Version, connect, format_key, version_number
+from registry import Filters, PartitionKey, Registry, Signature, Version, connect, format_key, version_number
 
 from .errors import NotFoundError, ReadOnlyError
 from .execution import Execution
@@ -170,6 +170,7 @@ class Collection:
         storage_options: Mapping[str, Any] | None = None,
         repeatable: bool = True,
         dry_run: bool = False,
+        author: str | None = None,
         message: str = "",
         scheduler: Any = None,
         workers: int | None = None,
@@ -222,8 +223,10 @@ class Collection:
             partition by partition, with datasets that are read again. False raises ConflictError instead.
         dry_run
             Return the plan, to be printed, and write nothing: which partitions get how many rows, and what is cut.
-        message
-            Recorded with the version.
+        author, message
+            Recorded with the version. An author is a person or a job, by any name; None for what the environment has as
+            ``ZC_AUTHOR``, or else for the login: the user of a Postgres server's session, or the operating system's
+            with SQLite, which is recorded beside the author.
         scheduler
             A dask scheduler's name or a ``distributed.Client``; None is the active client, or else threads.
         workers
@@ -262,7 +265,7 @@ class Collection:
         insertion = Insertion(items, merge, tolerance, missing, unknown, attributes, seen)
         if dry_run:
             return plan_insert(self._handle, insertion, how)
-        return insert(self._handle, insertion, how, message=message, repeatable=repeatable)
+        return insert(self._handle, insertion, how, signature=Signature(author, message), repeatable=repeatable)
 
     def update(
         self,
@@ -277,6 +280,7 @@ class Collection:
         filters: Filters | None = None,
         where: Where | None = None,
         repeatable: bool = True,
+        author: str | None = None,
         message: str = "",
         scheduler: Any = None,
         workers: int | None = None,
@@ -308,8 +312,8 @@ class Collection:
         repeatable
             Whether func is called again, with what another writer made of a partition meanwhile. False raises
             ConflictError instead.
-        message
-            Recorded with the version.
+        author, message
+            Recorded with the version, see :meth:`insert`.
         scheduler, workers, progress
             Where it is run, see :meth:`insert`.
 
@@ -335,7 +339,7 @@ class Collection:
         how = Execution(scheduler, workers, progress)
         updating = Updating(Call(func, tuple(args), kwargs or {}), inputs, outputs, depth, trim)
         chosen = self._select(filters, where)
-        return update(self._handle, updating, chosen, how, message=message, repeatable=repeatable)
+        return update(self._handle, updating, chosen, how, signature=Signature(author, message), repeatable=repeatable)
 
     def map(
         self,
@@ -414,7 +418,9 @@ class Collection:
             how=Execution(scheduler, workers, progress),
         )
 
-    def add_variable(self, variable: Variable | xr.DataArray) -> Version:
+    def add_variable(
+        self, variable: Variable | xr.DataArray, *, author: str | None = None, message: str = ""
+    ) -> Version:
         """Add a variable to the schema: in the registry alone, whatever the number of partitions.
 
         Parameters
@@ -431,9 +437,9 @@ class Collection:
             It cannot be stored, or its dimensions are not the collection's.
         """
         self._check_writable("add_variable")
-        return add_variable(self._handle, variable)
+        return add_variable(self._handle, variable, Signature(author, message))
 
-    def rename_variable(self, old: str, new: str) -> Version:
+    def rename_variable(self, old: str, new: str, *, author: str | None = None, message: str = "") -> Version:
         """Rename a variable, in the registry alone. What is stored keeps its name, and older versions show the old one.
 
         Raises
@@ -444,9 +450,9 @@ class Collection:
             Rows have their place by it (the axis, and what partitions), or the new name is no variable's.
         """
         self._check_writable("rename_variable")
-        return rename_variable(self._handle, old, new)
+        return rename_variable(self._handle, old, new, Signature(author, message))
 
-    def drop_variable(self, name: str) -> Version:
+    def drop_variable(self, name: str, *, author: str | None = None, message: str = "") -> Version:
         """Drop a variable, in the registry alone: older versions still have it, and its name never brings it back.
 
         Raises
@@ -457,9 +463,11 @@ class Collection:
             Rows have their place by it (the axis, and what partitions).
         """
         self._check_writable("drop_variable")
-        return drop_variable(self._handle, name)
+        return drop_variable(self._handle, name, Signature(author, message))
 
-    def set_attributes(self, attrs: Mapping[str, Any], variable: str | None = None) -> Version:
+    def set_attributes(
+        self, attrs: Mapping[str, Any], variable: str | None = None, *, author: str | None = None, message: str = ""
+    ) -> Version:
         """Set attributes of a variable, or of the dataset, in the registry alone; others stay, and None takes one away.
 
         Raises
@@ -470,9 +478,9 @@ class Collection:
             Zarr cannot hold a value, or readers would decode the variable by it.
         """
         self._check_writable("set_attributes")
-        return set_attributes(self._handle, attrs, variable)
+        return set_attributes(self._handle, attrs, variable, Signature(author, message))
 
-    def set_immutables(self, data: xr.Dataset, *, message: str = "") -> Version:
+    def set_immutables(self, data: xr.Dataset, *, author: str | None = None, message: str = "") -> Version:
         """Store immutable variables (those without the split dimension), or replace them; new ones join the schema.
 
         Those that ``data`` does not have keep their values. Older versions have the old ones.
@@ -484,12 +492,13 @@ class Collection:
             been stored.
         """
         self._check_writable("set_immutables")
-        return set_immutables(self._handle, data, message=message)
+        return set_immutables(self._handle, data, signature=Signature(author, message))
 
     def drop_rows(
         self,
         *,
         where: Mapping[str, tuple[Any, Any]],
+        author: str | None = None,
         message: str = "",
         scheduler: Any = None,
         workers: int | None = None,
@@ -503,8 +512,8 @@ class Collection:
             ``{variable: (low, high)}``, both included, None open; rows that meet all bounds are dropped. Of the axis,
             as in :meth:`load`: only the axis of parts that a bound cuts is read. Of another variable with one number
             or time a row, that and the axis are read first; missing values lie within no bounds.
-        message
-            Recorded with the version.
+        author, message
+            Recorded with the version, see :meth:`insert`.
         scheduler, workers, progress
             Where it is run, see :meth:`insert`.
 
@@ -521,12 +530,15 @@ class Collection:
             The collection was dropped meanwhile.
         """
         self._check_writable("drop rows")
-        return drop_rows(self._handle, where, Execution(scheduler, workers, progress), message=message)
+        return drop_rows(
+            self._handle, where, Execution(scheduler, workers, progress), signature=Signature(author, message)
+        )
 
     def rewrite(
         self,
         *,
         filters: Filters | None = None,
+        author: str | None = None,
         message: str = "",
         scheduler: Any = None,
         workers: int | None = None,
@@ -538,8 +550,8 @@ class Collection:
         ----------
         filters
             Which partitions, see :meth:`load`; those that are one group already are left alone.
-        message
-            Recorded with the version.
+        author, message
+            Recorded with the version, see :meth:`insert`.
         scheduler, workers, progress
             Where it is run, see :meth:`insert`.
 
@@ -555,7 +567,7 @@ class Collection:
         """
         self._check_writable("rewrite")
         how = Execution(scheduler, workers, progress)
-        return rewrite(self._handle, self._select(filters, None), how, message=message)
+        return rewrite(self._handle, self._select(filters, None), how, signature=Signature(author, message))
 
     def drop_partitions(
         self,
@@ -563,6 +575,8 @@ class Collection:
         filters: Filters | None = None,
         written_before: Time | None = None,
         all: bool = False,  # noqa: A002 - the word that a user writes
+        author: str | None = None,
+        message: str = "",
     ) -> Version:
         """Drop partitions; older versions still have them. One of the three is required.
 
@@ -575,6 +589,8 @@ class Collection:
             ``datetime64``, all in UTC if they name no zone; or a ``datetime``, which has to have a zone.
         all
             Whether to drop every partition; alone.
+        author, message
+            Recorded with the version, see :meth:`insert`.
 
         Returns
         -------
@@ -588,7 +604,8 @@ class Collection:
             time in the future.
         """
         self._check_writable("drop_partitions")
-        return drop_partitions(self._handle, filters=filters, written_before=written_before, all=all)
+        by = Signature(author, message)
+        return drop_partitions(self._handle, filters=filters, written_before=written_before, all=all, signature=by)
 
     def copy(
         self,
@@ -598,6 +615,8 @@ class Collection:
         reg: Registry | str | None = None,
         filters: Filters | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        author: str | None = None,
+        message: str = "",
         scheduler: Any = None,
         workers: int | None = None,
         progress: bool | None = None,
@@ -614,6 +633,8 @@ class Collection:
             Which partitions, see :meth:`load`.
         storage_options
             Of the new location; keyed by URL prefix if this one's is another bucket or endpoint of the same protocol.
+        author, message
+            Recorded with its versions, see :meth:`insert`.
         scheduler, workers, progress
             Where it is run, see :meth:`insert`.
 
@@ -632,6 +653,7 @@ class Collection:
             filters=filters,
             storage_options=storage_options,
             how=Execution(scheduler, workers, progress),
+            signature=Signature(author, message),
         )
         return Collection(new)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from registry import CollectionRecord, Registry, Version
+from registry import CollectionRecord, Registry, Signature, Version
 from registry.changes import Commit, Update
 
 from .reading.origin import Origin
@@ -47,9 +47,8 @@ class Handle:
         """Return the version of the head."""
         return self.registry.version(self.record)
 
-    def commit(self, operation: str, update: Update, *, message: str = "") -> Version:
+    def commit(self, operation: str, update: Update, *, signature: Signature) -> Version:
         """Commit what touches the registry alone; return the version it made, the newest if nothing changed."""
-        made = self.registry.commit(
-            Commit(self.registry.collection(self.record), operation, updates=(update,)), message=message
-        )
+        commit = Commit(self.registry.collection(self.record), operation, updates=(update,))
+        made = self.registry.commit(commit, signature=signature)
         return made[0] if made else self.newest()

@@ -32,6 +32,8 @@ def create_collection(
     storage_options: Mapping[str, Any] | None = None,
     description: str = "",
     metadata: Mapping[str, Any] | None = None,
+    author: str | None = None,
+    message: str = "",
 ) -> Collection:
     """Create a collection.
 
@@ -59,6 +61,8 @@ def create_collection(
         ``region``, ``anon`` and ``profile`` are recorded; the rest may be secret, and is given at each opening.
     description, metadata
         For people and searches; metadata takes what JSON can hold.
+    author, message
+        Recorded with version 0, see :meth:`Collection.insert`.
 
     Raises
     ------
@@ -69,6 +73,8 @@ def create_collection(
     StorageUnavailableError
         The location cannot be written.
     """
+    from registry import Signature
+
     from .collection import as_registry
     from .operations.create import create
 
@@ -85,6 +91,7 @@ def create_collection(
         storage_options=storage_options,
         description=description,
         metadata=metadata,
+        signature=Signature(author, message),
     )
     return _collection(registry, record, storage_options)
 
@@ -138,8 +145,12 @@ def _collection(registry: Registry, record: CollectionRecord, storage_options: M
     return Collection(Handle(registry, record, place))
 
 
-def rename_collection(reg: Registry | str, name: str, new_name: str) -> None:
+def rename_collection(
+    reg: Registry | str, name: str, new_name: str, *, author: str | None = None, message: str = ""
+) -> None:
     """Give a collection another full name, in the registry alone. Objects that are open follow it.
+
+    Author and message are recorded with the transaction.
 
     Raises
     ------
@@ -148,15 +159,25 @@ def rename_collection(reg: Registry | str, name: str, new_name: str) -> None:
     InvalidInputError
         The new name is not of the form ``namespace/name``.
     """
+    from registry import Signature
+
     from .collection import as_registry
 
-    as_registry(reg).rename_collection(name, new_name)
+    as_registry(reg).rename_collection(name, new_name, signature=Signature(author, message))
 
 
-def drop_collection(reg: Registry | str, name: str, *, storage_options: Mapping[str, Any] | None = None) -> None:
+def drop_collection(
+    reg: Registry | str,
+    name: str,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    author: str | None = None,
+    message: str = "",
+) -> None:
     """Drop a collection, with all its versions and its data.
 
-    Only what this registry wrote is deleted, once the collection is forgotten.
+    Only what this registry wrote is deleted, once the collection is forgotten. Author and message are recorded with the
+    transaction.
 
     Raises
     ------
@@ -165,7 +186,9 @@ def drop_collection(reg: Registry | str, name: str, *, storage_options: Mapping[
     StorageUnavailableError
         Data could not be deleted; the collection is forgotten all the same.
     """
+    from registry import Signature
+
     from .collection import as_registry
     from .operations.drop import drop_collection as drop
 
-    drop(as_registry(reg), name, storage_options)
+    drop(as_registry(reg), name, storage_options, Signature(author, message))

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from .changes import Commit
 from .changes.commit import carry_out
 from .errors import AlreadyExistsError, NotFoundError, TransactionClosedError
-from .records import CollectionDefinition, CollectionRecord, Snapshot, Version
+from .records import CollectionDefinition, CollectionRecord, Signature, Snapshot, Version
 from .sql import queries, tables
 from .sql.claims import holds_claim, lock_claims, release_claim, take_claim
 from .sql.creating import record_collection
@@ -36,14 +36,15 @@ class Creation(Transaction):
         The registry's database.
     definition
         What is to be recorded.
-    message, author, lease
-        As of others.
+    signature, lease
+        As of others; without a message it tells what is created.
     """
 
     def __init__(
-        self, url: URL, definition: CollectionDefinition, *, message: str, author: str, lease: dt.timedelta
+        self, url: URL, definition: CollectionDefinition, *, signature: Signature, lease: dt.timedelta
     ) -> None:
-        super().__init__(url, message=message, author=author, lease=lease)
+        told = signature if signature.message else signature.saying(f"create {definition.name}")
+        super().__init__(url, signature=told, lease=lease)
         self._definition = definition
         given = {each.name: getattr(definition, each.name) for each in fields(definition) if each.name != "schema"}
         self.collection = CollectionRecord(
@@ -111,9 +112,9 @@ class Creation(Transaction):
             raise TransactionClosedError(
                 f"the claim of {self._definition.name} on {self._definition.location} is gone: create it again"
             )
-        first = {"transaction_id": self._id, "author": self._author}
+        first = {"transaction_id": self._id, **self._signed}
         record = record_collection(connection, self._definition, self.collection.uid, first)
         connection.execute(sa.delete(tables.claim).where(tables.claim.c.transaction_id == self._id))
         mine = [replace(commit, collection=record) for commit in commits]
-        made = carry_out(connection, mine, self._id, author=self._author, message=self._message)
+        made = carry_out(connection, mine, self._id, self._signed)
         return queries.read_version(connection, record, 0), *made

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from .changes.commit import lock_collections
-from .records import MARKER, CollectionRecord, Garbage, Version
+from .records import MARKER, CollectionRecord, Garbage, Signature, Version
 from .sql import tables
 from .sql.creating import PathOf, forget_collection
 from .sql.engine import reading, retried, writing
@@ -24,14 +24,14 @@ class Dropping(Transaction):
         That very one, by whatever name.
     path_of
         Spells the paths of its groups.
-    author, lease
+    signature, lease
         As of others.
     """
 
     def __init__(
-        self, url: URL, collection: CollectionRecord, path_of: PathOf, *, author: str, lease: dt.timedelta
+        self, url: URL, collection: CollectionRecord, path_of: PathOf, *, signature: Signature, lease: dt.timedelta
     ) -> None:
-        super().__init__(url, message=f"drop {collection.name}", author=author, lease=lease)
+        super().__init__(url, signature=signature.saying(f"drop {collection.name}"), lease=lease)
         self._collection = collection
         self._path_of = path_of
 

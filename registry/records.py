@@ -4,7 +4,7 @@ import datetime as dt
 import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
@@ -334,6 +334,28 @@ def _is_text(value: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Signature:
+    """Who writes, and what they say about it: recorded with the versions that are made."""
+
+    author: str | None = None
+    """None for ``ZC_AUTHOR`` in the environment, or else the login."""
+    message: str = ""
+
+    def __post_init__(self) -> None:
+        if not _is_text(self.message):
+            raise InvalidInputError(f"message={self.message!r} is not text")
+        if self.author is not None and (not _is_text(self.author) or not self.author.strip()):
+            raise InvalidInputError(f"author={self.author!r} is not a name")
+
+    def saying(self, what: str) -> "Signature":
+        """Return it with what is said without its author's doing, before the message."""
+        return replace(self, message=f"{what}: {self.message}" if self.message else what)
+
+
+UNSIGNED = Signature()
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """An immutable committed state of one collection."""
 
@@ -342,6 +364,10 @@ class Version:
     operation: str
     message: str
     author: str
+    """Who wrote it, as they say."""
+    login: str | None
+    """Who wrote it, as the Postgres server knows them, or the operating system for SQLite; None where earlier releases
+    wrote."""
     committed_at: dt.datetime
     summary: Mapping[str, int]
     """What the write did, as counts: an insert's are ``created``, ``replaced``, ``merged``, ``skipped``, ``rows`` and

@@ -19,12 +19,14 @@ from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
 from .queue import read_queue
 from .records import (
     PUBLIC_OPTIONS,
+    UNSIGNED,
     CollectionDefinition,
     CollectionRecord,
     FragmentColumns,
     Garbage,
     PartitionRecord,
     Place,
+    Signature,
     Snapshot,
     SourceRecord,
     Totals,
@@ -37,7 +39,7 @@ from .sql.claims import creator_of, is_left_behind
 from .sql.creating import PathOf
 from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, retried, upgrading
 from .sql.fragments import read_columns, read_last_changes, read_totals
-from .transaction import Transaction, default_author
+from .transaction import Transaction
 
 Name = str | CollectionRecord
 """A collection's full name, or its record: that very collection, by whatever name."""
@@ -265,8 +267,7 @@ class Registry:
         self,
         definition: CollectionDefinition,
         *,
-        message: str | None = None,
-        author: str | None = None,
+        signature: Signature = UNSIGNED,
         lease: dt.timedelta = CLAIM,
     ) -> Creation:
         """Return a transaction that makes a collection, to be entered by ``with``: that claims the location.
@@ -278,8 +279,8 @@ class Registry:
         ----------
         definition
             What is recorded.
-        message, author
-            Recorded with version 1, if there is one, and told to others who want the location meanwhile.
+        signature
+            Recorded with the versions it makes, and told to others who want the location meanwhile.
         lease
             How long others wait for a creator that was killed.
 
@@ -298,8 +299,7 @@ class Registry:
                 f"the storage options {', '.join(secret)} of collection {definition.name} may be secret: only "
                 f"{', '.join(PUBLIC_OPTIONS)} are recorded; give the others at each opening"
             )
-        told = f"create {definition.name}" if message is None else message
-        return Creation(self._url, definition, message=told, author=author or default_author(), lease=lease)
+        return Creation(self._url, definition, signature=signature, lease=lease)
 
     def is_left_behind(self, location: str, uid: str, transaction_uid: str | None) -> bool:
         """Whether the marker of a collection, and of who created it, was left by what is gone, as this registry knows.
@@ -317,11 +317,11 @@ class Registry:
         with self._snapshot(name) as (connection, collection):
             return creator_of(connection, collection.id)
 
-    def rename_collection(self, name: Name, new_name: str) -> None:
+    def rename_collection(self, name: Name, new_name: str, *, signature: Signature = UNSIGNED) -> None:
         """Give a collection another full name; raises NotFoundError and AlreadyExistsError."""
-        self.commit(Commit(self.collection(name), "rename", updates=(Rename(new_name),)))
+        self.commit(Commit(self.collection(name), "rename", updates=(Rename(new_name),)), signature=signature)
 
-    def drop_collection(self, name: Name, path_of: PathOf) -> Garbage:
+    def drop_collection(self, name: Name, path_of: PathOf, *, signature: Signature = UNSIGNED) -> Garbage:
         """Forget a collection and all its versions; return what is to be deleted of it.
 
         That is the caller's to do once this has returned, and then :meth:`forget_garbage`; until then, rows name all
@@ -333,6 +333,8 @@ class Registry:
             The collection's full name, or its record.
         path_of
             Spells the path of a group below the location: from the names of the keys, a slot, and the uid.
+        signature
+            Recorded with the transaction.
 
         Raises
         ------
@@ -344,14 +346,14 @@ class Registry:
             The database is out of reach; nothing was dropped, or, if it is lost for longer, nothing was deleted.
         """
         collection = self.collection(name)
-        Dropping(self._url, collection, path_of, author=default_author(), lease=LEASE).commit(())
+        Dropping(self._url, collection, path_of, signature=signature, lease=LEASE).commit(())
         return read_garbage(self._url, collection)
 
     def forget_garbage(self, garbage: Garbage) -> None:
         """Forget what has been deleted."""
         forget_garbage(self._url, garbage)
 
-    def commit(self, *commits: Commit, message: str = "", author: str | None = None) -> tuple[Version, ...]:
+    def commit(self, *commits: Commit, signature: Signature = UNSIGNED) -> tuple[Version, ...]:
         """Commit what touches the registry alone, in one SQL transaction; return the versions that it made.
 
         Raises
@@ -361,14 +363,13 @@ class Registry:
         Exception
             What an update raises; nothing is changed then.
         """
-        return self.begin(message=message, author=author).commit(commits)
+        return self.begin(signature=signature).commit(commits)
 
     def begin(
         self,
         *reads: tuple[CollectionRecord, int],
         intents: Iterable[tuple[CollectionRecord, str, str]] = (),
-        message: str = "",
-        author: str | None = None,
+        signature: Signature = UNSIGNED,
         lease: dt.timedelta = LEASE,
     ) -> Transaction:
         """Return a transaction, to be entered by ``with``.
@@ -379,14 +380,12 @@ class Registry:
             Collections, and the versions of them that are pinned while it is open.
         intents
             What is known already of what it will write, see :meth:`Transaction.stage`.
-        message, author
+        signature
             Recorded with the versions it makes.
         lease
             How long it survives its writer's silence.
         """
-        if not isinstance(message, str):
-            raise InvalidInputError(f"message={message!r} is not text")
-        return Transaction(self._url, reads, intents, message=message, author=author or default_author(), lease=lease)
+        return Transaction(self._url, reads, intents, signature=signature, lease=lease)
 
     @contextmanager
     def _snapshot(self, name: Name) -> Iterator[tuple[sa.Connection, CollectionRecord]]:

@@ -9,6 +9,7 @@ Applications*, "Fencing tokens".
 import datetime as dt
 import getpass
 import logging
+import os
 import threading
 import uuid
 from collections.abc import Iterable, Sequence, Set
@@ -32,9 +33,9 @@ from .errors import (
     TransactionClosedError,
 )
 from .migrations import check_revision
-from .records import CollectionRecord, Place, Version
+from .records import CollectionRecord, Place, Signature, Version
 from .sql import queries, tables
-from .sql.engine import database_clock, hide_password, inserted_id, reading, retried, writing
+from .sql.engine import database_clock, database_login, hide_password, inserted_id, reading, retried, writing
 
 COMMITTED_AFTER_ALL = "the connection to the registry was lost, but the write was committed: do not repeat it"
 
@@ -56,7 +57,7 @@ class Transaction:
     intents
         What is known already of what will be written: collections, and of each group the uid and the path, or what
         these begin with.
-    message, author
+    signature
         Recorded with the versions it makes.
     lease
         How long the transaction survives its writer's silence. A thread renews it while the writer lives.
@@ -68,16 +69,14 @@ class Transaction:
         reads: Iterable[tuple[CollectionRecord, int]] = (),
         intents: Iterable[tuple[CollectionRecord, str, str]] = (),
         *,
-        message: str,
-        author: str,
+        signature: Signature,
         lease: dt.timedelta,
     ) -> None:
         self.uid = uuid.uuid4().hex
         self._url = url
         self._reads = tuple(reads)
         self._intents = tuple(intents)
-        self._message = message
-        self._author = author
+        self._signature = signature
         self._lease = lease
         self._entered = False
         self._staged_more = False
@@ -221,10 +220,11 @@ class Transaction:
 
     def _insert(self, connection: sa.Connection, state: str) -> dt.datetime:
         """Record the transaction, and return until when it holds."""
-        now: dt.datetime = connection.execute(sa.select(database_clock())).scalar_one()
-        row = {"uid": self.uid, "state": state, "author": self._author, "message": self._message}
+        now, login = connection.execute(sa.select(database_clock(), database_login())).one()
+        self._signed = sign(self._signature, login or system_login())
         times = {"created_at": now, "lease_until": now + self._lease}
-        self._id = inserted_id(connection.execute(sa.insert(tables.transaction).values(row | times)))
+        row = {"uid": self.uid, "state": state, **self._signed, **times}
+        self._id = inserted_id(connection.execute(sa.insert(tables.transaction).values(row)))
         return times["lease_until"]
 
     def _pin(
@@ -272,7 +272,7 @@ class Transaction:
 
     def _carry_out(self, connection: sa.Connection, commits: Sequence[Commit]) -> tuple[Version, ...]:
         """Do what the transaction is for, inside the one SQL transaction that ends it."""
-        return carry_out(connection, commits, self._id, author=self._author, message=self._message)
+        return carry_out(connection, commits, self._id, self._signed)
 
     def _discard(self, connection: sa.Connection, kept: Set[str]) -> None:
         """Leave the groups to vacuum that work which was run again had put down: those without a row of this commit."""
@@ -397,8 +397,14 @@ def _discarding() -> sa.Insert:
     return sa.insert(tables.garbage).from_select([*names, "not_before"], staged)
 
 
+def sign(signature: Signature, login: str) -> dict[str, str]:
+    """Return what is recorded of a signature, by the names of the columns."""
+    author = signature.author or os.environ.get("ZC_AUTHOR") or login
+    return {"author": author, "login": login, "message": signature.message}
+
+
 @cache
-def default_author() -> str:
+def system_login() -> str:
     """Return the operating system's name of the user."""
     try:
         return getpass.getuser()

@@ -68,6 +68,7 @@ def facts(registry: Registry, name: str, version: int | None) -> dict[str, Any]:
         "version": made.number,
         "committed": _time(made.committed_at),
         "author": made.author,
+        "login": made.login,
         "partitions": totals.partitions,
         "rows": totals.rows,
         "bytes": totals.nbytes,
@@ -118,6 +119,7 @@ def versions(registry: Registry, name: str, filters: str | None, limit: int | No
             "committed": _time(each.committed_at),
             "operation": each.operation,
             "author": each.author,
+            "login": each.login,
             "summary": dict(each.summary),
             "message": each.message,
         }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from registry import CollectionDefinition, Creation, Filters, Registry, Run
+from registry import CollectionDefinition, Creation, Filters, Registry, Run, Signature
 from registry.changes import NoOtherPart
 
 from ..execution import Execution
@@ -48,6 +48,7 @@ def copy(
     filters: Filters | None,
     storage_options: Mapping[str, Any] | None,
     how: Execution,
+    signature: Signature,
 ) -> Handle:
     """Copy a collection, and return the new one; see :meth:`intake_zcollection.Collection.copy`."""
     check_reach(handle.location, how)
@@ -57,9 +58,9 @@ def copy(
     check_whose(storage_options, [(place.url, there), (handle.location.url, here)])
     check_reach(place, how)
     definition = _definition(handle, source, name, place, filters)
-    message = f"copy of {source.collection.name}, version {source.version}"
+    signature = signature.saying(f"copy of {source.collection.name}, version {source.version}")
     # Nobody sees the copy before all of it is there.
-    with creating(target, definition, place, message=message) as creation:
+    with creating(target, definition, place, signature=signature) as creation:
         plan = _plan(source, place, _version_0(creation, place))
         with knowing_whether_dropped(handle):
             record = creation.record() if plan is None else write_first(creation, plan, place, how)

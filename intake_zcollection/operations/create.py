@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import xarray as xr
 
-from registry import CollectionDefinition, CollectionRecord, Registry
+from registry import CollectionDefinition, CollectionRecord, Registry, Signature
 
 from ..errors import InvalidInputError
 from ..merging import NAMES, check_merge
@@ -31,6 +31,7 @@ def create(
     storage_options: Mapping[str, Any] | None,
     description: str,
     metadata: Mapping[str, Any] | None,
+    signature: Signature,
 ) -> CollectionRecord:
     """Record a new collection and claim its location; see :func:`intake_zcollection.create_collection`."""
     if not isinstance(merge, str):
@@ -61,7 +62,7 @@ def create(
         description=description,
         metadata=attributes_to_json(metadata or {}, f"the metadata of collection {name}"),
     )
-    with creating(registry, definition, place) as creation:
+    with creating(registry, definition, place, signature=signature) as creation:
         return creation.record()
 
 

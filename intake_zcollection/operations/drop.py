@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from registry import Filters, Registry, Selection, Version
+from registry import Filters, Registry, Selection, Signature, Version
 from registry.changes import ClosePartitions
 
 from ..errors import InvalidInputError
@@ -26,6 +26,7 @@ def drop_partitions(
     filters: Filters | None,
     written_before: Time | None,
     all: bool,  # noqa: A002 - the word that a user writes
+    signature: Signature,
 ) -> Version:
     """Drop partitions; see :meth:`intake_zcollection.Collection.drop_partitions`."""
     if not isinstance(all, bool):
@@ -40,7 +41,7 @@ def drop_partitions(
         )
     limit = None if written_before is None else parse_time(written_before)
     selection = Selection.of(filters, handle.record.keys)
-    return handle.commit("drop_partitions", ClosePartitions(selection, limit))
+    return handle.commit("drop_partitions", ClosePartitions(selection, limit), signature=signature)
 
 
 def parse_time(time: Time) -> dt.datetime:
@@ -81,12 +82,14 @@ def parse_time(time: Time) -> dt.datetime:
     raise InvalidInputError(f"{time!r} is not a time")
 
 
-def drop_collection(registry: Registry, name: str, storage_options: Mapping[str, Any] | None) -> None:
+def drop_collection(
+    registry: Registry, name: str, storage_options: Mapping[str, Any] | None, signature: Signature
+) -> None:
     """Drop a collection and its data; see :func:`intake_zcollection.drop_collection`."""
     collection = registry.collection(name)
     place = open_location(collection.location, collection.storage_options, storage_options)
     # Forgotten first, or readers would find a collection whose data is gone. Rows name what is left until all of it is.
-    garbage = registry.drop_collection(collection, layout.slot_path)
+    garbage = registry.drop_collection(collection, layout.slot_path, signature=signature)
     remove_attempts(place, garbage.paths)
     remove_marker(place, collection.uid)
     registry.forget_garbage(garbage)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from registry import Run, Version
+from registry import Run, Signature, Version
 from registry.changes import NoOtherPart, Requirement
 
 from .. import execution
@@ -104,7 +104,7 @@ class Dropping:
         return Step(existing.key, job, {}, needs, counts, existing.cuts(plan), runs, str(record))
 
 
-def drop_rows(handle: Handle, where: Where, how: Execution, *, message: str) -> Version:
+def drop_rows(handle: Handle, where: Where, how: Execution, *, signature: Signature) -> Version:
     """Drop rows by their values; see :meth:`intake_zcollection.Collection.drop_rows`."""
     if not isinstance(where, Mapping) or not where:
         raise InvalidInputError(
@@ -115,7 +115,7 @@ def drop_rows(handle: Handle, where: Where, how: Execution, *, message: str) -> 
     others = {name: bounds for name, bounds in where.items() if name != axis}
     selection = Selection.of(handle.record, None, {axis: where[axis]} if axis in where else None, crop=not others)
     dropping = Dropping(selection.chosen.axis_range, others)
-    return write(handle, partial(dropping.plan, handle, how), how, message=message, selection=selection)
+    return write(handle, partial(dropping.plan, handle, how), how, signature=signature, selection=selection)
 
 
 def _cut_by(existing: Existing, low: int, high: int) -> list[int]:

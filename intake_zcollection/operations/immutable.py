@@ -5,7 +5,7 @@ from functools import partial
 
 import xarray as xr
 
-from registry import Version
+from registry import Signature, Version
 from registry.changes import VariablesAlive
 
 from ..errors import InvalidInputError
@@ -22,12 +22,12 @@ from ..writing.plan import Again, Evolution, Plan, Target
 from ..writing.write import write
 
 
-def set_immutables(handle: Handle, data: xr.Dataset, *, message: str) -> Version:
+def set_immutables(handle: Handle, data: xr.Dataset, *, signature: Signature) -> Version:
     """Store or replace immutable variables; see :meth:`intake_zcollection.Collection.set_immutables`."""
     if not isinstance(data, xr.Dataset):
         raise InvalidInputError(f"collection {handle.record.name} takes an xarray.Dataset, not {type(data).__name__}")
     # One small group needs no help.
-    return write(handle, partial(_plan, handle, data), Execution(scheduler="synchronous"), message=message)
+    return write(handle, partial(_plan, handle, data), Execution(scheduler="synchronous"), signature=signature)
 
 
 def _plan(handle: Handle, data: xr.Dataset, head: Selected, _: Again | None) -> Plan:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
 
-from registry import KeyValues, SchemaRecord, Version, pad_key
+from registry import KeyValues, SchemaRecord, Signature, Version, pad_key
 from registry.changes import RememberSources, Requirement, SourcesUnchanged, VariablesAlive
 
 from ..execution import Execution
@@ -144,10 +144,10 @@ def _is_new(schema: Schema, name: str, own: Mapping[str, SchemaVariable]) -> boo
     return schema.variables[name].id not in {variable.id for variable in own.values()}
 
 
-def insert(handle: Handle, insertion: Insertion, how: Execution, *, message: str, repeatable: bool) -> Version:
+def insert(handle: Handle, insertion: Insertion, how: Execution, *, signature: Signature, repeatable: bool) -> Version:
     """Insert datasets, and return the version it made; see :meth:`intake_zcollection.Collection.insert`."""
     with _telling_of(insertion):
-        return write(handle, partial(insertion.plan, handle, how), how, message=message, repeatable=repeatable)
+        return write(handle, partial(insertion.plan, handle, how), how, signature=signature, repeatable=repeatable)
 
 
 def plan_insert(handle: Handle, insertion: Insertion, how: Execution) -> Plan | None:

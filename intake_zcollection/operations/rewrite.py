@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from registry import Cut, Version
+from registry import Cut, Signature, Version
 
 from ..execution import Execution
 from ..handle import Handle
@@ -13,9 +13,9 @@ from ..writing.rows import RowsJob
 from ..writing.write import write
 
 
-def rewrite(handle: Handle, selection: Selection, how: Execution, *, message: str) -> Version:
+def rewrite(handle: Handle, selection: Selection, how: Execution, *, signature: Signature) -> Version:
     """Write partitions anew; see :meth:`intake_zcollection.Collection.rewrite`."""
-    return write(handle, partial(_plan, handle), how, message=message, selection=selection)
+    return write(handle, partial(_plan, handle), how, signature=signature, selection=selection)
 
 
 def _plan(handle: Handle, head: Selected, again: Again | None) -> Plan | None:

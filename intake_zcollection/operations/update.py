@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from registry import KeyValues, PartitionKey, Snapshot, Version, pad_key
+from registry import KeyValues, PartitionKey, Signature, Snapshot, Version, pad_key
 from registry.changes import NoOtherPart, NothingBetween, Requirement, Unchanged, VariablesAlive
 from registry.records import ROWS_LAYER
 
@@ -232,11 +232,11 @@ def _columns(key: PartitionKey) -> KeyValues:
 
 
 def update(
-    handle: Handle, updating: Updating, selection: Selection, how: Execution, *, message: str, repeatable: bool
+    handle: Handle, updating: Updating, selection: Selection, how: Execution, *, signature: Signature, repeatable: bool
 ) -> Version:
     """Compute variables, and return the version it made; see :meth:`intake_zcollection.Collection.update`."""
     plan = partial(updating.plan, handle)
-    return write(handle, plan, how, message=message, selection=selection, repeatable=repeatable)
+    return write(handle, plan, how, signature=signature, selection=selection, repeatable=repeatable)
 
 
 def _needs(snapshot: Snapshot, depth: int, variables: frozenset[int]) -> dict[PartitionKey, tuple[Requirement, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import xarray as xr
 
-from registry import CollectionRecord, SchemaRecord, Version
+from registry import CollectionRecord, SchemaRecord, Signature, Version
 from registry.changes import EditSchema
 
 from ..errors import AlreadyExistsError, InvalidInputError
@@ -22,7 +22,7 @@ from ..schema.template import new_variable
 from ..writing.check import protected_names
 
 
-def add_variable(handle: Handle, variable: Variable | xr.DataArray) -> Version:
+def add_variable(handle: Handle, variable: Variable | xr.DataArray, signature: Signature) -> Version:
     """Add a variable to the schema; see :meth:`intake_zcollection.Collection.add_variable`."""
 
     def edit(schema: Schema) -> Schema:
@@ -34,10 +34,10 @@ def add_variable(handle: Handle, variable: Variable | xr.DataArray) -> Version:
         _check_free(schema, new.name, handle.record.name)
         return schema.added(new, begin_version=0)
 
-    return _change(handle, edit, "add_variable", str(getattr(variable, "name", variable)))
+    return _change(handle, edit, "add_variable", signature.saying(str(getattr(variable, "name", variable))))
 
 
-def rename_variable(handle: Handle, old: str, new: str) -> Version:
+def rename_variable(handle: Handle, old: str, new: str, signature: Signature) -> Version:
     """Rename a variable; see :meth:`intake_zcollection.Collection.rename_variable`."""
     check_name(new)
 
@@ -55,10 +55,10 @@ def rename_variable(handle: Handle, old: str, new: str) -> Version:
             },
         )
 
-    return _change(handle, edit, "rename_variable", f"{old} → {new}")
+    return _change(handle, edit, "rename_variable", signature.saying(f"{old} → {new}"))
 
 
-def drop_variable(handle: Handle, name: str) -> Version:
+def drop_variable(handle: Handle, name: str, signature: Signature) -> Version:
     """Drop a variable; see :meth:`intake_zcollection.Collection.drop_variable`."""
 
     def edit(schema: Schema) -> Schema:
@@ -66,10 +66,10 @@ def drop_variable(handle: Handle, name: str) -> Version:
         _check_unprotected(schema, handle.record, name, "dropped")
         return replace(schema, variables={key: each for key, each in schema.variables.items() if key != name})
 
-    return _change(handle, edit, "drop_variable", name)
+    return _change(handle, edit, "drop_variable", signature.saying(name))
 
 
-def set_attributes(handle: Handle, attrs: Mapping[str, Any], variable: str | None) -> Version:
+def set_attributes(handle: Handle, attrs: Mapping[str, Any], variable: str | None, signature: Signature) -> Version:
     """Set attributes; see :meth:`intake_zcollection.Collection.set_attributes`."""
     if not isinstance(attrs, Mapping):
         raise InvalidInputError(f"attrs={attrs!r} is no mapping of names to values")
@@ -83,7 +83,7 @@ def set_attributes(handle: Handle, attrs: Mapping[str, Any], variable: str | Non
         changed = replace(found, attrs=found.attrs.updated(given))
         return replace(schema, variables={**schema.variables, variable: changed})
 
-    return _change(handle, edit, "set_attributes", variable or "")
+    return _change(handle, edit, "set_attributes", signature if variable is None else signature.saying(variable))
 
 
 def _check_unprotected(schema: Schema, collection: CollectionRecord, name: str, verb: str) -> None:
@@ -98,8 +98,8 @@ def _check_free(schema: Schema, name: str, collection: str) -> None:
         raise AlreadyExistsError(f"collection {collection} has a variable {name} already; choose another name")
 
 
-def _change(handle: Handle, edit: Callable[[Schema], Schema], operation: str, message: str) -> Version:
+def _change(handle: Handle, edit: Callable[[Schema], Schema], operation: str, signature: Signature) -> Version:
     def edit_record(record: SchemaRecord) -> SchemaRecord:
         return edit(Schema.of(handle.record, record)).to_record()
 
-    return handle.commit(operation, EditSchema(edit_record), message=message)
+    return handle.commit(operation, EditSchema(edit_record), signature=signature)

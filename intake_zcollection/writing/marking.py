@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from registry import COMMITTED_AFTER_ALL, CollectionDefinition, Creation, Registry
+from registry import COMMITTED_AFTER_ALL, CollectionDefinition, Creation, Registry, Signature
 
 from ..errors import NotFoundError, StorageUnavailableError, ZCollectionError
 from ..handle import Handle
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def creating(
-    registry: Registry, definition: CollectionDefinition, place: Location, *, message: str | None = None
+    registry: Registry, definition: CollectionDefinition, place: Location, *, signature: Signature
 ) -> Iterator[Creation]:
     """Claim and mark a location for a collection, which the block records; if it raises, both are taken back.
 
@@ -27,7 +27,7 @@ def creating(
     StorageUnavailableError
         The location cannot be written.
     """
-    with registry.creating(definition, message=message) as creation:
+    with registry.creating(definition, signature=signature) as creation:
         marker = Marker(definition.name, creation.collection.uid, creation.uid)
         try:
             put_marker(place, marker, lambda found: _is_left_behind(registry, place, found))

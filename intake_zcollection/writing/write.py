@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-from registry import COMMITTED_AFTER_ALL, CollectionRecord, Creation, KeyValues, Place, Transaction, Version
+from registry import COMMITTED_AFTER_ALL, CollectionRecord, Creation, KeyValues, Place, Signature, Transaction, Version
 from registry.changes import VariablesAlive
 
 from .. import execution
@@ -53,7 +53,7 @@ def write(
     planner: Planner,
     how: Execution,
     *,
-    message: str = "",
+    signature: Signature,
     selection: Selection = NO_PARTITIONS,
     repeatable: bool = True,
 ) -> Version:
@@ -67,7 +67,7 @@ def write(
         The verb: it is shown the head, and what it reads besides it reads at the head's version.
     how
         Where its jobs are run.
-    message
+    signature
         Recorded with the version.
     selection
         Which partitions of the head the verb is shown.
@@ -97,7 +97,7 @@ def write(
     first, results, losses = plan.head, dict[Step, Result](), 0
     intents = [(first.collection, *intent) for intent in _intents(plan, results)]
     with (
-        handle.registry.begin((first.collection, first.version), intents=intents, message=message) as transaction,
+        handle.registry.begin((first.collection, first.version), intents=intents, signature=signature) as transaction,
         undoing(transaction, handle.location) as staged,
     ):
         while plan is not None:

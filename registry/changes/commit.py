@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -36,13 +36,16 @@ def check_commits(commits: Sequence[Commit]) -> None:
 
 
 def carry_out(
-    connection: sa.Connection, commits: Iterable[Commit], transaction_id: int, *, author: str, message: str
+    connection: sa.Connection, commits: Iterable[Commit], transaction_id: int, signed: Mapping[str, Any]
 ) -> tuple[Version, ...]:
-    """Check and apply commits, each as the next version of its collection; return the versions made."""
+    """Check and apply commits, each as the next version of its collection; return the versions made.
+
+    Author, login and message are given by the names of their columns.
+    """
     commits = sorted(commits, key=lambda commit: commit.collection.id)
     heads = lock_collections(connection, [commit.collection for commit in commits])
     now = connection.execute(sa.select(database_clock())).scalar_one()  # after the locks: later than their last holder
-    row = {"transaction_id": transaction_id, "committed_at": now, "author": author, "message": message}
+    row = {"transaction_id": transaction_id, "committed_at": now, **signed}
     versions = []
     for commit in commits:
         keys = frozenset(_wanted(commit))
@@ -147,7 +150,7 @@ def add_version(connection: sa.Connection, collection: CollectionRecord, row: di
     connection.execute(sa.insert(tables.version), row | {"collection_id": collection.id})
     head = {"head_version": row["version"]}
     connection.execute(sa.update(tables.collection).where(tables.collection.c.id == collection.id).values(head))
-    fields = ("operation", "message", "author", "committed_at", "summary")
+    fields = ("operation", "message", "author", "login", "committed_at", "summary")
     return Version(collection.name, row["version"], **{name: row[name] for name in fields})
 
 

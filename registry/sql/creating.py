@@ -76,7 +76,7 @@ def _insert_collection(
     )
     _insert_schema(connection, collection_id, definition.schema)
     made = {"collection_id": collection_id, "version": 0, "committed_at": now, "operation": "create", "summary": {}}
-    connection.execute(sa.insert(tables.version).values(made | {"message": ""} | dict(version)))
+    connection.execute(sa.insert(tables.version).values(made | dict(version)))
     return collection_id
 
 

@@ -69,6 +69,23 @@ def _postgresql_clock(element: Any, compiler: Any, **options: Any) -> str:
     return "clock_timestamp()"
 
 
+class database_login(FunctionElement[str]):  # noqa: N801 - reads as a SQL function
+    """Who the connection's user is, whatever role was taken since; NULL in SQLite, which knows no users."""
+
+    type = sa.Text()
+    inherit_cache = True
+
+
+@compiles(database_login, "sqlite")
+def _sqlite_login(element: Any, compiler: Any, **options: Any) -> str:
+    return "NULL"
+
+
+@compiles(database_login, "postgresql")
+def _postgresql_login(element: Any, compiler: Any, **options: Any) -> str:
+    return "session_user"
+
+
 def parse_url(url: str) -> URL:
     """Return the URL with ``env:NAME`` looked up and a file's path made absolute.
 

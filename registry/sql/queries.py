@@ -272,7 +272,7 @@ def version_record(row: AnyRow, collection: str) -> Version:
     return Version(
         collection=collection,
         number=fields["version"],
-        **{name: fields[name] for name in ("operation", "message", "author", "committed_at", "summary")},
+        **{name: fields[name] for name in ("operation", "message", "author", "login", "committed_at", "summary")},
     )
 
 

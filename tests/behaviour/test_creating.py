@@ -24,7 +24,7 @@ from intake_zcollection.storage.location import Location
 from intake_zcollection.storage.marker import Marker, read_marker
 from intake_zcollection.storage.objects import FsspecStore, LocalStore
 from intake_zcollection.writing.marking import creating, ensure_marker
-from registry import CollectionDefinition, CollectionRecord
+from registry import UNSIGNED, CollectionDefinition, CollectionRecord
 from registry.sql.engine import engine_of, parse_url
 from registry.transaction import Transaction
 from tests.conftest import Store
@@ -166,7 +166,8 @@ class Scene:
     def create(self, name: str, location: str) -> CollectionRecord:
         """Create a collection at a location below the place."""
         url = self.place.location(location)
-        with creating(self.registry, replace(self.definition, name=name, location=url), Location(url)) as creation:
+        definition = replace(self.definition, name=name, location=url)
+        with creating(self.registry, definition, Location(url), signature=UNSIGNED) as creation:
             return creation.record()
 
     def check(self, actors: Sequence[Actor]) -> None:

@@ -14,6 +14,7 @@ from registry import (
     NotFoundError,
     Registry,
     RegistryUnavailableError,
+    Signature,
     TransactionClosedError,
 )
 from registry.sql.engine import reading
@@ -62,7 +63,7 @@ def test_a_creation_that_is_left_is_aborted_and_its_claim_can_be_released(regist
 def test_who_lives_keeps_others_out_and_is_told_by_what_it_does(registry: Registry, sql: Sql, location: str) -> None:
     mine = make_definition(location="/data/x")
     told = rf"{location} is not free: me is at work in /data/x since .* UTC \(moving\); wait .* lapses at .* UTC"
-    with registry.creating(mine, author="me", message="moving") as creation:
+    with registry.creating(mine, signature=Signature("me", "moving")) as creation:
         with pytest.raises(AlreadyExistsError, match=told):
             create(registry, "made/b", location=location)
         assert creation.record().location == "/data/x"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import getpass
 import importlib.metadata
 import itertools
 import re
@@ -35,6 +36,7 @@ from registry import (
     RegistryUnavailableError,
     SchemaRecord,
     Selection,
+    Signature,
     Source,
     SourceRecord,
     connect,
@@ -47,6 +49,7 @@ from registry.changes import (
     Commit,
     EditSchema,
     RememberSources,
+    Rename,
     SchemaUnchanged,
     SourcesUnchanged,
 )
@@ -410,6 +413,19 @@ def test_an_upgraded_registry_has_the_tables_that_the_code_knows_with_their_colu
         assert [row[1] for row in rows_of(path, f"PRAGMA table_info({name})")] == columns
 
 
+def test_of_what_an_earlier_release_wrote_the_login_is_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    fill(path, "0005", make_history(0))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        made = {"collection_id": 1, "version": 0, "committed_at": "2022-01-01", "author": "me", "message": ""}
+        insert_rows(connection, "version", [made | {"operation": "create", "summary": "{}"}])
+    with connect(f"sqlite:///{path}", create=True) as registry:
+        record = next(each for each in registry.collections() if each.id == 1)
+        assert [(each.author, each.login) for each in registry.versions(record)] == [("me", None)]
+        registry.commit(Commit(record, "rename", updates=(Rename("made/other"),)))
+        assert rows_of(path, 'SELECT login FROM "transaction" ORDER BY id DESC LIMIT 1') == [(getpass.getuser(),)]
+
+
 def set_of(path: Path, statement: str) -> set[Any]:
     return set(rows_of(path, statement))
 
@@ -431,7 +447,8 @@ def test_collections_and_transactions_keep_their_numbers_and_all_that_refers_to_
         insert_rows(connection, "version", [made | {"message": "", "operation": "insert", "summary": "{}"}])
     if revision == "0005":
         make_revision(path, revision)
-    asked = ["SELECT * FROM collection", 'SELECT * FROM "transaction"', "SELECT collection_id, version FROM pin"]
+    transactions = 'SELECT id, uid, state, lease_until, author, message, created_at FROM "transaction"'
+    asked = ["SELECT * FROM collection", transactions, "SELECT collection_id, version FROM pin"]
     asked += ["SELECT collection_id, transaction_id FROM version", "SELECT collection_id FROM dataset_attributes"]
     before = [set_of(path, statement) for statement in asked]
     assert all(before)
@@ -691,10 +708,10 @@ def test_two_processes_that_upgrade_at_once_do_it_once(tmp_path: Path) -> None:
 
 
 def test_a_newer_registry_names_the_release_that_reads_it(registry: Registry, sql: Sql) -> None:
-    sql("UPDATE alembic_version SET version_num = '0007'")
-    sql("INSERT INTO release (revision, release) VALUES ('0007', '0.7.1')")
+    sql("UPDATE alembic_version SET version_num = '0099'")
+    sql("INSERT INTO release (revision, release) VALUES ('0099', '0.7.1')")
     for create_ in (False, True):
-        with pytest.raises(RegistryRevisionError, match=r"0007 and is newer than this release .*>=0\.7\.1'"):
+        with pytest.raises(RegistryRevisionError, match=r"0099 and is newer than this release .*>=0\.7\.1'"):
             connect(registry.url, create=create_)
 
 
@@ -703,7 +720,7 @@ def test_a_newer_registry_that_names_no_release_is_newer_all_the_same(
     registry: Registry, sql: Sql, statement: str
 ) -> None:
     sql(statement)
-    sql("UPDATE alembic_version SET version_num = '0007'")
+    sql("UPDATE alembic_version SET version_num = '0099'")
     with pytest.raises(RegistryRevisionError, match=r"newer than this release .* upgrade intake-zcollection$"):
         connect(registry.url)
 
@@ -863,7 +880,7 @@ def history_of_two(registry: Registry) -> Registry:
     a, b = create(registry), create(registry, "made/b")
     write(registry, a, fragment(2022, 1), fragment(2022, 2), fragment(layer=-1))
     write(registry, a, fragment(2022, 2, rows=7, nbytes=56, axis_min=-5, axis_max=5), fragment(2022, 1, layer=1))
-    commit(registry, change(b, fragment(12, 345), operation="update"), author="me", message="corrected")
+    commit(registry, change(b, fragment(12, 345), operation="update"), signature=Signature("me", "corrected"))
     return registry
 
 

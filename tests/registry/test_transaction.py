@@ -19,6 +19,7 @@ from registry import (
     RegistryUnavailableError,
     SchemaRecord,
     Selection,
+    Signature,
     TransactionClosedError,
     Version,
     ZCollectionError,
@@ -99,7 +100,7 @@ def test_a_failed_commit_leaves_no_gap(registry: Registry, collection: Collectio
 def test_a_version_says_who_did_what_why_and_when(registry: Registry, collection: CollectionRecord) -> None:
     second = dt.timedelta(seconds=1)
     begin = dt.datetime.now(dt.UTC)
-    (version,) = commit(registry, change(collection, fragment(2022, 1)), author="me", message="corrected")
+    (version,) = commit(registry, change(collection, fragment(2022, 1)), signature=Signature("me", "corrected"))
     end = dt.datetime.now(dt.UTC)
     assert (version.collection, version.operation, version.author, version.message) == (
         "made/a",

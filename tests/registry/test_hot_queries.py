@@ -70,7 +70,8 @@ def fill(path: Path, years: int) -> None:
             "NULL, 1, NULL"
         )
         connection.executemany(
-            "INSERT INTO version SELECT 1, ?, NULL, NULL, '2022-01-01 00:00:00', NULL, 'me', '', 'insert', '{}'",
+            "INSERT INTO version (collection_id, version, committed_at, author, message, operation, summary) "
+            "SELECT 1, ?, '2022-01-01 00:00:00', 'me', '', 'insert', '{}'",
             [(number,) for number in range(1, VERSIONS + 1)],
         )
         connection.execute("UPDATE collection SET head_version = ?", (VERSIONS,))

@@ -331,7 +331,7 @@ SELECT 1, k0, k1, 0, 0, 0, 0, axis_min, layer_id, n + 59, n + 60, n + 59, 0, gro
 FROM fragment, numbers WHERE collection_id = 1 AND k0 = 100 AND k1 = 5 AND axis_min = 0
 """,
     "change": "SELECT 1, 100, 5, 0, 0, 0, 0, n + 60, 0, 0, 10, 10, 0, 9 FROM numbers",
-    "version": "SELECT 1, n + 60, NULL, NULL, '2022-01-01 00:00:00', NULL, 'me', '', 'insert', '{}' FROM numbers",
+    "version": "SELECT 1, n + 60, NULL, NULL, '2022-01-01 00:00:00', NULL, 'me', '', 'insert', '{}', NULL FROM numbers",
 }
 
 

@@ -40,6 +40,8 @@ from .errors import (
 
 __all__ = [
     "AlreadyExistsError",
+    "Change",
+    "Changes",
     "Collection",
     "CollectionRecord",
     "ConflictError",
@@ -83,6 +85,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 if TYPE_CHECKING:
     from registry import Registry, connect
 
+    from .changes import Change, Changes
     from .collection import Collection, Partition
     from .opening import create_collection, drop_collection, open_collection, open_dataset, rename_collection
     from .operations.validate import Problem, Report
@@ -91,6 +94,7 @@ if TYPE_CHECKING:
 else:
     # What loads xarray, zarr, dask or SQLAlchemy, by module; a test holds it equal to the imports above.
     _LAZY = {
+        ".changes": ("Change", "Changes"),
         ".collection": ("Collection", "Partition"),
         ".opening": (
             "create_collection",

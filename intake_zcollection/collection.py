@@ -6,18 +6,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
 
 from registry import Filters, PartitionKey, Registry, Signature, Version, connect, format_key, version_number
 
+from .changes import Changes, changes_between
 from .errors import NotFoundError, ReadOnlyError
 from .execution import Execution
 from .handle import Handle
 from .merging import Merge
 from .operations.copy import copy
-from .operations.drop import Time, drop_partitions
+from .operations.drop import Dropped, Duration, Time, drop_partitions
 from .operations.drop_rows import drop_rows
 from .operations.immutable import set_immutables
 from .operations.insert import Insertion, insert, plan_insert
@@ -127,7 +127,8 @@ class Collection:
         Parameters
         ----------
         filters
-            Partitions by their keys: ``"year == 2022 and month in (1, 2)"``, or a function of the key as a dict.
+            Partitions by their keys: ``"year == 2022 and month in (1, 2)"``, the same as a dict (``{"year": 2022,
+            "month": (1, 2)}``), a function of the key as a dict, a key, or several, :class:`Changes` for one.
         where
             Rows by their axis value: ``{"time": (low, high)}``, both included; a bound may be a partial date
             (``"2022-03"`` is the whole month), None is open. Partitions are chosen by the bounds in the registry; in
@@ -574,11 +575,12 @@ class Collection:
         *,
         filters: Filters | None = None,
         written_before: Time | None = None,
+        older_than: Duration | None = None,
         all: bool = False,  # noqa: A002 - the word that a user writes
         author: str | None = None,
         message: str = "",
     ) -> Version:
-        """Drop partitions; older versions still have them. One of the three is required.
+        """Drop partitions; older versions still have them. One of the four is required.
 
         Parameters
         ----------
@@ -587,6 +589,9 @@ class Collection:
         written_before
             Those last written before a time of the registry's clock: text, a ``date`` (its first instant) or a
             ``datetime64``, all in UTC if they name no zone; or a ``datetime``, which has to have a zone.
+        older_than
+            Those of which the last axis value lies before now, by the registry's clock, minus this: a timedelta of
+            Python's, numpy's (without months and years) or pandas'. The axis has to be of times.
         all
             Whether to drop every partition; alone.
         author, message
@@ -601,11 +606,12 @@ class Collection:
         ------
         InvalidInputError
             A filter that is not understood; a time that is none, a datetime without a zone (Python's are local), or a
-            time in the future.
+            time in the future; ``older_than`` that is no duration, or for an axis of integers.
         """
         self._check_writable("drop_partitions")
         by = Signature(author, message)
-        return drop_partitions(self._handle, filters=filters, written_before=written_before, all=all, signature=by)
+        which = Dropped(filters, written_before, older_than, all)
+        return drop_partitions(self._handle, which, by)
 
     def copy(
         self,
@@ -703,7 +709,7 @@ class Collection:
                 parts=len(record.parts),
                 groups=record.groups,
                 nbytes=record.nbytes,
-                bounds=_axis_values(schema, record.bounds),
+                bounds=(schema.axis_value(record.bounds[0]), schema.axis_value(record.bounds[1])),
                 version=changed[record.values],
                 fragments={name: paths for name in schema.partitioned if (paths := paths_of[name][place])},
             )
@@ -720,6 +726,37 @@ class Collection:
         return self._handle.registry.versions(
             self._handle.record, filters=filters, limit=limit, newest_first=newest_first
         )
+
+    def diff(self, a: int | Version, b: int | Version | None = None) -> Changes:
+        """Return what changed from a version to a later one; None is the version it is at.
+
+        It is known from what commits recorded, in rows: nothing is read from storage, and nothing is compared. What was
+        written counts as changed, if it is equal to what was there; what a rewrite moves does not.
+
+        Returns
+        -------
+        Changes
+            A mapping of partition keys to what changed in each; print it, :meth:`Changes.load` it, or take it as
+            ``filters=``.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such version.
+        VersionExpiredError
+            The data of one of the versions has been given up.
+        InvalidInputError
+            The first is the later one.
+        """
+        since = version_number(a)
+        return changes_between(self._handle, since, self._handle.version if b is None else version_number(b))
+
+    def changes_since(self, version: int | Version) -> Changes:
+        """Return what changed since a version, up to the one it is at; :attr:`Changes.until` is where to go on from.
+
+        Raises as :meth:`diff`.
+        """
+        return self.diff(version)
 
     def at(self, *, version: int | Version) -> "Collection":
         """Return the collection as it was at a version, read-only.
@@ -767,17 +804,9 @@ class Collection:
             ("location", self.location),
         ]
         if totals.bounds is not None:
-            low, high = _axis_values(schema, totals.bounds)
+            low, high = map(schema.axis_value, totals.bounds)
             facts.insert(2, ("extent", f"{low} … {high}"))
         return facts
-
-
-def _axis_values(schema: Schema, bounds: tuple[int, int]) -> tuple[Any, Any]:
-    """Return bounds as the axis has them, from the registry's integers."""
-    low, high = bounds
-    if schema.variables[schema.axis].dtype.kind != "M":
-        return low, high
-    return np.datetime64(low, "ns"), np.datetime64(high, "ns")
 
 
 def as_registry(reg: Registry | str) -> Registry:

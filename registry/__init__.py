@@ -15,6 +15,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .difference import Difference, Kind, PartitionChange, RowChange
 from .errors import (
     AlreadyExistsError,
     ConflictError,
@@ -78,6 +79,7 @@ __all__ = [
     "ConflictError",
     "Creation",
     "Cut",
+    "Difference",
     "Filters",
     "FragmentColumns",
     "FragmentRecord",
@@ -88,8 +90,10 @@ __all__ = [
     "Kept",
     "KeyRange",
     "KeyValues",
+    "Kind",
     "NotFoundError",
     "PartRecord",
+    "PartitionChange",
     "PartitionKey",
     "PartitionRecord",
     "Place",
@@ -98,6 +102,7 @@ __all__ = [
     "Registry",
     "RegistryRevisionError",
     "RegistryUnavailableError",
+    "RowChange",
     "Run",
     "SchemaRecord",
     "Selection",

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from .changes import Commit, Rename
 from .creation import Creation
+from .difference import Difference
 from .dropping import Dropping, forget_garbage, read_garbage
 from .errors import InvalidInputError, NotFoundError, RegistryUnavailableError
 from .keys import KeyValues
@@ -39,6 +40,7 @@ from .sql.claims import creator_of, is_left_behind
 from .sql.creating import PathOf
 from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, retried, upgrading
 from .sql.fragments import read_columns, read_last_changes, read_totals
+from .sql.hunks import read_difference
 from .transaction import Transaction
 
 Name = str | CollectionRecord
@@ -252,6 +254,27 @@ class Registry:
         with self._snapshot(name) as (connection, collection):
             chosen = None if filters is None else Selection.of(filters, collection.keys)
             return queries.read_versions(connection, collection, chosen, limit, newest_first=newest_first)
+
+    def diff(self, name: Name, since: int | Version, until: int | Version | None = None) -> Difference:
+        """Return what changed from a version to a later one, the newest for None, by the hunks of those between them.
+
+        Raises
+        ------
+        NotFoundError
+            No such collection or version.
+        VersionExpiredError
+            The data of one of the versions has been given up.
+        InvalidInputError
+            The first is the later one.
+        """
+        with self._snapshot(name) as (connection, collection):
+            first, last = (queries.check_version(connection, collection, each) for each in (since, until))
+            if first > last:
+                raise InvalidInputError(
+                    f"what changed in collection {collection.name} from version {first} to {last}? Name the older "
+                    "version first"
+                )
+            return read_difference(connection, collection, first, last)
 
     def queue(self, collection: CollectionRecord) -> tuple[Place, ...]:
         """Return the places at which writers wait for others, who were overtaken too often."""

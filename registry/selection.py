@@ -1,14 +1,21 @@
 """Which partitions, as a value."""
 
-from collections.abc import Callable, Collection
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 
-from .keys import KeyValues
-from .predicate import Predicate, parse_predicate
+from .errors import InvalidInputError
+from .keys import KEY_LIMITS, KeyValues, PartitionKey, parse_key
+from .predicate import And, Comparison, Constant, Key, Membership, Predicate, parse_predicate
 from .records import KeyRange
 
-Filters = str | Callable[[dict[str, int]], bool]
-"""A filter on partition keys: text of the predicate language, or a function of the key as a dict."""
+Equalities = Mapping[str, int | Iterable[int]]
+"""What some values of a key are, or may be: ``{"year": 2022, "month": (1, 2)}``."""
+
+Filters = str | Callable[[dict[str, int]], bool] | Equalities | PartitionKey | Iterable[PartitionKey | str]
+"""A filter on partition keys: text of the predicate language, a function of the key as a dict, equalities, a key, or
+keys, also as texts; what has keys, as the changes between two versions, is a filter too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +56,74 @@ class Selection:
         """
         if callable(filters):
             return cls(keep=filters, axis_range=axis_range, keys=keys)
-        predicate = None if filters is None else parse_predicate(filters, names)
-        return cls(predicate, axis_range=axis_range, keys=keys)
+        if filters is None or isinstance(filters, str):
+            predicate = None if filters is None else parse_predicate(filters, names)
+            return cls(predicate, axis_range=axis_range, keys=keys)
+        if _are_equalities(filters):
+            return cls(_predicate_of(filters, names), axis_range=axis_range, keys=keys)
+        wanted = frozenset(_values_of(key, names) for key in _keys_in(filters))
+        return cls(axis_range=axis_range, keys=wanted if keys is None else wanted & {*keys})
+
+
+def _are_equalities(filters: object) -> TypeGuard[Equalities]:
+    if not isinstance(filters, Mapping) or not all(isinstance(name, str) for name in filters):
+        return False
+    if not filters and isinstance(filters, dict):
+        raise InvalidInputError("filters={} says nothing: leave it out for all partitions, or give () for none")
+    return len(filters) > 0  # what has no names at all is a mapping of keys
+
+
+def _predicate_of(equalities: Equalities, names: tuple[str, ...]) -> Predicate:
+    """Return the predicate that says the same."""
+    unknown = [name for name in equalities if name not in names]
+    if unknown:
+        raise InvalidInputError(
+            f"filters={equalities!r}: the collection is not partitioned by {', '.join(unknown)}, but by "
+            f"{', '.join(names)}"
+        )
+    terms: list[Comparison | Membership] = []
+    for name, value in equalities.items():
+        if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+            terms.append(Membership(Key(name), frozenset(_integer(each, equalities) for each in value)))
+        else:
+            terms.append(Comparison(Key(name), "==", Constant(_integer(value, equalities))))
+    return Predicate(repr(dict(equalities)), And(tuple(terms)))
+
+
+def _integer(value: Any, filters: object) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not KEY_LIMITS[0] <= number <= KEY_LIMITS[1]:
+        raise InvalidInputError(f"filters={filters!r}: {value!r} is no integer of 64 bits, as the values of keys are")
+    return number
+
+
+def _is_key(filters: object) -> TypeGuard[PartitionKey]:
+    return isinstance(filters, tuple) and bool(filters) and all(_is_pair(each) for each in filters)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and not isinstance(value[1], str)
+
+
+def _keys_in(filters: Any) -> Iterable[Any]:
+    if _is_key(filters):
+        return (filters,)
+    if not isinstance(filters, Iterable) or isinstance(filters, bytes):
+        raise InvalidInputError(
+            f"filters={filters!r}: write text, 'year == 2022 and month in (1, 2)' for one, a dict of equalities, a "
+            "function of the key, or keys"
+        )
+    return filters
+
+
+def _values_of(key: Any, names: tuple[str, ...]) -> KeyValues:
+    """Return the integers of a key, in the order of a collection's names."""
+    pairs = parse_key(key) if isinstance(key, str) else key
+    if not _is_key(pairs) or len(pairs) != len(names) or {name for name, _ in pairs} != {*names}:
+        example = "/".join(f"{name}=…" for name in names)
+        raise InvalidInputError(f"{key!r} is no key of a partition of this collection: those are {example}")
+    named = dict(pairs)
+    return tuple(_integer(named[name], key) for name in names)

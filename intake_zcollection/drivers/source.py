@@ -17,7 +17,7 @@ from typing import Any
 import xarray as xr
 from intake.source.base import DataSource, Schema
 
-from registry import PartitionKey, show_url
+from registry import Filters, PartitionKey, show_url
 
 from ..collection import Collection
 from ..opening import open_collection
@@ -57,7 +57,7 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
         registry: str,
         collection: str,
         version: int | str | None = None,
-        filters: str | None = None,
+        filters: Filters | None = None,
         where: Mapping[str, Any] | None = None,
         variables: Iterable[str] | None = None,
         chunks: Any = "auto",
@@ -68,7 +68,8 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
         self._registry = registry
         self._collection = collection
         self._version = None if version in (None, "") else int(version)
-        self._selection = {"filters": filters or None, "where": where, "variables": variables, "chunks": chunks}
+        chosen = None if filters == "" else filters  # which templates make
+        self._selection = {"filters": chosen, "where": where, "variables": variables, "chunks": chunks}
         self._partitions: tuple[PartitionKey, ...] = ()
 
     def discover(self) -> dict[str, Any]:

@@ -38,34 +38,47 @@ def parse_tolerance(tolerance: Any, axis: np.dtype[Any]) -> Tolerance:
             raise InvalidInputError(
                 f"tolerance={tolerance!r}: the axis holds integers ({axis}), so its distances are integers too"
             )
-        return _not_negative(int(tolerance), tolerance)
-    count = _not_negative(_nanoseconds(tolerance), tolerance)
+        return _not_negative(int(tolerance), f"tolerance={tolerance!r}")
+    return np.timedelta64(parse_duration(tolerance, "tolerance"), "ns")
+
+
+def parse_duration(duration: Any, name: str) -> int:
+    """Return a parameter of some name as a number of nanoseconds; a fraction of one is cut off.
+
+    >>> parse_duration(np.timedelta64(1, "D"), "older_than")
+    86400000000000
+
+    Raises
+    ------
+    InvalidInputError
+        It is no duration, of no fixed length, negative, or longer than nanoseconds can count.
+    """
+    count = _not_negative(_nanoseconds(duration, name), f"{name}={duration!r}")
     if count > _LONGEST:
-        raise InvalidInputError(f"tolerance={tolerance!r} is longer than the 292 years that nanoseconds can count")
-    return np.timedelta64(count, "ns")
+        raise InvalidInputError(f"{name}={duration!r} is longer than the 292 years that nanoseconds can count")
+    return count
 
 
-def _nanoseconds(tolerance: Any) -> int:
-    """Return a duration as a number of nanoseconds; a fraction of one is cut off, since no two times differ by it."""
-    if isinstance(tolerance, dt.timedelta):
-        if not hasattr(tolerance, "to_timedelta64"):
-            return tolerance // dt.timedelta(microseconds=1) * 1000  # exact: a timedelta may be longer than numpy's
-        tolerance = tolerance.to_timedelta64()  # pandas' own, which counts nanoseconds too
-    if not isinstance(tolerance, np.timedelta64):
+def _nanoseconds(duration: Any, name: str) -> int:
+    if isinstance(duration, dt.timedelta):
+        if not hasattr(duration, "to_timedelta64"):
+            return duration // dt.timedelta(microseconds=1) * 1000  # exact: a timedelta may be longer than numpy's
+        duration = duration.to_timedelta64()  # pandas' own, which counts nanoseconds too
+    if not isinstance(duration, np.timedelta64):
         raise InvalidInputError(
-            f"tolerance={tolerance!r} has no unit, and the axis holds times: write np.timedelta64(60, 's') or "
+            f"{name}={duration!r} has no unit, and the axis holds times: write np.timedelta64(60, 's') or "
             "datetime.timedelta(seconds=60)"
         )
-    if np.isnat(tolerance):
-        raise InvalidInputError("tolerance is NaT, which is no duration; leave it out for none")
-    unit, step = np.datetime_data(tolerance.dtype)
+    if np.isnat(duration):
+        raise InvalidInputError(f"{name} is NaT, which is no duration; leave it out for none")
+    unit, step = np.datetime_data(duration.dtype)
     if unit not in _NANOSECONDS:
         what = "has no unit" if unit == "generic" else f"is in calendar units ({unit}), which have no fixed length"
-        raise InvalidInputError(f"tolerance={tolerance!r} {what}: write it in days or seconds, np.timedelta64(30, 'D')")
-    return int(tolerance.astype(np.int64).item() * step * _NANOSECONDS[unit] // 1)
+        raise InvalidInputError(f"{name}={duration!r} {what}: write it in days or seconds, np.timedelta64(30, 'D')")
+    return int(duration.astype(np.int64).item() * step * _NANOSECONDS[unit] // 1)
 
 
-def _not_negative(count: int, tolerance: Any) -> int:
+def _not_negative(count: int, given: str) -> int:
     if count < 0:
-        raise InvalidInputError(f"tolerance={tolerance!r} is negative; it is a distance, 0 or more")
+        raise InvalidInputError(f"{given} is negative; it is a distance, 0 or more")
     return count

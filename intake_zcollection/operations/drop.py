@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from registry.changes import ClosePartitions
 
 from ..errors import InvalidInputError
 from ..handle import Handle
+from ..merging import parse_duration
+from ..reading.selection import NO_PARTITIONS
 from ..storage import layout
 from ..storage.location import open_location
 from ..storage.marker import remove_marker
@@ -19,29 +22,49 @@ from ..storage.write import remove_attempts
 Time = str | dt.date | np.datetime64
 """A time of the registry's clock: text, a date (its first instant), a datetime64, in UTC; or a datetime with a zone."""
 
+Duration = dt.timedelta | np.timedelta64
+"""A time between two: Python's, pandas' or numpy's, but for months and years."""
 
-def drop_partitions(
-    handle: Handle,
-    *,
-    filters: Filters | None,
-    written_before: Time | None,
-    all: bool,  # noqa: A002 - the word that a user writes
-    signature: Signature,
-) -> Version:
+
+@dataclass(frozen=True)
+class Dropped:
+    """Which partitions: those that meet all that is given."""
+
+    filters: Filters | None
+    written_before: Time | None
+    older_than: Duration | None
+    all: bool
+
+
+def drop_partitions(handle: Handle, which: Dropped, signature: Signature) -> Version:
     """Drop partitions; see :meth:`intake_zcollection.Collection.drop_partitions`."""
-    if not isinstance(all, bool):
-        raise InvalidInputError(f"all={all!r} is neither True nor False")
-    given = filters is not None or written_before is not None
-    if all and given:
-        raise InvalidInputError("all=True drops every partition, so filters and written_before have no meaning with it")
-    if not (all or given):
+    if not isinstance(which.all, bool):
+        raise InvalidInputError(f"all={which.all!r} is neither True nor False")
+    given = [name for name in ("filters", "written_before", "older_than") if getattr(which, name) is not None]
+    if which.all and given:
+        raise InvalidInputError(f"all=True drops every partition: leave {' and '.join(given)} out, or all")
+    if not (which.all or given):
         raise InvalidInputError(
-            f"which partitions of collection {handle.record.name}? Give filters or written_before, or all=True to drop "
-            "every one"
+            f"which partitions of collection {handle.record.name}? Give filters, written_before or older_than, or "
+            "all=True to drop every one"
         )
-    limit = None if written_before is None else parse_time(written_before)
-    selection = Selection.of(filters, handle.record.keys)
-    return handle.commit("drop_partitions", ClosePartitions(selection, limit), signature=signature)
+    closing = ClosePartitions(
+        Selection.of(which.filters, handle.record.keys),
+        None if which.written_before is None else parse_time(which.written_before),
+        None if which.older_than is None else _nanoseconds(handle, which.older_than),
+    )
+    return handle.commit("drop_partitions", closing, signature=signature)
+
+
+def _nanoseconds(handle: Handle, duration: Duration) -> int:
+    axis = handle.record.axis
+    dtype = handle.select(NO_PARTITIONS).schema.variables[axis].dtype
+    if dtype.kind != "M":
+        raise InvalidInputError(
+            f"older_than={duration!r}: the axis {axis} of collection {handle.record.name} holds integers, not times; "
+            "choose partitions by filters"
+        )
+    return parse_duration(duration, "older_than")
 
 
 def parse_time(time: Time) -> dt.datetime:

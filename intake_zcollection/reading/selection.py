@@ -2,14 +2,14 @@
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 import registry
-from registry import KEY_LIMITS, CollectionRecord, Filters, Snapshot
+from registry import KEY_LIMITS, CollectionRecord, Filters, KeyValues, Snapshot
 
 from ..errors import InvalidInputError
 from ..partitioning import partitioning_from_json
@@ -38,6 +38,8 @@ class Selection:
     crop: bool = False
     bounds: tuple[Bound, ...] = ()
     """The bounds as they were given: their kind is checked once the schema is known."""
+    rows: Mapping[KeyValues, Sequence[tuple[int, int]]] | None = None
+    """Which rows of each partition: the first, and the one after the last, in their order."""
 
     @classmethod
     def of(

@@ -199,6 +199,10 @@ class Schema:
             if size is not None
         }
 
+    def axis_value(self, value: int | None) -> Any:
+        """Return a value of the axis as it has it, from the registry's integer: numpy.datetime64[ns], or int."""
+        return value if value is None or self.variables[self.axis].dtype.kind != "M" else np.datetime64(value, "ns")
+
     def to_record(self) -> SchemaRecord:
         """Return what the registry keeps of it."""
         return SchemaRecord(

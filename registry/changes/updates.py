@@ -21,7 +21,6 @@ from ..records import (
     Written,
     parse_name,
 )
-from ..selection import Selection
 from ..sql import queries, tables
 from ..sql.creating import namespace_id
 from ..sql.engine import database_clock
@@ -42,8 +41,8 @@ def apply(now: Locked, update: Update) -> Counts | None:
     match update:
         case PutFragments():
             return _put_fragments(now, update)
-        case ClosePartitions(selection, before):
-            return _close_partitions(now, selection, before)
+        case ClosePartitions():
+            return _close_partitions(now, update)
         case AddVariables(variables):
             return _add_variables(now, variables)
         case EditSchema(edit):
@@ -190,12 +189,15 @@ def _keep(now: Locked, cuts: Iterable[Cut]) -> None:
     now.connection.execute(sa.insert(live).from_select(names, ended), kept)
 
 
-def _close_partitions(now: Locked, selection: Selection, before: dt.datetime | None) -> Counts | None:
+def _close_partitions(now: Locked, update: ClosePartitions) -> Counts | None:
     """Return how many partitions and rows; None if there are none."""
     head = now.version - 1
-    dropped = read_partitions(now.connection, now.collection, head, selection)
-    if before is not None:
-        last = _last_version(now, before)
+    dropped = read_partitions(now.connection, now.collection, head, update.selection)
+    if update.age is not None:
+        limit = _axis_value(_clock(now)) - update.age
+        dropped = tuple(each for each in dropped if each.bounds[1] < limit)
+    if update.before is not None:
+        last = _last_version(now, update.before)
         changed = read_last_changes(now.connection, now.collection, head, [each.values for each in dropped])
         dropped = tuple(each for each in dropped if changed.get(each.values, 0) <= last)
     if not dropped:
@@ -208,9 +210,19 @@ def _close_partitions(now: Locked, selection: Selection, before: dt.datetime | N
     return {"dropped": len(dropped), "rows": sum(partition.rows for partition in dropped)}
 
 
+def _clock(now: Locked) -> dt.datetime:
+    clock: dt.datetime = now.connection.execute(sa.select(database_clock())).scalar_one()
+    return clock
+
+
+def _axis_value(time: dt.datetime) -> int:
+    """Return a time as an axis has it: ns since 1970."""
+    return (time - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1) * 1000
+
+
 def _last_version(now: Locked, before: dt.datetime) -> int:
     """Return the last version committed before a time; raises InvalidInputError if that is to come."""
-    clock = now.connection.execute(sa.select(database_clock())).scalar_one()
+    clock = _clock(now)
     if before > clock + _CLOCKS_DIFFER:
         raise InvalidInputError(
             f"the partitions of collection {now.record.name} that were written before {before:%Y-%m-%d %H:%M:%S} UTC: "

@@ -113,11 +113,13 @@ class PutFragments:
 
 @dataclass(frozen=True)
 class ClosePartitions:
-    """Close the partitions of a selection that were last written before a time, if one is given."""
+    """Close the partitions of a selection, as far as they meet what else is given."""
 
     selection: Selection
     before: dt.datetime | None = None
-    """With a zone, and not in the future."""
+    """They were last written before it; with a zone, and not in the future."""
+    age: int | None = None
+    """Their last axis value, a time, lies more than so many nanoseconds before now."""
 
     def __post_init__(self) -> None:
         if self.before is not None and self.before.utcoffset() is None:

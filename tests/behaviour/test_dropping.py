@@ -98,7 +98,7 @@ def test_all_partitions_can_be_dropped_and_the_collection_goes_on(maps: izc.Coll
 
 
 @pytest.mark.parametrize(
-    "wrong", [5, {"month": 1}, ["month == 1"], b"month == 1", True, False, "", "month ="], ids=repr
+    "wrong", [5, {"week": 1}, {}, ["month == 1"], b"month == 1", True, False, "", "month ="], ids=repr
 )
 def test_a_filter_that_is_none_drops_nothing(maps: izc.Collection, wrong: Any) -> None:
     with pytest.raises(izc.InvalidInputError):

@@ -32,6 +32,7 @@ from .errors import (
     RegistryUnavailableError,
     TransactionClosedError,
 )
+from .lease import keep_renewing
 from .migrations import check_revision
 from .records import CollectionRecord, Place, Signature, Version
 from .sql import queries, tables
@@ -99,7 +100,7 @@ class Transaction:
                 raise
         self._entered = True
         logger.debug("transaction %s: begun, with %d intents", self.uid, len(self._intents))
-        threading.Thread(target=self._renew, name=f"lease-{self.uid}", daemon=True).start()
+        keep_renewing(f"lease-{self.uid}", self._lease, self._renew, self._stopped)
         return self
 
     def __exit__(
@@ -157,7 +158,7 @@ class Transaction:
             queue.join(connection, collection.id, self._id, places)
         if not self._is_queued:
             self._is_queued = True
-            threading.Thread(target=self._renew_turn, name=f"turn-{self.uid}", daemon=True).start()
+            keep_renewing(f"turn-{self.uid}", queue.LEASE, self._renew_turn, self._stopped)
 
     def others(self, collection: CollectionRecord) -> tuple[Place, ...]:
         """Return the places at which it has to wait for others: for all who queue, or those before it if it does."""
@@ -345,29 +346,21 @@ class Transaction:
                 self._end(connection, "aborted")
             return queries.versions_of(connection, self._id) if state == "committed" else None
 
-    def _renew(self) -> None:
-        while not self._stopped.wait(self._lease.total_seconds() / 3):
-            try:
-                with writing(self._url) as connection:
-                    if self._state(connection) != "open":
-                        logger.warning("transaction %s: its lease is not renewed, it was fenced", self.uid)
-                        return
-                    now = connection.execute(sa.select(database_clock())).scalar_one()
-                    for table, column in ((tables.transaction, "id"), (tables.pin, "transaction_id")):
-                        mine = sa.update(table).where(table.c[column] == self._id)
-                        connection.execute(mine.values(lease_until=now + self._lease))
-            except Exception as error:  # noqa: BLE001 - whatever it is: a thread that ended would renew nothing any more
-                # The next try is a third of a lease away; if all fail, the fence decides.
-                logger.warning("transaction %s: its lease could not be renewed: %s", self.uid, error)
+    def _renew(self) -> bool:
+        """Renew the lease, and the pins; return whether that was to be."""
+        with writing(self._url) as connection:
+            if self._state(connection) != "open":
+                logger.warning("transaction %s: its lease is not renewed, it was fenced", self.uid)
+                return False
+            now = connection.execute(sa.select(database_clock())).scalar_one()
+            for table, column in ((tables.transaction, "id"), (tables.pin, "transaction_id")):
+                mine = sa.update(table).where(table.c[column] == self._id)
+                connection.execute(mine.values(lease_until=now + self._lease))
+            return True
 
-    def _renew_turn(self) -> None:
-        while not self._stopped.wait(queue.LEASE.total_seconds() / 3):
-            try:
-                with writing(self._url) as connection:
-                    if self._state(connection) != "open" or not queue.renew(connection, self._id):
-                        return
-            except Exception as error:  # noqa: BLE001 - as above
-                logger.warning("transaction %s: its turn could not be renewed: %s", self.uid, error)
+    def _renew_turn(self) -> bool:
+        with writing(self._url) as connection:
+            return self._state(connection) == "open" and queue.renew(connection, self._id)
 
 
 @cache

@@ -27,6 +27,7 @@ from ..errors import (
 from ..execution import Execution
 from ..handle import Handle
 from ..reading.selection import NO_PARTITIONS, Selected, Selection
+from ..schema import Schema
 from ..storage.location import Location
 from ..storage.write import remove_attempts
 from .group import is_in_a_job, put_down, this_machine
@@ -111,23 +112,34 @@ def write(
                 if not (repeatable and _may_repeat(conflict)):
                     raise
                 losses += 1
-                if losses >= _TOO_OFTEN:
-                    conflict.add_note(
-                        f"it was done {losses} times, and overtaken each time, though others let it pass: see that no "
-                        "function that it calls writes to what it depends on"
-                    )
-                    raise
-                overtaken = str(conflict).partition(";")[0]  # what to do next is for those who are told by an error
-                logger.info("%s is planned again, as it was overtaken: %s", plan.title, overtaken)
-                again = Again(first.schema, plan.in_conflict(conflict), plan.keys, plan.requirements)
-            if losses >= _LOSSES:
-                transaction.queue(first.collection, plan.places_of(again))
-            time.sleep(random.uniform(0, min(0.005 * 2**losses, 0.1)))
-            plan = _in_turn(partial(_join, ask, again, plan), partial(transaction.others, first.collection))
+                again = _again(plan, conflict, first.schema, losses)
+            plan = _plan_again(transaction, ask, again, plan, losses)
             if plan is not None:
                 transaction.pin(first.collection, plan.head.version)
                 transaction.stage(first.collection, _intents(plan, results))
     return handle.newest()
+
+
+def _again(plan: Plan, conflict: ConflictError, before: Schema, losses: int) -> Again:
+    """Return what a planner is asked again, after some losses; raises the conflict where that has no end."""
+    if losses >= _TOO_OFTEN:
+        conflict.add_note(
+            f"it was done {losses} times, and overtaken each time, though others let it pass: see that no function "
+            "that it calls writes to what it depends on"
+        )
+        raise conflict
+    overtaken = str(conflict).partition(";")[0]  # what to do next is for those who are told by an error
+    logger.info("%s is planned again, as it was overtaken: %s", plan.title, overtaken)
+    return Again(before, plan.in_conflict(conflict), plan.keys, plan.requirements)
+
+
+def _plan_again(transaction: Transaction, ask: Ask, again: Again, plan: Plan, losses: int) -> Plan | None:
+    """Return what is planned on the new head, after a pause; who has lost often has the others wait meanwhile."""
+    collection = plan.head.collection
+    if losses >= _LOSSES:
+        transaction.queue(collection, plan.places_of(again))
+    time.sleep(random.uniform(0, min(0.005 * 2**losses, 0.1)))
+    return _in_turn(partial(_join, ask, again, plan), partial(transaction.others, collection))
 
 
 def write_first(creation: Creation, plan: Plan, location: Location, how: Execution) -> CollectionRecord:

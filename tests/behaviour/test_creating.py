@@ -135,7 +135,7 @@ def stage(registry: izc.Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     for kind in (FsspecStore, LocalStore):
         for name in {"claim", "get", "remove"} & vars(kind).keys():
             monkeypatch.setattr(kind, name, _behind(made.gate, getattr(kind, name)))
-    monkeypatch.setattr(Transaction, "_renew", lambda self: None)
+    monkeypatch.setattr(Transaction, "_renew", lambda self: False)
     engine = engine_of(parse_url(registry.url))
     sa.event.listen(engine, "engine_connect", made.gate)
     yield made

@@ -30,7 +30,7 @@ SHORT = dt.timedelta(0)
 
 @pytest.fixture(autouse=True)
 def _nothing_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.transaction.Transaction._renew", lambda self: None)
+    monkeypatch.setattr("registry.transaction.Transaction._renew", lambda self: False)
 
 
 def claims(sql: Sql) -> list[str]:

@@ -60,6 +60,7 @@ from .records import (
     VariableRecord,
     Version,
     Written,
+    counted,
     version_number,
 )
 from .selection import Filters, Selection
@@ -120,6 +121,7 @@ __all__ = [
     "Written",
     "ZCollectionError",
     "connect",
+    "counted",
     "format_key",
     "name_values",
     "pad_key",

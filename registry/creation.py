@@ -43,6 +43,7 @@ class Creation(Transaction):
     def __init__(
         self, url: URL, definition: CollectionDefinition, *, signature: Signature, lease: dt.timedelta
     ) -> None:
+        self._said = signature.message  # others who want the location are told more
         told = signature if signature.message else signature.saying(f"create {definition.name}")
         super().__init__(url, signature=told, lease=lease)
         self._definition = definition
@@ -112,9 +113,10 @@ class Creation(Transaction):
             raise TransactionClosedError(
                 f"the claim of {self._definition.name} on {self._definition.location} is gone: create it again"
             )
-        first = {"transaction_id": self._id, **self._signed}
+        signed = self._signed | {"message": self._said}
+        first = {"transaction_id": self._id, **signed}
         record = record_collection(connection, self._definition, self.collection.uid, first)
         connection.execute(sa.delete(tables.claim).where(tables.claim.c.transaction_id == self._id))
         mine = [replace(commit, collection=record) for commit in commits]
-        made = carry_out(connection, mine, self._id, self._signed)
+        made = carry_out(connection, mine, self._id, signed)
         return queries.read_version(connection, record, 0), *made

@@ -379,6 +379,16 @@ class Version:
     __index__ = __int__
 
 
+def counted(count: int, name: str) -> str:
+    """Return a count of a summary in words: what is counted comes first in its name, in the plural.
+
+    >>> counted(1, "rows_removed"), counted(2, "rows_removed"), counted(3, "created")
+    ('1 row removed', '2 rows removed', '3 created')
+    """
+    noun, *rest = name.split("_")
+    return " ".join([str(count), noun.removesuffix("s") if count == 1 else noun, *rest])
+
+
 def version_number(version: int | Version) -> int:
     """Return the number of a version given by it or by its record; raises InvalidInputError for anything else."""
     if isinstance(version, bool) or not hasattr(version, "__index__"):

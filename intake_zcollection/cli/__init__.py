@@ -81,3 +81,16 @@ def versions(registry: str | None, as_json: bool, name: str, **chosen: Any) -> N
 
     with look.opened(registry) as found:
         look.print_rows(look.versions(found, name, **chosen), as_json=as_json, nothing="there are no such versions")
+
+
+@_looking
+@_name
+@click.option("--since", type=int, required=True, help="The number of the older version.")
+@click.option("--until", type=int, help="That of the later one; the newest if it is left out.")
+@_limit
+def changes(registry: str | None, as_json: bool, name: str, **chosen: Any) -> None:
+    """Tell what changed between two versions of a collection, partition by partition."""
+    from . import look
+
+    with look.opened(registry) as found:
+        look.print_rows(look.changes(found, name, **chosen), as_json=as_json, nothing="no partition changed")

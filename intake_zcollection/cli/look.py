@@ -19,6 +19,7 @@ from registry import (
     VariableRecord,
     ZCollectionError,
     connect,
+    counted,
     format_key,
 )
 
@@ -127,6 +128,20 @@ def versions(registry: Registry, name: str, filters: str | None, limit: int | No
     ]
 
 
+def changes(registry: Registry, name: str, since: int, until: int | None, limit: int | None) -> list[Row]:
+    """Return a row per partition that changed between two versions, in the order of their keys."""
+    found = registry.diff(name, since, until)
+    names = {variable.id: variable.name for variable in found.after.variables}
+    rows: list[Row] = []
+    for each in islice(found.partitions.values(), limit):
+        first, last = _bounds(found.collection, found.after, each.axis_range)
+        counts = dict(zip(("added", "changed", "removed"), each.counts, strict=True))
+        variables = None if each.variables is None else ", ".join(names[id_] for id_ in sorted(each.variables))
+        told = {"partition": str(each), "kind": each.kind, **counts}
+        rows.append(told | {"first": first, "last": last, "variables": variables or "all"})
+    return rows
+
+
 def print_rows(rows: Sequence[Row], *, as_json: bool, nothing: str) -> None:
     """Print a table, or a list in JSON."""
     if as_json:
@@ -173,8 +188,10 @@ def _text(name: str, value: Any) -> str:
             return "—"
         case int() if name == "bytes":
             return decimal(value)
+        case Mapping() if name == "summary":
+            text = ", ".join(counted(count, what) for what, count in value.items() if count)
         case Mapping():
-            text = ", ".join(f"{count} {what}" for what, count in value.items() if count)
+            text = json.dumps(value)
         case _:
             text = str(value)
     return text.replace("[", r"\[")  # which rich would take for a style
@@ -192,13 +209,15 @@ def _variable(variable: VariableRecord) -> Row:
     }
 
 
-def _bounds(record: CollectionRecord, schema: SchemaRecord, bounds: tuple[int, int] | None) -> tuple[Any, Any]:
-    """Return bounds of the axis as they are read: times as ISO text with nine digits."""
-    if bounds is None:
-        return None, None
+def _bounds(
+    record: CollectionRecord, schema: SchemaRecord, bounds: tuple[int | None, int | None] | None
+) -> tuple[Any, Any]:
+    """Return bounds of the axis as they are read: times as ISO text with nine digits; None for what is not known."""
+    low, high = bounds or (None, None)
     dtype = next(variable.dtype for variable in schema.variables if variable.name == record.axis)
-    low, high = bounds
-    return (format_instant(low), format_instant(high)) if "M8" in dtype else (low, high)
+    if "M8" not in dtype:
+        return low, high
+    return low if low is None else format_instant(low), high if high is None else format_instant(high)
 
 
 def format_instant(nanoseconds: int) -> str:

@@ -19,6 +19,7 @@ from registry import (
     Slot,
     Snapshot,
     Written,
+    counted,
     pad_key,
 )
 from registry.changes import (
@@ -180,7 +181,7 @@ class Step:
         return any(_concerns(need, keys) for need in self.needs)
 
     def __str__(self) -> str:
-        return f"{self.title}: {', '.join(_counted(count, name) for name, count in self.counts.items() if count)}"
+        return f"{self.title}: {', '.join(counted(count, name) for name, count in self.counts.items() if count)}"
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ class Plan:
         return counts
 
     def __str__(self) -> str:
-        lines = [f"{self.title}, at version {self.head.version}: {_counted(len(self.jobs), 'groups')} to write"]
+        lines = [f"{self.title}, at version {self.head.version}: {counted(len(self.jobs), 'groups')} to write"]
         return "\n".join([*lines, *map(str, self.steps)])
 
     @property
@@ -285,12 +286,6 @@ class Plan:
             updates=(*self.updates, PutFragments(written, cuts, runs)),
             summary=summary,
         )
-
-
-def _counted(count: int, name: str) -> str:
-    """Return a count in words: what is counted comes first in its name, in the plural."""
-    noun, *rest = name.split("_")
-    return " ".join([str(count), noun.removesuffix("s") if count == 1 else noun, *rest])
 
 
 @dataclass(frozen=True)

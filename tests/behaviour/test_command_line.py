@@ -100,13 +100,29 @@ def test_versions_tells_of_the_newest_first(look: Look) -> None:
     assert told(look("versions", "hydro/level", "--json", "--filters", "month == 1")) == [rows[1]]
 
 
+def test_changes_tells_what_changed_in_each_partition(look: Look) -> None:
+    january, february = told(look("changes", "hydro/level", "--json", "--since", "0", "--until", "1"))
+    assert january == {
+        **{"partition": "year=2022/month=01", "kind": "added", "added": 24, "changed": 0, "removed": 0},
+        **{"first": "2022-01-31T00:00:00.000000000", "last": "2022-01-31T23:00:00.000000000", "variables": "all"},
+    }
+    (updated,) = told(look("changes", "hydro/level", "--json", "--since", "1"))
+    assert (updated["kind"], updated["changed"], updated["variables"]) == ("changed", 24, "level")
+    assert february["partition"] == updated["partition"]
+    assert told(look("changes", "hydro/level", "--json", "--since", "0", "--limit", "1"))[0]["added"] == 24
+    assert look("changes", "hydro/level", "--since", "2").output == "no partition changed\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         pytest.param(["list"], ["hydro/level", "Gauges [of all rivers]"], id="list"),
         pytest.param(["show", "hydro/level"], ["Gauges [of all rivers]", "rows", "48", "<f8"], id="show"),
         pytest.param(["partitions", "hydro/level"], ["year=2022/month=02", "parts", "24"], id="partitions"),
-        pytest.param(["versions", "hydro/level"], ["the datum", "1 updated", "UTC"], id="versions"),
+        pytest.param(
+            ["versions", "hydro/level"], ["the datum", "1 updated, 24 rows", "2 parts made", "UTC"], id="versions"
+        ),
+        pytest.param(["changes", "hydro/level", "--since", "1"], ["month=02", "changed", "24"], id="changes"),
     ],
 )
 def test_people_get_tables_whose_lines_are_whole_in_a_pipe(
@@ -134,6 +150,7 @@ def test_a_registry_is_given_by_its_path_or_by_the_environment_too(
         pytest.param(["show", "hydro/level", "--version", "9"], "has no version 9", id="a version"),
         pytest.param(["partitions", "hydro/level", "--filters", "moth == 1"], "moth", id="a filter"),
         pytest.param(["versions", "hydro/level", "--limit", "0"], "limit", id="a limit"),
+        pytest.param(["changes", "hydro/level", "--since", "2", "--until", "1"], "older version first", id="an order"),
     ],
 )
 def test_what_is_wrong_is_told_without_a_traceback(look: Look, arguments: list[str], message: str) -> None:

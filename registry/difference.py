@@ -103,58 +103,90 @@ def compose(commits: Iterable[Sequence[Hunk]], layers: Layers) -> tuple[RowChang
     >>> compose([[first], [second]], {})
     (RowChange(before=(10, 14), after=(10, 14), variables=None),)
     """
-    stretches = [_Stretch(0, _UNKNOWN)]
-    for hunks in commits:
-        # Rows are counted as they were before the commit: from the last one on, what is before stays where it is.
-        for hunk in sorted(hunks, key=lambda each: (each.layer_id > ROWS_LAYER, each.row_start), reverse=True):
-            first = _split(stretches, hunk.row_start)
-            last = _split(stretches, hunk.row_start + hunk.removed)
-            if hunk.layer_id == ROWS_LAYER:
-                stretches[first:last] = [_Stretch(None, hunk.added)] if hunk.added else []
-            elif changed := layers.get(hunk.layer_id):
-                stretches[first:last] = [
-                    each._replace(variables=each.variables | changed) for each in stretches[first:last]
-                ]
-    return tuple(_account(stretches))
+    scripts = [script for hunks in commits for script in _scripts(hunks, layers)]
+    while len(scripts) > 1:  # neighbours first: many small commits would cost their square one after the other
+        scripts = [
+            _then(*scripts[at : at + 2]) if at + 1 < len(scripts) else scripts[at] for at in range(0, len(scripts), 2)
+        ]
+    return tuple(_account(scripts[0] if scripts else ()))
 
 
-def _split(stretches: list[_Stretch], row: int) -> int:
-    """Have a stretch begin at a row, and return its number."""
-    end = 0
-    for number, each in enumerate(stretches):
-        if end == row:
-            return number
-        end += each.rows
-        if end > row:
-            head = each.rows - (end - row)
-            tail = None if each.origin is None else each.origin + head
-            stretches[number : number + 1] = [each._replace(rows=head), each._replace(origin=tail, rows=end - row)]
-            return number + 1
-    return len(stretches)
+def _scripts(hunks: Iterable[Hunk], layers: Layers) -> Iterator[list[_Stretch]]:
+    """Yield the rows after a commit, in terms of those before it: layer by layer, and then the rows that came and went.
+
+    All hunks are counted in what was before the commit, and layers move no rows.
+    """
+    of_layers: dict[int, list[Hunk]] = {}
+    for hunk in sorted(hunks, key=lambda each: (-each.layer_id, each.row_start)):
+        of_layers.setdefault(hunk.layer_id, []).append(hunk)
+    for layer_id, some in of_layers.items():
+        variables = layers.get(layer_id, frozenset())
+        if layer_id != ROWS_LAYER and not variables:
+            continue
+        script: list[_Stretch] = []
+        at = 0
+        for hunk in some:
+            _append(script, _Stretch(at, hunk.row_start - at))
+            _append(
+                script,
+                _Stretch(None, hunk.added)
+                if layer_id == ROWS_LAYER
+                else _Stretch(hunk.row_start, hunk.removed, variables),
+            )
+            at = hunk.row_start + hunk.removed
+        _append(script, _Stretch(at, _UNKNOWN))
+        yield script
 
 
-def _account(stretches: Iterable[_Stretch]) -> Iterator[RowChange]:
+def _then(first: Sequence[_Stretch], second: Iterable[_Stretch]) -> list[_Stretch]:
+    """Return the rows after two commits, in terms of those before both."""
+    script: list[_Stretch] = []
+    number = start = 0  # a stretch of the first, and which row it begins at
+    for each in second:
+        if each.origin is None:
+            _append(script, each)
+            continue
+        row, end = each.origin, each.origin + each.rows
+        while row < end and number < len(first):
+            here = first[number]
+            skipped = row - start
+            if skipped >= here.rows:
+                number, start = number + 1, start + here.rows
+                continue
+            rows = min(here.rows - skipped, end - row)
+            origin = None if here.origin is None else here.origin + skipped
+            _append(script, _Stretch(origin, rows, here.variables | each.variables))
+            row += rows
+    return script
+
+
+def _append(script: list[_Stretch], new: _Stretch) -> None:
+    """Append a stretch, or make the last one longer."""
+    if new.origin is None:
+        new = _Stretch(None, new.rows)  # all values of new rows are new
+    if script and script[-1].variables == new.variables and _end(script[-1]) == new.origin:
+        script[-1] = script[-1]._replace(rows=script[-1].rows + new.rows)
+    elif new.rows:
+        script.append(new)
+
+
+def _end(stretch: _Stretch) -> int | None:
+    """Return which row comes after it, None where that is another new one."""
+    return None if stretch.origin is None else stretch.origin + stretch.rows
+
+
+def _account(script: Iterable[_Stretch]) -> Iterator[RowChange]:
     before = after = come = 0  # rows told of already, in both versions, and those that came since
-    told: RowChange | None = None
-    for each in stretches:
+    for each in script:
         if each.origin is None:
             come += each.rows
             continue
         if come or each.origin > before:
-            if told is not None:
-                yield told
             yield RowChange((before, each.origin), (after, after + come))
-            told = None
-        after += come
-        end = each.origin + each.rows, after + each.rows
-        if told is not None and told.variables == each.variables:
-            told = told._replace(before=(told.before[0], end[0]), after=(told.after[0], end[1]))
-        else:
-            if told is not None:
-                yield told
-            told = RowChange((each.origin, end[0]), (after, end[1]), each.variables) if each.variables else None
-        before, after, come = *end, 0
-    assert told is None  # the last rows are those that nobody has asked about
+        before, after, come = each.origin, after + come, 0
+        if each.variables:
+            yield RowChange((before, before + each.rows), (after, after + each.rows), each.variables)
+        before, after = before + each.rows, after + each.rows
 
 
 def by_partition(hunks: Iterable[tuple[int, Hunk]]) -> Iterator[tuple[KeyValues, list[list[Hunk]]]]:

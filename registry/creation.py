@@ -14,9 +14,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 
 from .changes import Commit
-from .changes.commit import carry_out
+from .changes.commit import CarriedOut, carry_out
 from .errors import AlreadyExistsError, NotFoundError, TransactionClosedError
-from .records import CollectionDefinition, CollectionRecord, Signature, Snapshot, Version
+from .records import CollectionDefinition, CollectionRecord, Signature, Snapshot
 from .sql import queries, tables
 from .sql.claims import holds_claim, lock_claims, release_claim, take_claim
 from .sql.creating import record_collection
@@ -108,7 +108,7 @@ class Creation(Transaction):
         lock_claims(connection)  # before the row: whoever takes a claim holds this, and then locks the row
         super()._lock(connection)
 
-    def _carry_out(self, connection: sa.Connection, commits: Sequence[Commit]) -> tuple[Version, ...]:
+    def _carry_out(self, connection: sa.Connection, commits: Sequence[Commit]) -> CarriedOut:
         if not holds_claim(connection, self._definition.location, self._id):
             raise TransactionClosedError(
                 f"the claim of {self._definition.name} on {self._definition.location} is gone: create it again"
@@ -118,5 +118,5 @@ class Creation(Transaction):
         record = record_collection(connection, self._definition, self.collection.uid, first)
         connection.execute(sa.delete(tables.claim).where(tables.claim.c.transaction_id == self._id))
         mine = [replace(commit, collection=record) for commit in commits]
-        made = carry_out(connection, mine, self._id, signed)
-        return queries.read_version(connection, record, 0), *made
+        made, writes = carry_out(connection, mine, self._id, signed)
+        return (queries.read_version(connection, record, 0), *made), writes

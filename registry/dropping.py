@@ -5,8 +5,8 @@ import datetime as dt
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from .changes.commit import lock_collections
-from .records import MARKER, CollectionRecord, Garbage, Signature, Version
+from .changes.commit import CarriedOut, lock_collections
+from .records import MARKER, CollectionRecord, Garbage, Signature
 from .sql import tables
 from .sql.creating import PathOf, forget_collection
 from .sql.engine import reading, retried, writing
@@ -35,10 +35,10 @@ class Dropping(Transaction):
         self._collection = collection
         self._path_of = path_of
 
-    def _carry_out(self, connection: sa.Connection, commits: object) -> tuple[Version, ...]:
+    def _carry_out(self, connection: sa.Connection, commits: object) -> CarriedOut:
         lock_collections(connection, [self._collection])
         forget_collection(connection, self._collection, self._path_of)
-        return ()
+        return (), []
 
 
 def read_garbage(url: URL, collection: CollectionRecord) -> Garbage:

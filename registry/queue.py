@@ -15,6 +15,7 @@ from .records import Place
 from .sql import tables
 from .sql.engine import database_clock
 from .sql.fragments import KEY_NAMES, key_row
+from .sql.writes import Write
 
 LEASE = dt.timedelta(minutes=1)
 """How long others wait for a writer of which nothing is heard any more."""
@@ -56,9 +57,9 @@ def renew(connection: sa.Connection, transaction_id: int) -> bool:
     return connection.execute(sa.update(tables.queue).where(mine).values(lease_until=now + LEASE)).rowcount > 0
 
 
-def leave(connection: sa.Connection, transaction_id: int) -> None:
-    """Let others pass."""
-    connection.execute(_leaving(), {"of_id": transaction_id})
+def leaving(transaction_id: int) -> Write:
+    """Return what lets others pass."""
+    return _leaving(), {"of_id": transaction_id}
 
 
 @cache

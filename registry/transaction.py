@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from functools import cache
 from types import TracebackType
 from typing import Any, Self
@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 
 from . import queue
 from .changes import Commit
-from .changes.commit import carry_out, check_commits, written_by
+from .changes.commit import CarriedOut, carry_out, check_commits, written_by
 from .errors import (
     ConflictError,
     NotFoundError,
@@ -37,6 +37,7 @@ from .migrations import check_revision
 from .records import CollectionRecord, Place, Signature, Version
 from .sql import queries, tables
 from .sql.engine import database_clock, database_login, hide_password, inserted_id, reading, retried, writing
+from .sql.writes import Write, write_all
 
 COMMITTED_AFTER_ALL = "the connection to the registry was lost, but the write was committed: do not repeat it"
 
@@ -265,25 +266,24 @@ class Transaction:
                 self._lock(connection)
             else:
                 self._begin(connection)
-            versions = self._carry_out(connection, commits)
-            if self._staged_more:
-                self._discard(connection, {each.uid for commit in commits for each in written_by(commit)})
-            self._end(connection, "committed")
+            dead = self._unused(connection, commits) if self._staged_more else []
+            versions, writes = self._carry_out(connection, commits)
+            leaving = [(_discarding(), dead)] if dead else []
+            write_all(connection, [*writes, *leaving, *self._ending("committed")])
             return versions
 
-    def _carry_out(self, connection: sa.Connection, commits: Sequence[Commit]) -> tuple[Version, ...]:
-        """Do what the transaction is for, inside the one SQL transaction that ends it."""
+    def _carry_out(self, connection: sa.Connection, commits: Sequence[Commit]) -> CarriedOut:
+        """Do what the transaction is for, inside the one SQL transaction that ends it; return what is left to write."""
         return carry_out(connection, commits, self._id, self._signed)
 
-    def _discard(self, connection: sa.Connection, kept: Set[str]) -> None:
-        """Leave the groups to vacuum that work which was run again had put down: those without a row of this commit."""
+    def _unused(self, connection: sa.Connection, commits: Sequence[Commit]) -> list[dict[str, Any]]:
+        """Return which groups were put down by work that was run again: those without a row of these commits."""
+        kept = {each.uid for commit in commits for each in written_by(commit)}
         mine = tables.staged.c.transaction_id == self._id
         staged = connection.scalars(sa.select(tables.staged.c.uid).where(mine)).all()
         begun = {each[:length] for length in {len(uid) for uid in staged} for each in kept}
         dead = [uid for uid in staged if uid not in begun]
-        if dead:
-            now = connection.execute(sa.select(database_clock())).scalar_one()
-            connection.execute(_discarding(), [{"of_id": self._id, "of_uid": uid, "now": now} for uid in dead])
+        return [{"of_id": self._id, "of_uid": uid} for uid in dead]
 
     def _lock(self, connection: sa.Connection) -> None:
         state = self._state(connection)
@@ -318,14 +318,15 @@ class Transaction:
             logger.info("transaction %s: its row came late", self.uid)
         return self._state(connection)
 
-    def _end(self, connection: sa.Connection, state: str) -> None:
+    def _ending(self, state: str) -> list[Write]:
+        """Return what ends it, to be written last."""
         ending, unpinning, forgetting = _endings()
-        connection.execute(ending, {"of_id": self._id, "new_state": state})
+        mine = {"of_id": self._id}
+        writes: list[Write] = [(ending, mine | {"new_state": state})]
         if state == "committed":  # the intents of others are kept for vacuum: zombie workers may still write
-            connection.execute(forgetting, {"of_id": self._id})
-        connection.execute(unpinning, {"of_id": self._id})
-        if self._is_queued:
-            queue.leave(connection, self._id)
+            writes.append((forgetting, mine))
+        writes.append((unpinning, mine))
+        return [*writes, queue.leaving(self._id)] if self._is_queued else writes
 
     def _find_out(self, error: RegistryUnavailableError) -> tuple[Version, ...] | None:
         """As :meth:`_settle`, after an error; where nobody answers, neither outcome may be told."""
@@ -343,7 +344,7 @@ class Transaction:
         with writing(self._url) as connection:
             state = self._state_at_last(connection)
             if state == "open":
-                self._end(connection, "aborted")
+                write_all(connection, self._ending("aborted"))
             return queries.versions_of(connection, self._id) if state == "committed" else None
 
     def _renew(self) -> bool:
@@ -383,10 +384,10 @@ def _endings() -> tuple[sa.Update, sa.Delete, sa.Delete]:
 
 @cache
 def _discarding() -> sa.Insert:
+    """Return the statement that leaves a group to vacuum."""
     names = ["collection_id", "location", "options", "path"]
     mine = tables.staged.c.transaction_id == sa.bindparam("of_id"), tables.staged.c.uid == sa.bindparam("of_uid")
-    due = sa.bindparam("now", type_=tables.UTCDateTime())
-    staged = sa.select(*(tables.staged.c[name] for name in names), due).where(*mine)
+    staged = sa.select(*(tables.staged.c[name] for name in names), database_clock()).where(*mine)
     return sa.insert(tables.garbage).from_select([*names, "not_before"], staged)
 
 

@@ -1,4 +1,4 @@
-"""The steps of a commit inside one SQL transaction: lock, check all, apply all, add the version."""
+"""The steps of a commit inside one SQL transaction: lock, check all, and have all written, and the version."""
 
 import datetime as dt
 from collections import Counter
@@ -13,10 +13,28 @@ from ..keys import KeyValues, format_key, name_values
 from ..records import IMMUTABLE_LAYER, IMMUTABLE_SLOT, CollectionRecord, Slot, Version, Written
 from ..sql import queries, tables
 from ..sql.engine import database_clock
+from ..sql.writes import Write
 from .locked import Locked
 from .requirements import conflict
 from .updates import apply
-from .values import ClosePartitions, Commit, NoOtherPart, PutFragments, Unchanged
+from .values import (
+    AddVariables,
+    ClosePartitions,
+    Commit,
+    EditSchema,
+    NoOtherPart,
+    PutFragments,
+    RememberSources,
+    SourcesUnchanged,
+    Unchanged,
+)
+
+# Each is planned on what was there before the commit, and would not see the other.
+_ONCE: dict[str, tuple[type, ...]] = {
+    "rows": (PutFragments, ClosePartitions),
+    "variables": (AddVariables, EditSchema),
+    "sources": (RememberSources,),
+}
 
 
 def check_commits(commits: Sequence[Commit]) -> None:
@@ -25,9 +43,10 @@ def check_commits(commits: Sequence[Commit]) -> None:
     for commit in commits:
         if names.count(commit.collection.name) > 1:
             raise InvalidInputError(f"collection {commit.collection.name} is changed twice in one commit")
-        if sum(isinstance(update, PutFragments | ClosePartitions) for update in commit.updates) > 1:
-            # Each is counted from what was live before the commit.
-            raise InvalidInputError(f"the rows of collection {commit.collection.name} are changed twice in one commit")
+        for what, kinds in _ONCE.items():
+            if sum(isinstance(update, kinds) for update in commit.updates) > 1:
+                name = commit.collection.name
+                raise InvalidInputError(f"the {what} of collection {name} are changed twice in one commit")
         slots = Counter((each.key, each.axis_min, each.layer) for each in written_by(commit))
         for (key, axis_min, layer), count in slots.items():
             if count > 1:
@@ -35,27 +54,35 @@ def check_commits(commits: Sequence[Commit]) -> None:
                 raise InvalidInputError(f"collection {commit.collection.name}: {what} is written twice in one commit")
 
 
+CarriedOut = tuple[tuple[Version, ...], list[Write]]
+"""The versions that are made, and what is still to be written for them."""
+
+
 def carry_out(
     connection: sa.Connection, commits: Iterable[Commit], transaction_id: int, signed: Mapping[str, Any]
-) -> tuple[Version, ...]:
-    """Check and apply commits, each as the next version of its collection; return the versions made.
+) -> CarriedOut:
+    """Lock the collections and check commits; return what they make, each the next version of its collection.
 
     Author, login and message are given by the names of their columns.
     """
     commits = sorted(commits, key=lambda commit: commit.collection.id)
     heads = lock_collections(connection, [commit.collection for commit in commits])
-    now = connection.execute(sa.select(database_clock())).scalar_one()  # after the locks: later than their last holder
-    row = {"transaction_id": transaction_id, "committed_at": now, **signed}
-    versions = []
+    times = _times(connection, heads)
+    versions, writes = [], list[Write]()
     for commit in commits:
-        keys = frozenset(_wanted(commit))
-        locked = Locked(connection, commit.collection, heads[commit.collection.id] + 1, transaction_id, keys)
+        id_ = commit.collection.id
+        locked = Locked(
+            *(connection, commit.collection, heads[id_] + 1, transaction_id),
+            keys=frozenset(_wanted(commit)),
+            names=frozenset(_named(commit)),
+        )
         check_all(locked, commit)
         summary = apply_all(locked, commit)
         if summary is not None:
-            made = {"version": locked.version, "operation": commit.operation, "summary": summary}
-            versions.append(add_version(connection, commit.collection, row | made))
-    return tuple(versions)
+            made = {"operation": commit.operation, "summary": summary, "committed_at": times[id_], **signed}
+            versions.append(add_version(locked, made))
+        writes += locked.writes
+    return tuple(versions), writes
 
 
 def _wanted(commit: Commit) -> Iterator[KeyValues]:
@@ -72,6 +99,16 @@ def _wanted(commit: Commit) -> Iterator[KeyValues]:
                 yield from (each.key for each in concerned)
 
 
+def _named(commit: Commit) -> Iterator[str]:
+    """Yield the names of the sources that requirements and updates ask for, all at once."""
+    for requirement in commit.requirements:
+        if isinstance(requirement, SourcesUnchanged):
+            yield from requirement.known
+    for update in commit.updates:
+        if isinstance(update, RememberSources):
+            yield from (source.name for source in update.sources)
+
+
 def written_by(commit: Commit) -> Iterator[Written]:
     """Yield the fragments that a commit makes live."""
     for update in commit.updates:
@@ -81,19 +118,36 @@ def written_by(commit: Commit) -> Iterator[Written]:
 
 def lock_collections(connection: sa.Connection, collections: Iterable[CollectionRecord]) -> dict[int, int]:
     """Lock the collections in the order of their ids, and return their head versions; raises ConflictError."""
-    table = tables.collection
     wanted = {collection.id: collection for collection in collections}
-    rows = connection.execute(
-        sa.select(table.c.id, table.c.uid, table.c.head_version)
-        .where(table.c.id.in_(wanted))
-        .order_by(table.c.id)
-        .with_for_update(key_share=True)
-    )
+    rows = connection.execute(_locked_heads(), {"of_ids": list(wanted)})
     heads: dict[int, int] = {row.id: row.head_version for row in rows if row.uid == wanted[row.id].uid}
     for id_, collection in wanted.items():
         if id_ not in heads:
             raise ConflictError(f"collection {collection.name} was dropped while it was being written")
     return heads
+
+
+@cache
+def _locked_heads() -> sa.Select[*tuple[Any, ...]]:
+    row = tables.collection.c
+    mine = row.id.in_(sa.bindparam("of_ids", expanding=True))
+    return sa.select(row.id, row.uid, row.head_version).where(mine).order_by(row.id).with_for_update(key_share=True)
+
+
+def _times(connection: sa.Connection, locked: Iterable[int]) -> dict[int, dt.datetime]:
+    """Return when the versions are committed: now, for all of them, but none before the last one of its collection."""
+    rows = connection.execute(_clock_and_last(), {"of_ids": list(locked)}).all()
+    return {row.id: max(rows[0].now, row.committed_at or rows[0].now) for row in rows}
+
+
+@cache
+def _clock_and_last() -> sa.Select[*tuple[Any, ...]]:
+    # After the locks, by a statement of its own: later than their last holder, whose version is seen.
+    collection, version = tables.collection, tables.version
+    newest = sa.and_(version.c.collection_id == collection.c.id, version.c.version == collection.c.head_version)
+    columns = collection.c.id, database_clock().label("now"), version.c.committed_at
+    mine = collection.c.id.in_(sa.bindparam("of_ids", expanding=True))
+    return sa.select(*columns).select_from(sa.outerjoin(collection, version, newest)).where(mine)
 
 
 def check_all(now: Locked, commit: Commit) -> None:
@@ -137,25 +191,21 @@ def _describe(collection: CollectionRecord, slot: Slot) -> str:
 
 
 def apply_all(now: Locked, commit: Commit) -> dict[str, int] | None:
-    """Apply the updates; return the version's summary, None if none of them makes a version."""
+    """Have the updates written; return the version's summary, None if none of them makes a version."""
     counts = [apply(now, update) for update in commit.updates]
     made = [each for each in counts if each is not None]
     return {**commit.summary, **{name: n for each in made for name, n in each.items()}} if made else None
 
 
-def add_version(connection: sa.Connection, collection: CollectionRecord, row: dict[str, Any]) -> Version:
-    """Record the version, not earlier than the last one, and raise the head."""
-    last = connection.scalar(_last_commit(), {"of_collection": collection.id})
-    row = row | {"committed_at": max(row["committed_at"], last) if last else row["committed_at"]}
-    connection.execute(sa.insert(tables.version), row | {"collection_id": collection.id})
-    head = {"head_version": row["version"]}
-    connection.execute(sa.update(tables.collection).where(tables.collection.c.id == collection.id).values(head))
-    fields = ("operation", "message", "author", "login", "committed_at", "summary")
-    return Version(collection.name, row["version"], **{name: row[name] for name in fields})
+def add_version(now: Locked, row: Mapping[str, Any]) -> Version:
+    """Have the version recorded, and the head raised."""
+    begin = {"collection_id": now.id, "version": now.version, "transaction_id": now.transaction_id}
+    now.write(sa.insert(tables.version), {**begin, **row})
+    now.write(_raising(), {"of_id": now.id, "new_head": now.version})
+    return Version(now.record.name, now.version, **row)
 
 
 @cache
-def _last_commit() -> sa.Select[tuple[dt.datetime]]:
-    table = tables.version
-    mine = table.c.collection_id == sa.bindparam("of_collection")
-    return sa.select(table.c.committed_at).where(mine).order_by(table.c.version.desc()).limit(1)
+def _raising() -> sa.Update:
+    mine = tables.collection.c.id == sa.bindparam("of_id")
+    return sa.update(tables.collection).where(mine).values(head_version=sa.bindparam("new_head"))

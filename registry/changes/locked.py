@@ -1,19 +1,25 @@
 """A collection under its lock: what requirements ask of it, and updates change."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import sqlalchemy as sa
 
 from ..keys import KeyValues
-from ..records import ROWS_LAYER, CollectionRecord, FragmentRecord, SchemaRecord, Slot
+from ..records import ROWS_LAYER, CollectionRecord, FragmentRecord, SchemaRecord, Slot, SourceRecord
 from ..sql import queries
 from ..sql.fragments import read_live
+from ..sql.writes import Row, Write
 
 
 @dataclass(eq=False)
 class Locked:
-    """A collection that nobody else can commit to while this lives; what is read of it is read once."""
+    """A collection that nobody else can commit to while this lives.
+
+    What is read of it is read once, and by one statement each. What is written is kept to be sent when all has been
+    read: a read sees what was there before the commit.
+    """
 
     connection: sa.Connection
     record: CollectionRecord
@@ -23,6 +29,15 @@ class Locked:
     transaction_id: int
     keys: frozenset[KeyValues] = field(default=frozenset())
     """Of which partitions the live fragments are wanted, by all requirements and updates."""
+    names: frozenset[str] = field(default=frozenset())
+    """Which sources are asked for, by all of them."""
+    writes: list[Write] = field(default_factory=list)
+    """What updates have written."""
+
+    def write(self, statement: sa.Executable, rows: Row | Sequence[Row]) -> None:
+        """Have a statement executed that returns nothing, once or for each of some rows, after those before it."""
+        if rows:
+            self.writes.append((statement, rows))
 
     @property
     def id(self) -> int:
@@ -69,5 +84,10 @@ class Locked:
 
     @cached_property
     def schema(self) -> SchemaRecord:
-        """The schema of the head; who changes it deletes this."""
-        return queries.read_schema(self.connection, self.id, self.version)
+        """The schema of the head, but for the attributes of the dataset."""
+        return queries.read_variables(self.connection, self.id, self.version)
+
+    @cached_property
+    def sources(self) -> dict[str, SourceRecord]:
+        """What is known of the sources that are asked for, by name."""
+        return queries.read_sources(self.connection, self.id, self.names)

@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..keys import KeyValues
-from ..records import ROWS_LAYER, AxisSpan, Conflict, Identity, KeyRange, Slot, SourceRecord
-from ..sql import queries
-from ..sql.fragments import keys_between_query
+from ..records import ROWS_LAYER, AxisSpan, Conflict, Identity, Slot, SourceRecord
+from ..sql.fragments import read_keys_between
 from .locked import Locked
 from .values import (
     AttributesUnchanged,
@@ -29,7 +27,8 @@ def conflict(now: Locked, requirement: Requirement) -> Conflict | None:
             found = [slot for span in spans for slot in _parts(now, span)]
             return _in_slots([slot for slot in found if (slot.key, slot.axis_min) not in known])
         case NothingBetween(ranges, keys):
-            return _in_slots([Slot(key, 0) for limits in ranges for key in _keys(now, limits) if key not in keys])
+            there = read_keys_between(now.connection, now.id, ranges)
+            return _in_slots([Slot(key, 0) for key in there if key not in keys])
         case VariablesAlive():
             return requirement.conflict(now.schema)
         case AttributesUnchanged(attributes):
@@ -53,8 +52,7 @@ def _of_attributes(now: Locked, attributes: Mapping[int, Mapping[str, Any]]) -> 
 
 
 def _of_sources(now: Locked, known: Mapping[str, int | None]) -> Conflict | None:
-    there = queries.read_sources(now.connection, now.id, known)
-    changed = [name for name, version in known.items() if _version(there.get(name)) != version]
+    changed = [name for name, version in known.items() if _version(now.sources.get(name)) != version]
     if not changed:
         return None
     more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
@@ -91,7 +89,3 @@ def _parts(now: Locked, span: AxisSpan) -> Iterable[Slot]:
     for part in now.parts.get(key, ()):
         if (high is None or part.axis_min <= high) and (low is None or part.axis_max is None or part.axis_max >= low):
             yield part.slot
-
-
-def _keys(now: Locked, limits: KeyRange) -> Iterable[KeyValues]:
-    return (tuple(key) for key in now.connection.execute(keys_between_query(now.id, limits)))

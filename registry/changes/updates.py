@@ -1,7 +1,8 @@
-"""What a commit does to a collection, with its SQL."""
+"""What a commit does to a collection, with its SQL: what is there is read first, and all is written together."""
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,7 +38,7 @@ Counts = Mapping[str, int]
 
 
 def apply(now: Locked, update: Update) -> Counts | None:
-    """Do it; return what was done, None if it makes no version."""
+    """Have it written with the commit; return what is done, None if it makes no version."""
     match update:
         case PutFragments():
             return _put_fragments(now, update)
@@ -57,18 +58,27 @@ def apply(now: Locked, update: Update) -> Counts | None:
 def _put_fragments(now: Locked, update: PutFragments) -> Counts:
     """Close what ends, insert what is kept of it and the fragments written, and record the hunks."""
     written = {Slot(each.key, each.axis_min, _number(now, each.layer)): each for each in update.written}
+    covered = _covered(now, written.keys())
+    _check_free(now, update, written.keys() - set(covered))
     hunks = joined([*hunks_of_runs(now.parts, update), *hunks_of_layers(now.parts, written.keys())])
-    _close(now, _KEY, [_of(run.key) for run in update.runs if run.axis_range is None])
-    _close(now, _PART, [_of(cut.key, cut.axis_min) for cut in update.cuts])
-    _close(now, _SLOT, [_of(slot.key, slot.axis_min, slot.layer_id) for slot in _covered(now, written.keys())])
+    _close(now, _KEY, [_of(now, run.key) for run in update.runs if run.axis_range is None])
+    _close(now, _PART, [_of(now, cut.key, cut.axis_min) for cut in update.cuts])
+    _close(now, _SLOT, [_of(now, slot.key, slot.axis_min, slot.layer_id) for slot in covered])
     _keep(now, update.cuts)
-    if written:
-        try:
-            now.connection.execute(sa.insert(tables.fragment), [_row(now, *each) for each in written.items()])
-        except IntegrityError as error:
-            raise ConflictError(f"collection {now.record.name}: another writer was faster") from error
+    now.write(sa.insert(tables.fragment), [_row(now, *each) for each in written.items()])
     _record(now, hunks)
     return {}
+
+
+def _check_free(now: Locked, update: PutFragments, slots: Iterable[Slot]) -> None:
+    """Raise ConflictError if something is live in slots where the update ends nothing: it came unseen."""
+    ended = {run.key for run in update.runs if run.axis_range is None}
+    cut = {(cut.key, cut.axis_min) for cut in update.cuts}
+    taken = [
+        slot for slot in slots if slot in now.live and slot.key not in ended and (slot.key, slot.axis_min) not in cut
+    ]
+    if taken:
+        raise ConflictError(f"collection {now.record.name}: another writer was faster; nothing was written, repeat it")
 
 
 def _record(now: Locked, hunks: Iterable[Hunk]) -> None:
@@ -77,8 +87,7 @@ def _record(now: Locked, hunks: Iterable[Hunk]) -> None:
         | {name: getattr(hunk, name) for name in _HUNK_FIELDS}
         for hunk in hunks
     ]
-    if rows:
-        now.connection.execute(sa.insert(tables.change), rows)
+    now.write(sa.insert(tables.change), rows)
 
 
 def _number(now: Locked, layer: int | frozenset[int]) -> int:
@@ -89,8 +98,7 @@ def _number(now: Locked, layer: int | frozenset[int]) -> int:
     if known is not None:
         return known
     id_ = 1 + max(now.layers, default=0)
-    row = {"collection_id": now.id, "id": id_, "variable_ids": sorted(layer)}
-    now.connection.execute(sa.insert(tables.layer).values(row))
+    now.write(sa.insert(tables.layer), {"collection_id": now.id, "id": id_, "variable_ids": sorted(layer)})
     now.layers[id_] = layer
     return id_
 
@@ -135,47 +143,58 @@ _SLOT = (*_PART, "layer_id")
 _HUNK_FIELDS = ("layer_id", "row_start", "removed", "added", "axis_min", "axis_max")
 
 
-def _of(key: KeyValues, *more: int) -> dict[str, int]:
-    """Return the parameters by which :func:`_at` finds a partition, a part or a slot."""
-    return {f"of_{name}": value for name, value in zip(_SLOT, (*key, *more), strict=False)}
+def _of(now: Locked, key: KeyValues, *more: int) -> dict[str, int]:
+    """Return the parameters of what is done to a partition, a part or a slot."""
+    place = {f"of_{name}": value for name, value in zip(_SLOT, (*key, *more), strict=False)}
+    return {"of_collection": now.id, "now": now.version, **place}
 
 
-def _at(now: Locked, table: sa.Table, columns: Sequence[str]) -> sa.ColumnElement[bool]:
+_NOW = sa.bindparam("now", type_=sa.Integer)
+
+
+def _at(table: sa.Table, columns: Sequence[str]) -> sa.ColumnElement[bool]:
     here = [table.c[name] == sa.bindparam(f"of_{name}") for name in columns]
     if columns is not _SLOT:  # the immutable variables lie beside a partition whose keys are 0
         here.append(table.c.layer_id >= ROWS_LAYER)
-    return sa.and_(table.c.collection_id == now.id, *here)
+    return sa.and_(table.c.collection_id == sa.bindparam("of_collection"), *here)
 
 
-def _close(now: Locked, columns: Sequence[str], which: Sequence[Mapping[str, int]]) -> None:
+def _close(now: Locked, columns: tuple[str, ...], which: Sequence[Mapping[str, int]]) -> None:
     """Move live fragments to the past ones: alive until this version. Partitions, parts or slots, by these columns."""
-    if not which:
-        return
+    for statement in _moving(columns):
+        now.write(statement, which)
+
+
+@cache
+def _moving(columns: tuple[str, ...]) -> tuple[sa.Insert, sa.Delete]:
     live, past = tables.fragment, tables.past_fragment
+    here = _at(live, columns)
     names = [column.name for column in live.c]
-    moved = sa.select(*live.c, sa.literal(now.version, sa.Integer)).where(_at(now, live, columns))
-    now.connection.execute(sa.insert(past).from_select([*names, "end_version"], moved), which)
-    now.connection.execute(sa.delete(live).where(_at(now, live, columns)), which)
+    moved = sa.select(*live.c, _NOW).where(here)
+    return sa.insert(past).from_select([*names, "end_version"], moved), sa.delete(live).where(here)
 
 
 def _keep(now: Locked, cuts: Iterable[Cut]) -> None:
     """Insert what is kept of the parts just closed: fewer rows of the same groups, in all layers."""
     kept = [
-        _of(cut.key, cut.axis_min, layer_id)
+        _of(now, cut.key, cut.axis_min, layer_id)
         | {f"new_{name}": getattr(each, name) for name in Kept.__dataclass_fields__}
         for cut in cuts
         for each in cut.kept
         for layer_id in now.layers_of(cut.key, cut.axis_min)
     ]
-    if not kept:
-        return
+    now.write(_keeping(), kept)
+
+
+@cache
+def _keeping() -> sa.Insert:
     live, past = tables.fragment, tables.past_fragment
     rows, offset = sa.bindparam("new_rows", type_=sa.BigInteger), sa.bindparam("new_offset", type_=sa.BigInteger)
     changed: dict[str, sa.ColumnElement[Any]] = {
         "axis_min": sa.bindparam("new_axis_min", type_=sa.BigInteger),
         "axis_max": sa.bindparam("new_axis_max", type_=sa.BigInteger),
         "axis_unique": sa.bindparam("new_axis_unique", type_=sa.Boolean),
-        "begin_version": sa.literal(now.version, sa.Integer),
+        "begin_version": _NOW,
         "start": past.c.start + offset,
         "base_row": past.c.base_row + offset,
         "rows": rows,
@@ -184,9 +203,9 @@ def _keep(now: Locked, cuts: Iterable[Cut]) -> None:
     names = [column.name for column in live.c]
     # By the whole primary key: a part of the same name may have ended at any version before.
     ended = sa.select(*(changed.get(name, past.c[name]) for name in names)).where(
-        _at(now, past, _SLOT), past.c.end_version == now.version
+        _at(past, _SLOT), past.c.end_version == _NOW
     )
-    now.connection.execute(sa.insert(live).from_select(names, ended), kept)
+    return sa.insert(live).from_select(names, ended)
 
 
 def _close_partitions(now: Locked, update: ClosePartitions) -> Counts | None:
@@ -203,7 +222,7 @@ def _close_partitions(now: Locked, update: ClosePartitions) -> Counts | None:
     if not dropped:
         return None
     keys = [pad_key(partition.values) for partition in dropped]
-    _close(now, _KEY, [_of(key) for key in keys])
+    _close(now, _KEY, [_of(now, key) for key in keys])
     _record(
         now, (Hunk(key, ROWS_LAYER, 0, each.rows, 0, *each.bounds) for key, each in zip(keys, dropped, strict=True))
     )
@@ -235,14 +254,14 @@ def _last_version(now: Locked, before: dt.datetime) -> int:
 
 
 def _add_variables(now: Locked, variables: Iterable[VariableRecord]) -> Counts:
-    now.connection.execute(sa.insert(tables.variable), queries.variable_rows(variables, now.id, now.version))
-    del now.schema
+    now.write(sa.insert(tables.variable), queries.variable_rows(variables, now.id, now.version))
     return {}
 
 
 def _edit_schema(now: Locked, edit: Callable[[SchemaRecord], SchemaRecord]) -> Counts | None:
     """End the rows of what changed, and begin new ones; None if nothing changed."""
-    before, after = now.schema, edit(now.schema)
+    before = queries.read_schema(now.connection, now.id, now.version)
+    after = edit(before)
     closed = [old.id for old in before.variables if not any(_same(old, new) for new in after.variables)]
     begun = [new for new in after.variables if not any(_same(old, new) for old in before.variables)]
     kept = _same(before.attributes, after.attributes)
@@ -252,8 +271,8 @@ def _edit_schema(now: Locked, edit: Callable[[SchemaRecord], SchemaRecord]) -> C
         _add_variables(now, begun)
     if not kept:
         _end(now, tables.dataset_attributes)
-        begin = {"collection_id": now.id, "begin_version": now.version, "attributes": after.attributes}
-        now.connection.execute(sa.insert(tables.dataset_attributes).values(begin))
+        begin = {"collection_id": now.id, "begin_version": now.version}
+        now.write(sa.insert(tables.dataset_attributes), begin | {"attributes": after.attributes})
     return {} if closed or begun or not kept else None
 
 
@@ -263,22 +282,25 @@ def _same(old: object, new: object) -> bool:
 
 def _end(now: Locked, table: sa.Table, *which: sa.ColumnElement[bool]) -> None:
     open_ = table.c.collection_id == now.id, table.c.end_version.is_(None), *which
-    now.connection.execute(sa.update(table).where(*open_).values(end_version=now.version))
+    now.write(sa.update(table).where(*open_), {"end_version": now.version})
 
 
 def _remember_sources(now: Locked, sources: Iterable[Source]) -> Counts:
     """End the rows of what is known, and begin new ones."""
-    table, latest = tables.source, {source.name: source for source in sources}
-    known = queries.read_sources(now.connection, now.id, latest)
-    if known:
-        again = table.c.collection_id == now.id, table.c.name == sa.bindparam("of_name"), table.c.end_version.is_(None)
-        end = sa.update(table).where(*again).values(end_version=now.version)
-        now.connection.execute(end, [{"of_name": name} for name in known])
-    begin = {"collection_id": now.id, "begin_version": now.version}
-    rows = [begin | {"name": name, "fingerprint": source.fingerprint} for name, source in latest.items()]
-    if rows:
-        now.connection.execute(sa.insert(table), rows)
+    latest = {source.name: source for source in sources}
+    here = {"collection_id": now.id, "begin_version": now.version}
+    now.write(
+        _forgetting(), [{"of_collection": now.id, "of_name": n, "now": now.version} for n in latest if n in now.sources]
+    )
+    now.write(sa.insert(tables.source), [here | {"name": n, "fingerprint": latest[n].fingerprint} for n in latest])
     return {}
+
+
+@cache
+def _forgetting() -> sa.Update:
+    row = tables.source.c
+    mine = row.collection_id == sa.bindparam("of_collection"), row.name == sa.bindparam("of_name")
+    return sa.update(tables.source).where(*mine, row.end_version.is_(None)).values(end_version=_NOW)
 
 
 def _rename(now: Locked, full_name: str) -> None:

@@ -8,7 +8,7 @@ one, are compared as expressions, which have none.
 import json
 import operator
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -58,6 +58,9 @@ _AT_A_TIME = 10_000
 """So many rows are in memory beside the columns that they become."""
 
 _IN_ORDER = (*KEY_NAMES, "axis_min", "layer_id")
+
+_FIRST_KEY, _LAST_KEY = (-(2**63),) * MAX_KEYS, (2**63 - 1,) * MAX_KEYS
+"""Where a range of keys is open: nothing lies before the one, or after the other."""
 
 
 def key_row(key: KeyValues) -> dict[str, int]:
@@ -115,10 +118,12 @@ def among_keys(table: sa.Table) -> sa.FromClause:
     return _Lookup(wanted, table, sa.and_(*map(operator.eq, key_columns(table), _numbers(wanted))))
 
 
-def _numbers(wanted: sa.FromClause) -> list[sa.ColumnElement[int]]:
-    return [
-        sa.cast(wanted.c.value.op("->>")(sa.literal_column(str(place))), sa.BigInteger) for place in range(MAX_KEYS)
-    ]
+def _numbers(wanted: sa.FromClause, count: int = MAX_KEYS) -> list[sa.ColumnElement[int]]:
+    return [sa.cast(_item(wanted, place), sa.BigInteger) for place in range(count)]
+
+
+def _item(wanted: sa.FromClause, place: int) -> sa.ColumnElement[str]:
+    return wanted.c.value.op("->>", return_type=sa.Text())(sa.literal_column(str(place)))
 
 
 def numbers_parameter(numbers: Iterable[int]) -> dict[str, str]:
@@ -130,6 +135,17 @@ def among_numbers(table: sa.Table) -> sa.FromClause:
     """Return the rows of a table that have one of the versions in :func:`numbers_parameter`."""
     wanted = _each(sa.bindparam("of_numbers", type_=sa.Text)).table_valued("value", name="wanted")
     return _Lookup(wanted, table, table.c.version == _numbers(wanted)[0])
+
+
+def among_names(table: sa.Table) -> sa.FromClause:
+    """Return the rows of a table that have one of the names in :func:`names_parameter`."""
+    wanted = _each(sa.bindparam("of_names", type_=sa.Text)).table_valued("value", name="wanted")
+    return _Lookup(wanted, table, table.c.name == _item(wanted, 0))
+
+
+def names_parameter(names: Iterable[str]) -> dict[str, str]:
+    """Return the parameter of a statement about some names."""
+    return {"of_names": json.dumps([[name] for name in sorted(set(names))])}
 
 
 def within_keys(table: sa.FromClause, keys: KeyRange) -> list[sa.ColumnElement[bool]]:
@@ -316,11 +332,24 @@ def read_live(connection: sa.Connection, collection_id: int, keys: Iterable[KeyV
     return [fragment_record(row) for row in connection.execute(live_query(), parameters)]
 
 
-def keys_between_query(collection_id: int, keys: KeyRange) -> AnySelect:
-    """Select the keys of the live partitions in a range."""
+@cache
+def keys_between_query() -> AnySelect:
+    """Select the keys of the live partitions in some ranges, ``of_ranges``, by ``of_collection``."""
     table = tables.fragment
-    mine = table.c.collection_id == collection_id, table.c.layer_id == ROWS_LAYER
-    return sa.select(*key_columns(table)).distinct().where(*mine, *within_keys(table, keys))
+    wanted = _each(sa.bindparam("of_ranges", type_=sa.Text)).table_valued("value", name="wanted")
+    key, limits = sa.tuple_(*key_columns(table)), _numbers(wanted, 2 * MAX_KEYS)
+    first, last = sa.tuple_(*limits[:MAX_KEYS]), sa.tuple_(*limits[MAX_KEYS:])
+    mine = table.c.collection_id == sa.bindparam("of_collection"), table.c.layer_id == ROWS_LAYER
+    within = _Lookup(wanted, table, sa.and_(*mine, key >= first, key <= last))
+    return sa.select(*key_columns(table)).distinct().select_from(within)
+
+
+def read_keys_between(connection: sa.Connection, collection_id: int, ranges: Iterable[KeyRange]) -> Iterator[KeyValues]:
+    """Yield the keys of the live partitions in some ranges; with all six values."""
+    limits = [[*(first or _FIRST_KEY), *(last or _LAST_KEY)] for first, last in ranges]
+    if limits:
+        parameters = {"of_collection": collection_id, "of_ranges": json.dumps(limits)}
+        yield from map(tuple, connection.execute(keys_between_query(), parameters))
 
 
 def last_changes_query(collection: CollectionRecord, version: int, *, of_keys: bool) -> AnySelect:

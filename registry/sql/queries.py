@@ -1,6 +1,7 @@
 """SELECT statements, and what their rows become."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from functools import cache
 
 import sqlalchemy as sa
@@ -9,6 +10,7 @@ from ..errors import NotFoundError, VersionExpiredError
 from ..keys import KeyValues
 from ..records import (
     CollectionRecord,
+    Json,
     SchemaRecord,
     Snapshot,
     Source,
@@ -22,14 +24,14 @@ from . import tables
 from .fragments import (
     AnyRow,
     AnySelect,
+    among_names,
     among_numbers,
+    names_parameter,
     numbers_parameter,
     read_changing_versions,
     read_columns,
     read_immutable,
 )
-
-_BATCH = 500  # names in one statement, far below every database's limit
 
 FULL_NAME = (tables.namespace.c.name + "/" + tables.collection.c.name).label("full_name")
 
@@ -125,7 +127,19 @@ def attributes_query() -> AnySelect:
 
 def read_schema(connection: sa.Connection, collection_id: int, version: int) -> SchemaRecord:
     """Return the schema of a collection at a version."""
-    attributes = connection.execute(attributes_query(), {"of_collection": collection_id, "at_version": version})
+    schema = read_variables(connection, collection_id, version)
+    return replace(schema, attributes=read_attributes(connection, collection_id, version))
+
+
+def read_attributes(connection: sa.Connection, collection_id: int, version: int) -> Json:
+    """Return the attributes of the dataset at a version."""
+    wanted = {"of_collection": collection_id, "at_version": version}
+    attributes: Json = connection.execute(attributes_query(), wanted).scalar_one()
+    return attributes
+
+
+def read_variables(connection: sa.Connection, collection_id: int, version: int) -> SchemaRecord:
+    """Return the schema of a collection at a version, but for the attributes of the dataset."""
     rows = connection.execute(variables_query(), {"of_collection": collection_id}).all()
     lives: dict[int, list[tuple[int, int | None]]] = {}
     for row in rows:
@@ -138,7 +152,7 @@ def read_schema(connection: sa.Connection, collection_id: int, version: int) -> 
     ]
     return SchemaRecord(
         variables=tuple(_variable_record(row, tuple(lives[row.id])) for row in alive),
-        attributes=attributes.scalar_one(),
+        attributes={},
         next_id=1 + max(lives, default=-1),
         stored_names=tuple(dict.fromkeys(row.stored_name for row in rows)),
     )
@@ -291,18 +305,17 @@ def versions_of(connection: sa.Connection, transaction_id: int) -> tuple[Version
 
 def read_sources(connection: sa.Connection, collection_id: int, names: Iterable[str]) -> dict[str, SourceRecord]:
     """Return what is known of these sources, by name."""
-    wanted = sorted(set(names))
+    parameters = names_parameter(names) | {"of_collection": collection_id}
     return {
         name: SourceRecord(Source(name, fingerprint), begin_version)
-        for start in range(0, len(wanted), _BATCH)
-        for name, fingerprint, begin_version in connection.execute(
-            sources_query(collection_id, wanted[start : start + _BATCH])
-        )
+        for name, fingerprint, begin_version in connection.execute(sources_query(), parameters)
     }
 
 
-def sources_query(collection_id: int, names: Sequence[str]) -> AnySelect:
-    """Select what the head knows of some sources."""
+@cache
+def sources_query() -> AnySelect:
+    """Select what the head knows of the sources in :func:`names_parameter`, by ``of_collection``."""
     table = tables.source
-    known = table.c.collection_id == collection_id, table.c.end_version.is_(None)
-    return sa.select(table.c.name, table.c.fingerprint, table.c.begin_version).where(*known, table.c.name.in_(names))
+    known = table.c.collection_id == sa.bindparam("of_collection"), table.c.end_version.is_(None)
+    columns = table.c.name, table.c.fingerprint, table.c.begin_version
+    return sa.select(*columns).select_from(among_names(table)).where(*known)

@@ -160,9 +160,8 @@ MUTATIONS = (
         (
             Edit(
                 "registry/changes/updates.py",
-                '"begin_version": sa.literal(now.version, sa.Integer),\n        "start"',
-                '"begin_version": sa.literal(now.version, sa.Integer),\n'
-                '        "written_version": sa.literal(now.version, sa.Integer),\n        "start"',
+                '"begin_version": _NOW,\n        "start"',
+                '"begin_version": _NOW,\n        "written_version": _NOW,\n        "start"',
             ),
         ),
         ("tests/behaviour/test_parts.py", "-k", "newer_of_two_layers"),
@@ -320,8 +319,8 @@ MUTATIONS = (
         (
             Edit(
                 "registry/changes/requirements.py",
-                "for limits in ranges for key in _keys(now, limits) if key not in keys])",
-                "for limits in ranges[:0] for key in _keys(now, limits) if key not in keys])",
+                "there = read_keys_between(now.connection, now.id, ranges)",
+                "there = read_keys_between(now.connection, now.id, ranges[:0])",
             ),
         ),
         ("tests/behaviour/test_conflicts.py", "-k", "one_after_the_other and neighbour"),

@@ -785,12 +785,10 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
         ],
         "head_query": [queries.head_query()],
         "layers_query": [queries.layers_query()],
-        "keys_between_query": [
-            fragments.keys_between_query(1, limits) for limits in [((0,) * 6, (1,) * 6), (None, None)]
-        ],
+        "keys_between_query": [fragments.keys_between_query()],
         "versions_query": [queries.versions_query(1, some=some) for some in (False, True)],
         "version_query": [queries.version_query()],
-        "sources_query": [queries.sources_query(1, ["a.nc"])],
+        "sources_query": [queries.sources_query()],
     }
 
 

@@ -20,11 +20,12 @@ from registry import (
     SchemaRecord,
     Selection,
     Signature,
+    Source,
     TransactionClosedError,
     Version,
     ZCollectionError,
 )
-from registry.changes import ClosePartitions, Commit, EditSchema, PutFragments, Update
+from registry.changes import AddVariables, ClosePartitions, Commit, EditSchema, PutFragments, RememberSources, Update
 from tests.conftest import both_engines
 
 from .conftest import (
@@ -470,6 +471,23 @@ def test_rows_are_changed_once_in_a_commit(
     twice = Commit(collection, "insert", updates=(PutFragments((fragment(2022, 1),)), second))
     with pytest.raises(InvalidInputError, match="the rows of collection made/a are changed twice in one commit"):
         registry.commit(twice)
+    assert visible() == before
+
+
+@pytest.mark.parametrize(
+    ("update", "what"),
+    [
+        (EditSchema(lambda schema: schema), "variables"),
+        (AddVariables((make_variable(2, "sla"),)), "variables"),
+        (RememberSources((Source("a.nc"),)), "sources"),
+    ],
+)
+def test_variables_and_sources_are_changed_once_in_a_commit(
+    registry: Registry, collection: CollectionRecord, visible: Visible, update: Update, what: str
+) -> None:
+    before = visible()
+    with pytest.raises(InvalidInputError, match=f"the {what} of collection made/a are changed twice in one commit"):
+        registry.commit(Commit(collection, "edit", updates=(update, update)))
     assert visible() == before
 
 

@@ -94,7 +94,10 @@ def _postgresql_each(element: Any, compiler: Any, **options: Any) -> str:
 
 
 class _Lookup(sa.Join):
-    """For each row of the left table, in turn, those of the right one: an inner join that keeps this order."""
+    """For each row of the left table, in turn, those of the right one: an inner join that keeps this order.
+
+    What it is joined by is all that is looked up: the collection too.
+    """
 
     inherit_cache = True
 
@@ -107,15 +110,26 @@ def _sqlite_lookup(element: Any, compiler: Any, **options: Any) -> str:
     return f"{left} CROSS JOIN {right} ON {compiler.process(element.onclause, **options)}"
 
 
+@compiles(_Lookup, "postgresql")
+def _postgresql_lookup(element: Any, compiler: Any, **options: Any) -> str:
+    # An OFFSET keeps it from being made an ordinary join, for which Postgres may read the whole table: before ANALYZE
+    # it guesses that there are as many keys as rows.
+    options["asfrom"] = True
+    left, right = (compiler.process(side, **options) for side in (element.left, element.right))
+    options["asfrom"] = False
+    found = f"SELECT * FROM {right} WHERE {compiler.process(element.onclause, **options)} OFFSET 0"
+    return f"{left} CROSS JOIN LATERAL ({found}) AS {right}"
+
+
 def keys_parameter(keys: Iterable[KeyValues]) -> dict[str, str]:
     """Return the parameter of a statement about some keys, without those that are there twice."""
     return {"of_keys": json.dumps(sorted({pad_key(key) for key in keys}))}
 
 
-def among_keys(table: sa.Table) -> sa.FromClause:
-    """Return the rows of a table that have one of the keys in :func:`keys_parameter`."""
+def among_keys(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
+    """Return the rows of a collection in a table that have one of the keys in :func:`keys_parameter`."""
     wanted = _each(sa.bindparam("of_keys", type_=sa.Text)).table_valued("value", name="wanted")
-    return _Lookup(wanted, table, sa.and_(*map(operator.eq, key_columns(table), _numbers(wanted))))
+    return _Lookup(wanted, table, sa.and_(mine, *map(operator.eq, key_columns(table), _numbers(wanted))))
 
 
 def _numbers(wanted: sa.FromClause, count: int = MAX_KEYS) -> list[sa.ColumnElement[int]]:
@@ -131,16 +145,16 @@ def numbers_parameter(numbers: Iterable[int]) -> dict[str, str]:
     return {"of_numbers": json.dumps([[number] for number in sorted(numbers)])}
 
 
-def among_numbers(table: sa.Table) -> sa.FromClause:
-    """Return the rows of a table that have one of the versions in :func:`numbers_parameter`."""
+def among_numbers(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
+    """Return the rows of a collection in a table that have one of the versions in :func:`numbers_parameter`."""
     wanted = _each(sa.bindparam("of_numbers", type_=sa.Text)).table_valued("value", name="wanted")
-    return _Lookup(wanted, table, table.c.version == _numbers(wanted)[0])
+    return _Lookup(wanted, table, sa.and_(mine, table.c.version == _numbers(wanted)[0]))
 
 
-def among_names(table: sa.Table) -> sa.FromClause:
-    """Return the rows of a table that have one of the names in :func:`names_parameter`."""
+def among_names(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
+    """Return the rows of a collection in a table that have one of the names in :func:`names_parameter`."""
     wanted = _each(sa.bindparam("of_names", type_=sa.Text)).table_valued("value", name="wanted")
-    return _Lookup(wanted, table, table.c.name == _item(wanted, 0))
+    return _Lookup(wanted, table, sa.and_(mine, table.c.name == _item(wanted, 0)))
 
 
 def names_parameter(names: Iterable[str]) -> dict[str, str]:
@@ -202,7 +216,7 @@ def _fragments(table: sa.Table, collection: CollectionRecord, version: int, sele
     if table is tables.past_fragment:
         query = query.where(compared("end_version") > version)
     if selection.keys is not None:
-        query = query.select_from(among_keys(table))
+        query = query.select_from(among_keys(table, table.c.collection_id == collection.id))
     if selection.key_range is not None:
         query = query.where(*within_keys(table, selection.key_range))
     if selection.predicate is not None:
@@ -321,9 +335,7 @@ def live_query() -> AnySelect:
     table = tables.fragment
     columns = *key_columns(table), *(table.c[name] for name in _FIELDS)
     mine = table.c.collection_id == sa.bindparam("of_collection")
-    return (
-        sa.select(*columns).select_from(among_keys(table)).where(mine).order_by(*(table.c[name] for name in _IN_ORDER))
-    )
+    return sa.select(*columns).select_from(among_keys(table, mine)).order_by(*(table.c[name] for name in _IN_ORDER))
 
 
 def read_live(connection: sa.Connection, collection_id: int, keys: Iterable[KeyValues]) -> list[FragmentRecord]:

@@ -226,8 +226,9 @@ def _no_version(collection: CollectionRecord, number: int) -> NotFoundError:
 def versions_query(collection_id: int, *, some: bool = False) -> AnySelect:
     """Select the versions of a collection, oldest first: all, or those in :func:`numbers_parameter`."""
     table = tables.version
-    query = sa.select(table).where(table.c.collection_id == collection_id).order_by(table.c.version)
-    return query.select_from(among_numbers(table)) if some else query
+    mine = table.c.collection_id == collection_id
+    query = sa.select(table).order_by(table.c.version)
+    return query.select_from(among_numbers(table, mine)) if some else query.where(mine)
 
 
 @cache
@@ -316,6 +317,6 @@ def read_sources(connection: sa.Connection, collection_id: int, names: Iterable[
 def sources_query() -> AnySelect:
     """Select what the head knows of the sources in :func:`names_parameter`, by ``of_collection``."""
     table = tables.source
-    known = table.c.collection_id == sa.bindparam("of_collection"), table.c.end_version.is_(None)
+    mine = table.c.collection_id == sa.bindparam("of_collection")
     columns = table.c.name, table.c.fingerprint, table.c.begin_version
-    return sa.select(*columns).select_from(among_names(table)).where(*known)
+    return sa.select(*columns).select_from(among_names(table, mine)).where(table.c.end_version.is_(None))

@@ -25,7 +25,8 @@ from ..records import (
 from ..sql import queries, tables
 from ..sql.creating import namespace_id
 from ..sql.engine import database_clock
-from ..sql.fragments import KEY_NAMES, key_row, read_last_changes, read_partitions
+from ..sql.fragments import key_row, read_last_changes, read_partitions
+from ..sql.moving import KEY, PART, SLOT, keeping, moving
 from .hunks import hunks_of_layers, hunks_of_runs, joined
 from .locked import Locked
 from .values import AddVariables, ClosePartitions, EditSchema, PutFragments, RememberSources, Rename, Update
@@ -61,9 +62,9 @@ def _put_fragments(now: Locked, update: PutFragments) -> Counts:
     covered = _covered(now, written.keys())
     _check_free(now, update, written.keys() - set(covered))
     hunks = joined([*hunks_of_runs(now.parts, update), *hunks_of_layers(now.parts, written.keys())])
-    _close(now, _KEY, [_of(now, run.key) for run in update.runs if run.axis_range is None])
-    _close(now, _PART, [_of(now, cut.key, cut.axis_min) for cut in update.cuts])
-    _close(now, _SLOT, [_of(now, slot.key, slot.axis_min, slot.layer_id) for slot in covered])
+    _close(now, KEY, [_of(now, run.key) for run in update.runs if run.axis_range is None])
+    _close(now, PART, [_of(now, cut.key, cut.axis_min) for cut in update.cuts])
+    _close(now, SLOT, [_of(now, slot.key, slot.axis_min, slot.layer_id) for slot in covered])
     _keep(now, update.cuts)
     now.write(sa.insert(tables.fragment), [_row(now, *each) for each in written.items()])
     _record(now, hunks)
@@ -137,41 +138,19 @@ def _row(now: Locked, slot: Slot, fragment: Written) -> dict[str, Any]:
     } | key_row(slot.key)
 
 
-_KEY = tuple(KEY_NAMES)
-_PART = (*_KEY, "axis_min")
-_SLOT = (*_PART, "layer_id")
 _HUNK_FIELDS = ("layer_id", "row_start", "removed", "added", "axis_min", "axis_max")
 
 
 def _of(now: Locked, key: KeyValues, *more: int) -> dict[str, int]:
     """Return the parameters of what is done to a partition, a part or a slot."""
-    place = {f"of_{name}": value for name, value in zip(_SLOT, (*key, *more), strict=False)}
+    place = {f"of_{name}": value for name, value in zip(SLOT, (*key, *more), strict=False)}
     return {"of_collection": now.id, "now": now.version, **place}
-
-
-_NOW = sa.bindparam("now", type_=sa.Integer)
-
-
-def _at(table: sa.Table, columns: Sequence[str]) -> sa.ColumnElement[bool]:
-    here = [table.c[name] == sa.bindparam(f"of_{name}") for name in columns]
-    if columns is not _SLOT:  # the immutable variables lie beside a partition whose keys are 0
-        here.append(table.c.layer_id >= ROWS_LAYER)
-    return sa.and_(table.c.collection_id == sa.bindparam("of_collection"), *here)
 
 
 def _close(now: Locked, columns: tuple[str, ...], which: Sequence[Mapping[str, int]]) -> None:
     """Move live fragments to the past ones: alive until this version. Partitions, parts or slots, by these columns."""
-    for statement in _moving(columns):
+    for statement in moving(columns):
         now.write(statement, which)
-
-
-@cache
-def _moving(columns: tuple[str, ...]) -> tuple[sa.Insert, sa.Delete]:
-    live, past = tables.fragment, tables.past_fragment
-    here = _at(live, columns)
-    names = [column.name for column in live.c]
-    moved = sa.select(*live.c, _NOW).where(here)
-    return sa.insert(past).from_select([*names, "end_version"], moved), sa.delete(live).where(here)
 
 
 def _keep(now: Locked, cuts: Iterable[Cut]) -> None:
@@ -183,29 +162,7 @@ def _keep(now: Locked, cuts: Iterable[Cut]) -> None:
         for each in cut.kept
         for layer_id in now.layers_of(cut.key, cut.axis_min)
     ]
-    now.write(_keeping(), kept)
-
-
-@cache
-def _keeping() -> sa.Insert:
-    live, past = tables.fragment, tables.past_fragment
-    rows, offset = sa.bindparam("new_rows", type_=sa.BigInteger), sa.bindparam("new_offset", type_=sa.BigInteger)
-    changed: dict[str, sa.ColumnElement[Any]] = {
-        "axis_min": sa.bindparam("new_axis_min", type_=sa.BigInteger),
-        "axis_max": sa.bindparam("new_axis_max", type_=sa.BigInteger),
-        "axis_unique": sa.bindparam("new_axis_unique", type_=sa.Boolean),
-        "begin_version": _NOW,
-        "start": past.c.start + offset,
-        "base_row": past.c.base_row + offset,
-        "rows": rows,
-        "nbytes": sa.cast(1.0 * past.c.nbytes * rows / past.c.rows, sa.BigInteger),
-    }
-    names = [column.name for column in live.c]
-    # By the whole primary key: a part of the same name may have ended at any version before.
-    ended = sa.select(*(changed.get(name, past.c[name]) for name in names)).where(
-        _at(past, _SLOT), past.c.end_version == _NOW
-    )
-    return sa.insert(live).from_select(names, ended)
+    now.write(keeping(), kept)
 
 
 def _close_partitions(now: Locked, update: ClosePartitions) -> Counts | None:
@@ -222,7 +179,7 @@ def _close_partitions(now: Locked, update: ClosePartitions) -> Counts | None:
     if not dropped:
         return None
     keys = [pad_key(partition.values) for partition in dropped]
-    _close(now, _KEY, [_of(now, key) for key in keys])
+    _close(now, KEY, [_of(now, key) for key in keys])
     _record(
         now, (Hunk(key, ROWS_LAYER, 0, each.rows, 0, *each.bounds) for key, each in zip(keys, dropped, strict=True))
     )
@@ -300,7 +257,7 @@ def _remember_sources(now: Locked, sources: Iterable[Source]) -> Counts:
 def _forgetting() -> sa.Update:
     row = tables.source.c
     mine = row.collection_id == sa.bindparam("of_collection"), row.name == sa.bindparam("of_name")
-    return sa.update(tables.source).where(*mine, row.end_version.is_(None)).values(end_version=_NOW)
+    return sa.update(tables.source).where(*mine, row.end_version.is_(None)).values(end_version=sa.bindparam("now"))
 
 
 def _rename(now: Locked, full_name: str) -> None:

@@ -159,7 +159,7 @@ MUTATIONS = (
         "what is kept of a part that is cut counts as new",
         (
             Edit(
-                "registry/changes/updates.py",
+                "registry/sql/moving.py",
                 '"begin_version": _NOW,\n        "start"',
                 '"begin_version": _NOW,\n        "written_version": _NOW,\n        "start"',
             ),
@@ -212,7 +212,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the partition of key 0 takes the immutable variables with it",
-        (Edit("registry/changes/updates.py", "here.append(table.c.layer_id >= ROWS_LAYER)", "pass"),),
+        (Edit("registry/sql/moving.py", "here.append(table.c.layer_id >= ROWS_LAYER)", "pass"),),
         ("tests/behaviour/test_parts.py", "-k", "key_0"),
     ),
     Mutation(

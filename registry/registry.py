@@ -97,8 +97,11 @@ class Registry:
 
     @retried
     def upgrade(self) -> None:
-        """Make the tables where there are none, and bring older ones up to date."""
+        """Make the tables where there are none, and bring older ones up to date; else write nothing, nor ask to."""
         create_database(self._url)
+        with reading(self._url) as connection:
+            if revision_of(connection) == HEAD_REVISION:
+                return
         with upgrading(self._url) as connection:
             upgrade(connection)
 

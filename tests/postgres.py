@@ -49,6 +49,18 @@ def run_sql(url: URL, statement: str, *values: object) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
+def role(url: URL) -> Iterator[URL]:
+    """Somebody who may do nothing; the address by which it connects."""
+    name, password = f"zc_{uuid.uuid4().hex}", uuid.uuid4().hex
+    run_sql(url, f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
+    try:
+        yield url.set(username=name, password=password)
+    finally:
+        run_sql(url, f"DROP OWNED BY {name}")
+        run_sql(url, f"DROP ROLE {name}")
+
+
+@contextmanager
 def running_postgres() -> Iterator[PostgresServer]:
     """Start a server; it is gone at the end, and if this process dies. Where ZC_POSTGRES_URL gives one, use that."""
     if given := os.environ.get("ZC_POSTGRES_URL"):

@@ -94,13 +94,13 @@ def write(
     plan = _in_turn(partial(ask, None), partial(handle.registry.queue, handle.record))
     if plan is None:
         return handle.newest()
-    ensure_marker(handle)
     first, results, losses = plan.head, dict[Step, Result](), 0
     intents = [(first.collection, *intent) for intent in _intents(plan, results)]
     with (
         handle.registry.begin((first.collection, first.version), intents=intents, signature=signature) as transaction,
         undoing(transaction, handle.location) as staged,
     ):
+        ensure_marker(handle)  # not before: who may not write the registry changes nothing in the storage
         while plan is not None:
             staged += [path for _, path in _intents(plan, results)]
             with knowing_whether_dropped(handle):

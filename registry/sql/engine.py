@@ -288,7 +288,7 @@ def upgrading(url: URL) -> Iterator[sa.Connection]:
         return
     options = {_WRITING: True}
     with (
-        _driver_errors(url),
+        _driver_errors(url, writing=True),
         engine_of(url).connect().execution_options(**options) as connection,
         sqlite.references_unchecked(connection),
         _begun(connection),
@@ -325,6 +325,13 @@ def _driver_errors(url: URL, *, writing: bool = False) -> Iterator[None]:
     except (DBAPIError, sqlite3.Error) as error:
         state, where = sqlstate_of(error), f"the registry at {hide_password(url)}"
         reason = str(error.orig if isinstance(error, DBAPIError) else error)
+        if is_sqlite(url) and sqlite.is_read_only(error):
+            if writing:
+                raise ReadOnlyError(f"{where} is not written: {reason}; {sqlite.may_only_read(url)}") from error
+            raise RegistryUnavailableError(
+                f"{where} cannot be read: a writer was killed in the middle of a commit, and undoing that takes the "
+                "right to write; have somebody who may write there open the registry once"
+            ) from error
         what = reason.partition("\n")[0]  # other lines are of tuples and processes
         if state in postgres.GIVING_WAY:
             raise _GaveWayError(f"{where} is busy with other writers: {what}") from error

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 
 from ..errors import InvalidInputError, RegistryUnavailableError
 from .files import Connection, Files, has_content
@@ -137,7 +138,7 @@ def create_engine(url: URL) -> sa.Engine:
     path = file_of(url)
     files = Files(path)
     # Who may only read opens the file anew each time: what it may assume of it changes with the writers.
-    pool = sa.QueuePool if os.access(path.parent, os.W_OK) else sa.NullPool
+    pool = sa.QueuePool if _may_write(path) else sa.NullPool
     engine = sa.create_engine(
         url.set(query={}), creator=lambda: files.open(_address(path), timeout=_BUSY_TIMEOUT_MS), poolclass=pool
     )
@@ -181,15 +182,47 @@ def check_in_place(connection: sa.Connection) -> None:
         opened.files.check(opened)
 
 
+def is_read_only(error: BaseException) -> bool:
+    """Whether SQLite has refused to write a file that it may only read."""
+    reason = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(reason, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY  # the rest of the code says why
+
+
+def may_only_read(url: URL) -> str:
+    """Return what to do for who wants to write, and may not."""
+    return (
+        f"you may read only: ask its owner for the right to write {file_of(url)} and the directory that it lies in, "
+        "where SQLite keeps its journal"
+    )
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
+
+
 def _address(path: Path) -> str:
-    """Return the file's address for SQLite; a URL alone never creates a file."""
-    if os.access(path.parent, os.W_OK):
+    """Return the file's address for SQLite; a URL alone never creates a file.
+
+    Raises
+    ------
+    RegistryUnavailableError
+        Who may only read it cannot see what was committed last.
+    """
+    if _may_write(path):
         return f"{path.as_uri()}?mode=rw"
-    # In a directory that may not be written, a write-ahead log can be read, but not made. Where a file that has one
-    # is without, no writer has it open: then it may be read as it is.
+    # Who may not write can read a write-ahead log, but shall not make one, nor the shared memory beside it. Where these
+    # are missing, no writer has the file open: then it may be read as it is.
     log = Files(path).log
     logged = _header(path)[18:19] == b"\x02"  # https://www.sqlite.org/fileformat.html#1.3
-    return f"{path.as_uri()}?mode=ro{'&immutable=1' if logged and not log.exists() else ''}"
+    if not logged or path.with_name(f"{path.name}-shm").exists():
+        return f"{path.as_uri()}?mode=ro"
+    if has_content(log):
+        raise RegistryUnavailableError(
+            f"the registry at {path} cannot be read: what was committed last is in {log}, which was left, or copied, "
+            "without its -shm, and takes the right to write to be read; have somebody who may write there open the "
+            "registry once"
+        )
+    return f"{path.as_uri()}?mode=ro&immutable=1"
 
 
 def _header(path: Path) -> bytes:

@@ -1,13 +1,14 @@
 """What the registry's tests share: made-up records, a second connection, and many writers at once."""
 
 import multiprocessing
+import os
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -249,6 +250,34 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Root, who may write whatever the modes say, is nobody inside the block; others are who they are."""
+    root = os.geteuid() == 0
+    if root:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if root:
+            os.setresuid(0, 0, 0)
+
+
+@contextmanager
+def only_reading(*directories: Path) -> Iterator[None]:
+    """This process may not write some directories, nor what lies directly in them."""
+    below = [path for directory in directories for path in (*directory.iterdir(), directory)]
+    modes = {path: path.stat().st_mode for path in below}
+    for path, mode in modes.items():
+        path.chmod(mode & 0o555)
+    try:
+        with nobody():
+            yield
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
 
 
 _barrier: Any = None

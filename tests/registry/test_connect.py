@@ -1,14 +1,14 @@
 """Opening a registry: addresses, files that are none, revisions, and what is shown of it."""
 
-import os
 import pickle
+import shutil
 import sqlite3
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 import registry as registry_package
 from registry import (
     InvalidInputError,
+    ReadOnlyError,
     Registry,
     RegistryRevisionError,
     RegistryUnavailableError,
@@ -36,6 +37,8 @@ from .conftest import (
     intents,
     make_definition,
     meet,
+    nobody,
+    only_reading,
     run_sql,
 )
 
@@ -425,24 +428,6 @@ def open_directory() -> Iterator[Path]:
         yield Path(name)
 
 
-@contextmanager
-def only_reading(directory: Path) -> Iterator[None]:
-    """This process may not write the directory; root, who may whatever the modes say, becomes nobody."""
-    modes = {path: path.stat().st_mode for path in (*directory.iterdir(), directory)}
-    for path, mode in modes.items():
-        path.chmod(mode & 0o555)
-    root = os.geteuid() == 0
-    if root:
-        os.setresuid(65534, 65534, 0)
-    try:
-        yield
-    finally:
-        if root:
-            os.setresuid(0, 0, 0)
-        for path, mode in modes.items():
-            path.chmod(mode)
-
-
 def names_read(directory: Path, url: str) -> list[str]:
     with only_reading(directory):
         return [record.name for record in connect(url).collections()]
@@ -457,6 +442,53 @@ def test_who_may_not_write_the_directory_reads_all_the_same(open_directory: Path
         if not in_use:
             registry.close()
         assert in_processes(names_read, [(open_directory, url)]) == [["made/a"]]
+
+
+def test_what_was_committed_last_in_a_log_that_cannot_be_read_is_not_left_out(open_directory: Path) -> None:
+    url = f"sqlite:///{open_directory}/registry.db"
+    with connect(url, create=True) as registry:
+        create(registry)
+        copied = open_directory / "copied"
+        copied.mkdir()
+        for name in ("registry.db", "registry.db-wal"):
+            shutil.copy(open_directory / name, copied / name)
+    with pytest.raises(
+        RegistryUnavailableError, match=r"registry\.db-wal, .* without its -shm.* open the registry once"
+    ):
+        in_processes(names_read, [(copied, f"sqlite:///{copied}/registry.db")])
+
+
+def test_a_commit_that_a_killed_writer_left_half_done_is_not_read_by_who_cannot_undo_it(open_directory: Path) -> None:
+    url = f"sqlite:///{open_directory}/registry.db?journal=delete"
+    killed = open_directory / "killed"
+    killed.mkdir()
+    with connect(url, create=True), writing(parse_url(url)) as connection:
+        connection.exec_driver_sql("PRAGMA cache_size=1")  # more than that is written to the file before the commit
+        many = [(f"{number:01000}",) for number in range(100)]
+        connection.exec_driver_sql("INSERT INTO namespace (name) VALUES (?)", many)
+        for name in ("registry.db", "registry.db-journal"):
+            shutil.copy(open_directory / name, killed / name)
+    with pytest.raises(RegistryUnavailableError, match=r"in the middle of a commit.* open the registry once"):
+        in_processes(names_read, [(killed, f"sqlite:///{killed}/registry.db")])
+
+
+def files_after_a_read(directory: Path, url: str) -> list[str]:
+    directory.chmod(0o777)  # as that of temporary files
+    (directory / "registry.db").chmod(0o444)
+    with nobody():
+        assert [record.name for record in connect(url).collections()] == ["made/a"]
+        with pytest.raises(ReadOnlyError, match="right to write"):
+            create(connect(url), "made/b")
+        return [path.name for path in directory.iterdir()]
+
+
+def test_who_may_write_the_directory_and_not_the_file_leaves_nothing_that_its_owner_could_not_write(
+    open_directory: Path,
+) -> None:
+    url = f"sqlite:///{open_directory}/registry.db"
+    with connect(url, create=True) as registry:
+        create(registry)
+    assert in_processes(files_after_a_read, [(open_directory, url)]) == [["registry.db"]]
 
 
 def write_during_a_read(directory: Path, url: str) -> str:

@@ -1,14 +1,12 @@
 """What Postgres' errors become, by their codes, and what its connections are told."""
 
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 import registry as zregistry
@@ -17,7 +15,7 @@ from registry.migrations import check_revision
 from registry.sql import engine
 from registry.sql import postgres as on_postgres
 from registry.sql.engine import engine_of, reading, writing
-from tests.postgres import connect, run_sql
+from tests.postgres import connect, role
 
 from .conftest import Sql, change, create, eventually, fragment, live_uids, write
 
@@ -166,18 +164,6 @@ def test_a_commit_in_what_became_read_only_meanwhile_commits_nothing(
     with pytest.raises(ReadOnlyError, match="write to the primary"):
         commit_too_late()
     assert live_uids(registry) == {}
-
-
-@contextmanager
-def role(url: URL) -> Iterator[URL]:
-    """Somebody who may do nothing; the address by which it connects."""
-    name, password = f"zc_{uuid.uuid4().hex}", uuid.uuid4().hex
-    run_sql(url, f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
-    try:
-        yield url.set(username=name, password=password)
-    finally:
-        run_sql(url, f"DROP OWNED BY {name}")
-        run_sql(url, f"DROP ROLE {name}")
 
 
 @pytest.fixture

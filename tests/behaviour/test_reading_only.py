@@ -1,0 +1,192 @@
+"""People who may read only, on both engines: they see everything, and every verb that writes says what to ask for."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+from sqlalchemy.engine import make_url
+
+import intake_zcollection as izc
+from intake_zcollection.cli import main
+from registry import MARKER
+from tests.conftest import make_grid
+from tests.postgres import role, run_sql
+from tests.registry.conftest import only_reading
+
+_processes = multiprocessing.get_context("forkserver")
+
+MORE = make_grid("2022-03-01", days=2)
+
+PARTITIONING = izc.Date("time", "M")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _children_start_fast() -> None:
+    _processes.set_forkserver_preload([__name__, "registry.registry", "zarr", "sqlalchemy.dialects.sqlite", "pint"])
+
+
+def double(data: xr.Dataset) -> dict[str, Any]:
+    return {"count": data["count"].values * 2}
+
+
+def create(registry: izc.Registry | str, name: str, location: str) -> izc.Collection:
+    return izc.create_collection(registry, name, MORE, axis="time", partitioning=PARTITIONING, location=location)
+
+
+def fill(url: str, location: Path) -> None:
+    """Make a collection with a partition of two parts, and take its marker away, as a late drop would."""
+    collection = create(izc.connect(url, create=True), "made/c", str(location))
+    collection.insert(make_grid(days=2))
+    collection.insert(make_grid("2022-01-11", days=2))
+    (location / MARKER).unlink()
+
+
+def fill_and_be_killed(url: str, location: Path) -> None:
+    fill(url, location)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+READING: dict[str, Callable[[izc.Collection], object]] = {
+    "load": lambda collection: collection.load().compute(),
+    "load an old version": lambda collection: collection.at(version=1).load().compute(),
+    "partitions": lambda collection: collection.partitions(),
+    "versions": lambda collection: collection.versions(),
+    "schema": lambda collection: collection.schema,
+    "map": lambda collection: collection.map(double),
+    "validate": lambda collection: collection.validate(),
+    "a dry run": lambda collection: collection.insert(MORE, dry_run=True),
+    "repr": repr,
+}
+
+WRITING: dict[str, Callable[[izc.Collection], object]] = {
+    "insert": lambda collection: collection.insert(MORE),
+    "update": lambda collection: collection.update(double),
+    "rewrite": lambda collection: collection.rewrite(),
+    "drop_rows": lambda collection: collection.drop_rows(where={"time": ("2022-01-01", "2022-01-01")}),
+    "drop_partitions": lambda collection: collection.drop_partitions(all=True),
+    "add_variable": lambda collection: collection.add_variable(MORE["count"].rename("added")),
+    "rename_variable": lambda collection: collection.rename_variable("ice", "snow"),
+    "drop_variable": lambda collection: collection.drop_variable("quality"),
+    "set_attributes": lambda collection: collection.set_attributes({"title": "other"}),
+    "set_immutables": lambda collection: collection.set_immutables(MORE[["crs"]] + 1),
+    "copy": lambda collection: collection.copy("made/copy", f"{collection.location}_copy"),
+    "create_collection": lambda collection: create(registry_of(collection), "made/new", f"{collection.location}_new"),
+    "rename_collection": lambda collection: izc.rename_collection(registry_of(collection), collection.name, "made/z"),
+    "drop_collection": lambda collection: izc.drop_collection(registry_of(collection), collection.name),
+}
+
+
+def registry_of(collection: izc.Collection) -> izc.Registry:
+    return collection._handle.registry
+
+
+def files_below(directory: Path) -> dict[Path, int]:
+    """All that lies in a directory, and when it was changed."""
+    return {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+
+
+def see_that_it_is_read(url: str) -> None:
+    """All that only reads works, in Python and from the command line."""
+    collection = izc.open_collection(izc.connect(url, create=True), "made/c")
+    for read in READING.values():
+        read(collection)
+    assert collection.load().sizes["time"] == 4
+    for command in (["list"], ["show", "made/c"], ["partitions", "made/c"], ["versions", "made/c"]):
+        told = CliRunner().invoke(main, [*command, "-r", url])
+        assert (told.exit_code, told.exception) == (0, None), told.output
+
+
+def see_that_it_is_not_written(url: str, storage: Path, match: str) -> None:
+    """All that writes says that this user may not, and changes nothing in the storage."""
+    collection = izc.open_collection(url, "made/c")
+    before = files_below(storage)
+    for verb, call in WRITING.items():
+        with pytest.raises(izc.ReadOnlyError, match=match):
+            pytest.fail(f"{verb} returned {call(collection)!r}")
+        assert files_below(storage) == before, verb
+
+
+def see_that_it_is_copied(url: str, directory: Path) -> None:
+    """A copy in a registry of one's own is had, and can be written."""
+    collection = izc.open_collection(url, "made/c")
+    with izc.connect(f"sqlite:///{directory}/own.db", create=True) as own:
+        copy = collection.copy("made/mine", f"{directory}/mine", reg=own)
+        assert copy.load().equals(collection.load())
+        assert copy.insert(MORE).number == 2
+
+
+# A file in a directory that may not be written
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that everybody may reach; unlike pytest's, all directories above it, too."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        for directory in ("closed", "killed", "data", "nobodys"):
+            (place / directory).mkdir()
+            (place / directory).chmod(0o777)
+        yield place
+
+
+def url_in(directory: Path) -> str:
+    return f"sqlite:///{directory}/registry.db"
+
+
+def read_without_writing(place: Path) -> None:
+    closed, killed = place / "closed", place / "killed"
+    # What is imported when it is first needed may lie where nobody cannot read: all of it is used before.
+    see_that_it_is_read(url_in(closed))
+    see_that_it_is_copied(url_in(closed), place)
+    izc.Registry(url_in(closed)).close()
+    assert [path.name for path in closed.iterdir()] == ["registry.db"]
+    with only_reading(closed, killed):
+        see_that_it_is_copied(url_in(killed), place / "nobodys")
+        for directory in (closed, killed):
+            see_that_it_is_read(url_in(directory))
+            match = (
+                f"is not written: .* you may read only: ask its owner for the right to write {directory}/registry.db"
+            )
+            see_that_it_is_not_written(url_in(directory), place, match)
+
+
+def test_a_file_in_a_directory_that_may_not_be_written_is_read_and_copied_and_every_verb_that_writes_says_so(
+    place: Path,
+) -> None:
+    closed, killed = place / "closed", place / "killed"
+    writer = _processes.Process(target=fill_and_be_killed, args=(url_in(killed), place / "data" / "c"))
+    writer.start()
+    writer.join(60)
+    assert {path.name for path in killed.iterdir()} == {"registry.db", "registry.db-wal", "registry.db-shm"}
+    shutil.copytree(killed, closed, dirs_exist_ok=True)
+    with ProcessPoolExecutor(1, _processes) as pool:
+        pool.submit(read_without_writing, place).result(timeout=60)
+
+
+# A role that may only select
+
+
+def test_a_role_that_may_select_reads_and_copies_and_every_verb_that_writes_says_what_to_grant(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    fill(postgres_url, tmp_path / "data" / "c")
+    url = make_url(postgres_url)
+    with role(url) as theirs:
+        run_sql(url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {theirs.username}")
+        run_sql(url, f"GRANT INSERT ON pin TO {theirs.username}")
+        reader = theirs.render_as_string(hide_password=False)
+        see_that_it_is_read(reader)
+        see_that_it_is_copied(reader, tmp_path)
+        match = "is not written: permission denied .* you may read only: ask the registry's owner for INSERT, UPDATE"
+        see_that_it_is_not_written(reader, tmp_path / "data", match)
+        izc.Registry(reader).close()

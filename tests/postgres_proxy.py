@@ -22,6 +22,7 @@ class Proxy:
         self._reach = reach
         self._words: bytes | None = None
         self._moment: Moment = "before"
+        self._clients: list[socket.socket] = []
         self.lost = 0
         """How many connections were lost."""
 
@@ -29,11 +30,19 @@ class Proxy:
         """Lose the connection at the COMMIT of the next transaction that has a statement with these words."""
         self._words, self._moment = words.encode(), moment
 
+    def cut(self) -> None:
+        """Lose all connections that there are."""
+        while self._clients:
+            with suppress(OSError):  # it has gone by itself
+                self._clients.pop().shutdown(socket.SHUT_RDWR)
+                self.lost += 1
+
     def serve(self, listener: socket.socket) -> None:
         """Take connections until the listener is closed."""
         with suppress(OSError):
             while True:
                 client, _ = listener.accept()
+                self._clients.append(client)
                 threading.Thread(target=self._pass_on, args=(client, self._reach()), daemon=True).start()
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:

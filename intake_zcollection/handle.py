@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from registry import CollectionRecord, Registry, Signature, Version
 from registry.changes import Commit, Update
 
+from .reading.listing import Listing
 from .reading.origin import Origin
 from .reading.selection import Selected, Selection
 from .schema import Schema
@@ -41,7 +42,8 @@ class Handle:
         snapshot = self.registry.resolve(self.record, version=self.version, selection=selection.chosen)
         schema = Schema.of(snapshot.collection, snapshot.schema)
         selection.check(schema.variables[schema.axis])
-        return Selected(snapshot, schema, dict.fromkeys(schema.variables, Origin.of(self.location, snapshot)))
+        listing = Listing(self.registry, self.record, snapshot.version)
+        return Selected(snapshot, schema, dict.fromkeys(schema.variables, Origin.of(self.location, snapshot)), listing)
 
     def newest(self) -> Version:
         """Return the version of the head."""

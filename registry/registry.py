@@ -38,7 +38,17 @@ from .selection import Filters, Selection
 from .sql import queries
 from .sql.claims import creator_of, is_left_behind
 from .sql.creating import PathOf
-from .sql.engine import create_database, dispose, hide_password, may_exist, parse_url, reading, retried, upgrading
+from .sql.engine import (
+    create_database,
+    dispose,
+    hide_password,
+    may_exist,
+    parse_url,
+    reading,
+    retried,
+    standby_note,
+    upgrading,
+)
 from .sql.fragments import read_columns, read_last_changes, read_totals
 from .sql.hunks import read_difference
 from .transaction import Transaction
@@ -279,6 +289,20 @@ class Registry:
                 )
             return read_difference(connection, collection, first, last)
 
+    def look_again(self, name: Name, version: int) -> str:
+        """Return why what a version lists may be given up by now: that this is a standby; nothing where it is not.
+
+        Raises
+        ------
+        NotFoundError
+            The collection was dropped.
+        VersionExpiredError
+            The version's data has been given up.
+        """
+        with self._snapshot(name) as (connection, collection):
+            queries.check_version(connection, collection, version)
+            return standby_note(connection)
+
     def queue(self, collection: CollectionRecord) -> tuple[Place, ...]:
         """Return the places at which writers wait for others, who were overtaken too often."""
         with reading(self._url) as connection:
@@ -441,6 +465,8 @@ class Registry:
             names = connection.scalars(queries.collections_query().with_only_columns(queries.FULL_NAME)).all()
             near = difflib.get_close_matches(name, names, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else f"; it has {len(names)} collections"
+            if note := standby_note(connection):
+                hint = f" yet{hint}; {note}"
             raise NotFoundError(f"there is no collection {name} in the registry at {self.url}{hint}")
         return collection
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from sqlalchemy.engine import URL, make_url
 
 PROGRAMS = "pginstall18"
@@ -66,7 +67,22 @@ def running_postgres() -> Iterator[PostgresServer]:
     if given := os.environ.get("ZC_POSTGRES_URL"):
         yield PostgresServer(make_url(given))
         return
-    command = [sys.executable, str(Path(__file__).with_name("postgres_server.py")), str(_programs())]
+    with _running() as server:
+        yield server
+
+
+@contextmanager
+def running_standby(primary: PostgresServer) -> Iterator[PostgresServer]:
+    """Start a standby of a server, which is a copy of it and follows it."""
+    if "ZC_POSTGRES_URL" in os.environ:
+        pytest.skip("the server of ZC_POSTGRES_URL is somebody's, and is not copied: no standby is tried")
+    with _running(primary.url.render_as_string(hide_password=False)) as server:
+        yield server
+
+
+@contextmanager
+def _running(*primary: str) -> Iterator[PostgresServer]:
+    command = [sys.executable, str(Path(__file__).with_name("postgres_server.py")), str(_programs()), *primary]
     # In a session of its own, for Ctrl-C would reach it before the tests' last statements.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -1,7 +1,8 @@
 """A Postgres server for tests: run by the programs in a folder, with nothing in it, and nothing is kept of it.
 
 Run as a script with that folder, it prints the URL of its database ``postgres`` once that answers, and ends when its
-standard input is closed. It is reached by a socket of Unix, so no port has to be free.
+standard input is closed. It is reached by a socket of Unix, so no port has to be free. With the URL of another such
+server behind the folder, it is a standby of that one.
 
 Postgres refuses to run as root: it runs as ``nobody`` then, from a copy of the programs if that user cannot reach them.
 """
@@ -38,7 +39,8 @@ def main() -> None:
         place = Path(folder)
         place.chmod(0o755)  # other users connect to it
         programs = reachable(Path(sys.argv[1]), place)
-        with serving(programs, initialized(programs, place), place) as url:
+        data = copied(programs, place, sys.argv[2]) if sys.argv[2:] else initialized(programs, place)
+        with serving(programs, data, place) as url:
             print(url, flush=True)
             sys.stdin.read()
 
@@ -66,14 +68,30 @@ def reachable(programs: Path, place: Path) -> Path:
 
 def initialized(programs: Path, place: Path) -> Path:
     """Return the folder of a new cluster of databases, where whoever has an account may be anybody."""
+    data = folders(place)
+    options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync"]
+    command = [str(programs / "bin/initdb"), *options, f"--pgdata={data}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **unprivileged())
+    return data
+
+
+def copied(programs: Path, place: Path, primary: str) -> Path:
+    """Return the folder of a copy of a server's cluster, which will follow it."""
+    data = folders(place)
+    options = ["--checkpoint=fast", "--no-sync", "--wal-method=stream", "--write-recovery-conf", f"--dbname={primary}"]
+    command = [str(programs / "bin/pg_basebackup"), *options, f"--pgdata={data}"]
+    subprocess.run(command, check=True, **unprivileged())
+    return data
+
+
+def folders(place: Path) -> Path:
+    """Make the folder of a cluster, which is returned, and that of its sockets."""
     data, sockets = place / "data", place / "sockets"
     for folder in (data, sockets):
         folder.mkdir()
         if os.geteuid() == 0:
             shutil.chown(folder, "nobody")
-    options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync"]
-    command = [str(programs / "bin/initdb"), *options, f"--pgdata={data}"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **unprivileged())
+    data.chmod(0o700)
     return data
 
 

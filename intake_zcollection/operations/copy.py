@@ -9,6 +9,7 @@ from registry.changes import NoOtherPart
 
 from ..execution import Execution
 from ..handle import Handle
+from ..reading.listing import Listing
 from ..reading.origin import Origin, read_dataset
 from ..reading.selection import Selected, Selection
 from ..reading.window import plan_windows
@@ -60,18 +61,22 @@ def copy(
     definition = _definition(handle, source, name, place, filters)
     signature = signature.saying(f"copy of {source.collection.name}, version {source.version}")
     # Nobody sees the copy before all of it is there.
-    with creating(target, definition, place, signature=signature) as creation:
-        plan = _plan(source, place, _version_0(creation, place))
-        with knowing_whether_dropped(handle):
-            record = creation.record() if plan is None else write_first(creation, plan, place, how)
+    with (
+        creating(target, definition, place, signature=signature) as creation,
+        source.listing.asked_again(),
+        knowing_whether_dropped(handle),
+    ):
+        plan = _plan(source, place, _version_0(target, creation, place))
+        record = creation.record() if plan is None else write_first(creation, plan, place, how)
     return Handle(target, record, place)
 
 
-def _version_0(creation: Creation, place: Location) -> Selected:
+def _version_0(target: Registry, creation: Creation, place: Location) -> Selected:
     """Return what the copy has before anything is written, which nobody sees."""
     snapshot = creation.snapshot
     schema = Schema.of(snapshot.collection, snapshot.schema)
-    return Selected(snapshot, schema, dict.fromkeys(schema.variables, Origin.of(place, snapshot)))
+    listing = Listing(target, creation.collection, snapshot.version)
+    return Selected(snapshot, schema, dict.fromkeys(schema.variables, Origin.of(place, snapshot)), listing)
 
 
 def _definition(

@@ -10,6 +10,7 @@ from registry import PartitionKey
 from .. import execution
 from ..execution import Execution
 from ..handle import Handle
+from ..reading.listing import Listing
 from ..reading.placing import Labels
 from ..reading.selection import Selection
 from ..reading.window import Call, Window, input_names, plan_windows
@@ -27,6 +28,7 @@ class MapJob:
     names: tuple[str, ...]
     call: Call
     trim: bool
+    listing: Listing
 
 
 def map_partitions(
@@ -46,7 +48,7 @@ def map_partitions(
     names = input_names(chosen.schema, inputs, chosen.collection.name)
     windows = plan_windows(whole, chosen.rows.keys, depth)
     collection = chosen.collection.name
-    jobs = [MapJob(collection, chosen.schema, window, names, call, trim) for window in windows]
+    jobs = [MapJob(collection, chosen.schema, window, names, call, trim, chosen.listing) for window in windows]
     if lazy:
         return _bag(jobs)
     results = execution.run(_run, [(job, {}) for job in jobs], how, what=f"map over {collection}")
@@ -54,7 +56,8 @@ def map_partitions(
 
 
 def _run(job: MapJob, _: Any) -> Any:
-    dataset = job.window.read(job.schema, job.names)
+    with job.listing.asked_again():
+        dataset = job.window.read(job.schema, job.names)
     labels = Labels.of(job.schema, job.window, dataset)
     result = job.call(dataset, job.window, job.schema.dimension)
     what = f"{job.window.name}: the function to map over collection {job.collection} returned {type(result).__name__}"

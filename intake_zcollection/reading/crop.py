@@ -73,7 +73,8 @@ def _axis_of(selected: Selected, numbers: Integers) -> list[Any]:
     axis = selected.schema.variables[selected.schema.axis]
     origin = selected.origins[axis.name]
     table = origin.rows.take(numbers)
-    values = read_rows(origin.location, axis, table, (slice(0, table.rows),)).astype(np.int64)
+    with selected.listing.asked_again():
+        values = read_rows(origin.location, axis, table, (slice(0, table.rows),)).astype(np.int64)
     return np.split(values, np.cumsum(table.piece_sizes)[:-1])
 
 

@@ -13,7 +13,7 @@ from ..schema.encoding import typed_cf
 from .blocks import Chunks, plan_blocks
 from .index import LazyIndex
 from .labels import NOTHING_KNOWN, Segments
-from .lazy import LazilyIndexed, PartitionedArray, dask_array
+from .lazy import LazilyIndexed, PartitionedArray, VariableReader, dask_array
 from .selection import Selected
 from .table import PartitionTable
 
@@ -39,14 +39,15 @@ def build_dataset(selected: Selected, names: Iterable[str], chunks: Chunks) -> x
     for variable in variables:
         origin = selected.origins[variable.name]
         table = origin.table_of(variable)
+        reader = VariableReader(origin.location, variable, selected.listing)
         if chunks is None or variable.name == schema.axis or variable.dims == (variable.name,):
             # Coordinates that label a dimension are not dask's: groupby, interp and where(drop=True) need their values.
-            array: Any = _lazily_indexed(PartitionedArray(origin.location, variable, table))
+            array: Any = _lazily_indexed(PartitionedArray(reader, table))
         else:
             # Of two versions, or of two collections, no key in dask is the same.
             token = tokenize(origin.space, selected.version, origin.rows.token, origin.immutables.token, blocks)
             along = [table] if variable.is_immutable else tables[id(origin)]
-            array = dask_array(origin.location, variable, along, blocks, token)
+            array = dask_array(reader, along, blocks, token)
         target = coordinates if variable.is_coordinate else data
         target[variable.name] = xr.Variable(variable.dims, array, dict(variable.attrs), _encoding(variable))
     indexes = {

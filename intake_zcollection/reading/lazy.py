@@ -14,6 +14,7 @@ from xarray.core import indexing
 from ..schema import SchemaVariable, Values
 from ..storage.location import Location
 from ..storage.read import Region
+from .listing import Listing
 from .origin import read_rows
 from .table import PartitionTable
 
@@ -33,15 +34,16 @@ class VariableReader:
 
     location: Location
     variable: SchemaVariable
+    listing: Listing
 
     def __call__(self, block: Block) -> Values:
-        """Return the values of a block."""
-        return read_rows(self.location, self.variable, block.rows, block.others)
+        """Return the values of a block; raises as :meth:`Listing.asked_again`."""
+        with self.listing.asked_again():
+            return read_rows(self.location, self.variable, block.rows, block.others)
 
 
 def dask_array(
-    location: Location,
-    variable: SchemaVariable,
+    reader: VariableReader,
     rows: Sequence[PartitionTable],
     blocks: Mapping[str, tuple[int, ...]],
     token: str,
@@ -50,9 +52,9 @@ def dask_array(
 
     ``rows`` are those of each block along the split dimension, or the one table of an immutable variable.
     """
+    variable = reader.variable
     chunks = tuple(blocks[dim] for dim in variable.dims)
     slices = [_slices(sizes) for sizes in chunks]
-    reader = VariableReader(location, variable)
     name = f"{variable.name}-{token}"
     graph: dict[Any, Any] = {}
     for index in itertools.product(*(range(len(sizes)) for sizes in chunks)):
@@ -71,12 +73,11 @@ def _slices(sizes: Sequence[int]) -> list[slice]:
 class PartitionedArray(BackendArray):
     """A variable over a partition table that reads what it is indexed with, when it is asked to."""
 
-    def __init__(self, location: Location, variable: SchemaVariable, table: PartitionTable) -> None:
-        self._location = location
-        self._variable = variable
+    def __init__(self, reader: VariableReader, table: PartitionTable) -> None:
+        self._reader = reader
         self._table = table
-        self.dtype = variable.dtype
-        self.shape = variable.shape(table.rows)
+        self.dtype = reader.variable.dtype
+        self.shape = reader.variable.shape(table.rows)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         plain = _plainest(key, self.shape)
@@ -85,12 +86,13 @@ class PartitionedArray(BackendArray):
     def _read(self, key: tuple[int | slice, ...]) -> Values:
         """Read the smallest block around a basic key, then index it."""
         region = tuple(_bounding_slice(k, size) for k, size in zip(key, self.shape, strict=True))
-        if self._variable.is_immutable:
+        variable = self._reader.variable
+        if variable.is_immutable:
             table = self._table
         else:
-            rows = region[self._variable.split_axis]
+            rows = region[variable.split_axis]
             table = self._table.slice_rows(rows.start, rows.stop)
-        values = read_rows(self._location, self._variable, table, region)
+        values = self._reader(Block(table, region))
         inside = tuple(_inside(k, size) for k, size in zip(key, self.shape, strict=True))
         return np.asarray(values[(*inside, ...)])
 

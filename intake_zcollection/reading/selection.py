@@ -14,6 +14,7 @@ from registry import KEY_LIMITS, CollectionRecord, Filters, KeyValues, Snapshot
 from ..errors import InvalidInputError
 from ..partitioning import partitioning_from_json
 from ..schema import Schema, SchemaVariable
+from .listing import Listing
 from .origin import Origin
 from .table import PartitionTable
 
@@ -87,6 +88,8 @@ class Selected:
     schema: Schema
     origins: Mapping[str, Origin]
     """Where each variable lies. All have the same rows, piece by piece."""
+    listing: Listing
+    """Who says so."""
 
     @property
     def collection(self) -> CollectionRecord:

@@ -297,6 +297,22 @@ def upgrading(url: URL) -> Iterator[sa.Connection]:
         sqlite.check_references(connection)
 
 
+def standby_note(connection: sa.Connection) -> str:
+    """Return what to do where a database may lag behind, as a standby does; nothing where it does not."""
+    if connection.dialect.name == "sqlite":
+        return ""
+    replayed = connection.exec_driver_sql(
+        "SELECT pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC' WHERE pg_is_in_recovery()"
+    ).first()
+    if replayed is None:
+        return ""
+    until = "" if replayed[0] is None else f", and has what was committed up to {replayed[0]:%Y-%m-%d %H:%M:%S} UTC"
+    return (
+        f"the database at {hide_password(connection.engine.url)} is a standby, which may lag behind{until}: ask it "
+        "again later, or ask the primary"
+    )
+
+
 def inserted_id(result: sa.CursorResult[Any]) -> int:
     """Return the id that the database gave to an inserted row."""
     key = result.inserted_primary_key
@@ -333,6 +349,10 @@ def _driver_errors(url: URL, *, writing: bool = False) -> Iterator[None]:
                 "right to write; have somebody who may write there open the registry once"
             ) from error
         what = reason.partition("\n")[0]  # other lines are of tuples and processes
+        if state in postgres.GIVING_WAY and not writing:  # on a standby, which waits for no reader for long
+            raise RegistryUnavailableError(
+                f"{where} has ended a read that was in the way of what it takes from the primary: {what}; read it again"
+            ) from error
         if state in postgres.GIVING_WAY:
             raise _GaveWayError(f"{where} is busy with other writers: {what}") from error
         if state in postgres.READ_ONLY and writing:

@@ -21,6 +21,7 @@ from ..records import (
 )
 from ..selection import Selection
 from . import tables
+from .engine import standby_note
 from .fragments import (
     AnyRow,
     AnySelect,
@@ -205,7 +206,7 @@ def check_version(connection: sa.Connection, collection: CollectionRecord, versi
         return collection.head_version
     number = version_number(version)
     if not 0 <= number <= collection.head_version:
-        raise _no_version(collection, number)
+        raise _no_version(connection, collection, number)
     if number == collection.head_version:  # the head never expires
         return number
     table = tables.version
@@ -217,9 +218,12 @@ def check_version(connection: sa.Connection, collection: CollectionRecord, versi
     return number
 
 
-def _no_version(collection: CollectionRecord, number: int) -> NotFoundError:
+def _no_version(connection: sa.Connection, collection: CollectionRecord, number: int) -> NotFoundError:
+    note = standby_note(connection) if number > 0 else ""
+    yet, what_to_do = (" yet", f"; {note}") if note else ("", "")
     return NotFoundError(
-        f"collection {collection.name} has no version {number}: it has versions 0 to {collection.head_version}"
+        f"collection {collection.name} has no version {number}{yet}: it has versions 0 to {collection.head_version}"
+        f"{what_to_do}"
     )
 
 
@@ -244,7 +248,7 @@ def read_version(connection: sa.Connection, collection: CollectionRecord, versio
     number = collection.head_version if version is None else version_number(version)
     row = connection.execute(version_query(), {"of_collection": collection.id, "number": number}).one_or_none()
     if row is None:
-        raise _no_version(collection, number)
+        raise _no_version(connection, collection, number)
     return version_record(row, collection.name)
 
 

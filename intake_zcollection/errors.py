@@ -27,7 +27,10 @@ class StorageUnavailableError(ZCollectionError):
 
 
 class CorruptedDataError(ZCollectionError):
-    """An object that the registry knows is missing in the storage, or does not decode."""
+    """An object that the registry knows is missing in the storage, or does not decode.
+
+    Where one is missing of what was loaded lazily, the registry has been asked again, and lists it still.
+    """
 
 
 __all__ = [

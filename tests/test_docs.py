@@ -18,12 +18,14 @@ import pytest
 import yaml
 from click import Group
 from click.testing import CliRunner
+from sqlalchemy.engine import make_url
 
 import intake_zcollection
 import registry
 from intake_zcollection.cli import main
 from intake_zcollection.drivers.source import ZCollectionSource
 from tests.ftp import FTPServer
+from tests.postgres import PostgresServer, run_sql
 from tests.s3 import SECRET, S3Server
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +86,25 @@ def environment(document: Path, request: pytest.FixtureRequest, monkeypatch: pyt
         ftp: FTPServer = request.getfixturevalue("ftp")
         monkeypatch.setenv("FTP_URL", ftp.fresh_url())
         monkeypatch.setenv("FTP_PASSWORD", ftp.storage_options["password"])
+    if "OWNER_URL" in text:
+        request.getfixturevalue("people_of_postgres")
+
+
+@pytest.fixture
+def people_of_postgres(postgres: PostgresServer, document: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A database of Postgres, by the addresses of its owner and of those to whom a document gives an account."""
+    text = document.read_text()
+    with postgres.database() as address:
+        url = make_url(address)
+        monkeypatch.setenv("OWNER_URL", address)
+        accounts = re.findall(r"CREATE ROLE (\w+) LOGIN PASSWORD '(\w[^']*)' IN ROLE ocean_(\w+)s;", text)
+        for name, password, kind in accounts:
+            account = url.set(username=name, password=password).render_as_string(hide_password=False)
+            monkeypatch.setenv(f"{kind.upper()}_URL", account)
+        yield
+        for role in re.findall(r"^CREATE ROLE (\w+)", text, re.MULTILINE):
+            run_sql(url, f"DROP OWNED BY {role}")
+            run_sql(url, f"DROP ROLE {role}")
 
 
 def run_commands(lines: str) -> None:
@@ -108,6 +129,8 @@ def test_the_python_blocks_of_a_document_run_in_order(
             waiting = block.code
         if block.language == "console" and block.code.startswith("zregistry"):
             run_commands(block.code)
+        elif block.language == "sql":
+            run_sql(make_url(os.environ["OWNER_URL"]), block.code)
         elif block.language != "python":
             continue
         if waiting:

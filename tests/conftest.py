@@ -5,10 +5,11 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +24,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 import intake_zcollection as izc
 from registry.sql import postgres as sql_postgres
 from registry.sql import sqlite
+from tests.connections import kept_connections
 from tests.ftp import FTPServer, running_ftp_server
 from tests.postgres import PostgresServer, running_postgres
 from tests.s3 import S3Server, running_server
@@ -32,10 +34,65 @@ from tests.s3 import S3Server, running_server
 settings.register_profile("random", settings.get_profile("ci"), derandomize=False)
 
 
+@pytest.hookimpl(trylast=True)  # what is chosen by its name is chosen from all
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the longest tests where several processes share them, or one would end long after the others."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith("tests/stateful/"))
+    """Leave out what has nothing new for an engine, and begin with the longest tests.
+
+    A test that takes ``engine``, most often by ``registry``, runs in SQLite with all that it is parametrized with, and
+    in Postgres once: a registry there is no other one to the next store, format or dtype. One that is marked with
+    ``both_engines`` runs there with all of it too, or with each value of the parameters that the mark names; one that
+    is marked with ``one_engine`` only in the database that the mark names.
+    """
+    cases = set[object]()
+    chosen, left_out = list[pytest.Item](), list[pytest.Item]()
+    for item in items:
+        case = case_of(item)
+        (left_out if case is None or case in cases else chosen).append(item)
+        cases.add(case)
+    config.hook.pytest_deselected(items=left_out)
+    if hasattr(config, "workerinput"):  # several processes share them, and one would end long after the others
+        chosen.sort(key=lambda item: not item.nodeid.startswith("tests/stateful/"))
+    items[:] = chosen
+
+
+def engine_of(item: pytest.Item) -> str | None:
+    """The engine that a test is parametrized with, if it is."""
+    engine: str | None = item.callspec.params.get("engine") if hasattr(item, "callspec") else None
+    return engine
+
+
+def case_of(item: pytest.Item) -> object:
+    """What a test tries: the same for some that are one on Postgres. None where it is about the other database."""
+    engine, only, both = engine_of(item), item.get_closest_marker("one_engine"), item.get_closest_marker("both_engines")
+    if engine and only and only.args[0] != engine:
+        return None
+    if engine != "postgres" or (both and not both.args):
+        return item
+    indices: dict[str, int] = getattr(item, "callspec").indices  # noqa: B009 - of those that are parametrized
+    return item.nodeid.partition("[")[0], *(indices[name] for name in (both.args if both else ()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """See that a test gives back all connections to registries: a pool that misses some has soon no more."""
+    with fewer_examples(item) if engine_of(item) == "postgres" else nullcontext():
+        result = yield
+    assert not (kept := kept_connections()), f"connections to a registry are left checked out: {kept}"
+    return result
+
+
+@contextmanager
+def fewer_examples(item: pytest.Item) -> Iterator[None]:
+    """Let hypothesis try a fifth of what it tries otherwise: most of a test's examples differ in what no SQL sees."""
+    test, name = getattr(item, "obj", None), "_hypothesis_internal_use_settings"  # it has no other place for them
+    if (usual := getattr(test, name, None)) is None:
+        yield
+        return
+    setattr(test, name, settings(usual, max_examples=max(1, usual.max_examples // 5)))
+    try:
+        yield
+    finally:
+        setattr(test, name, usual)
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +128,23 @@ def _statements_for_sqlite_are_compiled_once(empty_database: Path) -> Iterator[N
         yield
 
 
+Copies = Callable[[], AbstractContextManager[str]]
+"""A function that makes an empty registry, which is there inside a block that gets its URL."""
+
+
+@pytest.fixture(scope="session")
+def sqlite_copies(empty_database: Path) -> Copies:
+    """A function that makes empty registries in SQLite."""
+
+    @contextmanager
+    def copy() -> Iterator[str]:
+        with TemporaryDirectory() as folder:
+            shutil.copyfile(empty_database, f"{folder}/registry.db")
+            yield f"sqlite:///{folder}/registry.db"
+
+    return copy
+
+
 @pytest.fixture
 def sqlite_url(empty_database: Path, tmp_path: Path) -> str:
     """The URL of an empty registry in SQLite."""
@@ -94,22 +168,49 @@ def empty_postgres(postgres: PostgresServer) -> Iterator[str]:
             yield url
 
 
+@pytest.fixture(scope="session")
+def postgres_copies(postgres: PostgresServer, empty_postgres: str) -> Copies:
+    """A function that makes empty registries in Postgres."""
+    return lambda: postgres.database(empty_postgres)
+
+
 @pytest.fixture
-def postgres_url(postgres: PostgresServer, empty_postgres: str) -> Iterator[str]:
+def postgres_url(postgres_copies: Copies) -> Iterator[str]:
     """The URL of an empty registry in Postgres."""
-    with postgres.database(empty_postgres) as url:
+    with postgres_copies() as url:
         yield url
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The database that a registry is in: one after the other, see ``pytest_collection_modifyitems``."""
+    return request.param
+
+
+NewRegistry = Callable[[], AbstractContextManager[izc.Registry]]
+
+
+@pytest.fixture(scope="module")
+def new_registry(request: pytest.FixtureRequest, engine: str) -> NewRegistry:
+    """A function that makes an empty registry, open inside a block: for fixtures of many tests, and for examples."""
+    copies: Copies = request.getfixturevalue(f"{engine}_copies")
+
+    @contextmanager
+    def make() -> Iterator[izc.Registry]:
+        with copies() as url, izc.connect(url) as registry:
+            yield registry
+
+    return make
+
+
 @pytest.fixture
-def registry(request: pytest.FixtureRequest) -> Iterator[izc.Registry]:
-    """An empty registry in SQLite; in Postgres too where a test is marked with ``both_engines``."""
-    url: str = request.getfixturevalue(f"{getattr(request, 'param', 'sqlite')}_url")
-    with izc.connect(url) as registry:
+def registry(request: pytest.FixtureRequest, engine: str) -> Iterator[izc.Registry]:
+    """An empty registry, in SQLite and in Postgres."""
+    with izc.connect(request.getfixturevalue(f"{engine}_url")) as registry:
         yield registry
 
 
-both_engines = pytest.mark.parametrize("registry", ["sqlite", "postgres"], indirect=True)
+both_engines = pytest.mark.both_engines
 
 
 @pytest.fixture(params=[3, 2], ids=["zarr3", "zarr2"])

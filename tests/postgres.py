@@ -42,11 +42,16 @@ def connect(url: URL) -> "psycopg.Connection[Any]":
     return psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)
 
 
+def execute(connection: "psycopg.Connection[Any]", statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Execute one statement; its values are marked by ``?``."""
+    cursor = connection.execute(statement.replace("?", "%s").encode(), values or None)
+    return cursor.fetchall() if cursor.description else []
+
+
 def run_sql(url: URL, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    """Execute one statement by a connection of its own, in autocommit mode; its values are marked by ``?``."""
+    """Execute one statement by a connection of its own."""
     with connect(url) as connection:
-        cursor = connection.execute(statement.replace("?", "%s").encode(), values or None)
-        return cursor.fetchall() if cursor.description else []
+        return execute(connection, statement, *values)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import intake_zcollection
 import registry
 from intake_zcollection.cli import main
 from intake_zcollection.drivers.source import ZCollectionSource
+from tests.conftest import both_engines
 from tests.ftp import FTPServer
 from tests.postgres import PostgresServer, run_sql
 from tests.s3 import SECRET, S3Server
@@ -73,13 +74,25 @@ def registry_url(text: str) -> str:
 
 
 @pytest.fixture
-def environment(document: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a document's reader has in the environment: the registry's URL, and servers of S3 and FTP if it has some."""
+def text(document: Path, engine: str, request: pytest.FixtureRequest) -> str:
+    """A document; for Postgres, with a registry there in place of the file that it makes, and a bucket of its own."""
     text = document.read_text()
+    if engine == "sqlite":
+        return text
+    if not (created := registry_url(text)):
+        pytest.skip("it creates no registry")
+    file = re.escape(created.removeprefix("sqlite:///"))
+    text = re.sub(rf"(sqlite:///)?\b{file}\b", request.getfixturevalue("postgres_url"), text)
+    return text.replace("s3://ocean", "s3://ocean-2")  # the server is the same one
+
+
+@pytest.fixture
+def environment(text: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a document's reader has in the environment: the registry's URL, and servers of S3 and FTP if it has some."""
     monkeypatch.setenv("ZC_REGISTRY", registry_url(text))
     if "S3_ENDPOINT" in text:
         server: S3Server = request.getfixturevalue("s3")
-        server.client.create_bucket(Bucket="ocean")
+        server.client.create_bucket(Bucket=re.findall(r"s3://([\w-]+)", text)[0])
         for name, value in (("ENDPOINT", server.endpoint_url), ("KEY", "testing"), ("SECRET", SECRET)):
             monkeypatch.setenv(f"S3_{name}", value)
     if "FTP_URL" in text:
@@ -115,12 +128,12 @@ def run_commands(lines: str) -> None:
         print(result.output)
 
 
+@both_engines
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_python_blocks_of_a_document_run_in_order(
-    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    document: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = document.read_text()
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     waiting = ""  # YAML, for the file that the next Python block opens

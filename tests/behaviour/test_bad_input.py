@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 import intake_zcollection as izc
+from tests.conftest import NewRegistry
 
 from ..conftest import make_grid
 
@@ -96,25 +97,30 @@ def assert_insert_refused(
 
 
 @pytest.fixture(scope="module")
-def opened() -> Iterator[list[izc.Collection]]:
-    collections: list[izc.Collection] = []
-    yield collections
-    for collection in collections:
-        collection._handle.registry.close()
+def shared_registry(new_registry: NewRegistry) -> Iterator[izc.Registry]:
+    with new_registry() as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def opened(shared_registry: izc.Registry) -> list[izc.Collection]:
+    return []
 
 
 @pytest.fixture
-def shared(opened: list[izc.Collection], tmp_path_factory: pytest.TempPathFactory) -> izc.Collection:
+def shared(
+    opened: list[izc.Collection], shared_registry: izc.Registry, tmp_path_factory: pytest.TempPathFactory
+) -> izc.Collection:
     """The stored maps, at version 1; the same for all tests, as long as nothing changes them."""
     if not opened or opened[-1].version.number != 1:
-        folder = tmp_path_factory.mktemp("shared")
-        registry = izc.connect(f"sqlite:///{folder}/registry.db", create=True)
-        by_month = izc.Date("time", "M")
-        opened.append(
+        if opened:
+            izc.drop_collection(shared_registry, "made/maps")
+        place, by_month = tmp_path_factory.mktemp("shared") / "maps", izc.Date("time", "M")
+        opened[:] = [
             izc.create_collection(
-                registry, "made/maps", make_grid(), axis="time", partitioning=by_month, location=f"{folder}/maps"
+                shared_registry, "made/maps", make_grid(), axis="time", partitioning=by_month, location=str(place)
             )
-        )
+        ]
         opened[-1].insert(make_grid())
     return opened[-1]
 

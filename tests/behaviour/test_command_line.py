@@ -134,6 +134,7 @@ def test_people_get_tables_whose_lines_are_whole_in_a_pipe(
         assert text in result.output
 
 
+@pytest.mark.one_engine("sqlite", "the path of its file")
 def test_a_registry_is_given_by_its_path_or_by_the_environment_too(
     look: Look, registry: izc.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from intake_zcollection.storage.objects import LocalStore
 from intake_zcollection.writing import write
 from intake_zcollection.writing.group import put_down
 from tests.behaviour.test_updating import make_flow
-from tests.conftest import Store, both_formats, make_grid
+from tests.conftest import NewRegistry, Store, both_formats, make_grid
 
 Make = Callable[..., izc.Collection]
 
@@ -56,9 +56,9 @@ def edited(collection: izc.Collection) -> izc.Collection:
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Iterator[izc.Registry]:
+def target(new_registry: NewRegistry) -> Iterator[izc.Registry]:
     """Another registry."""
-    with izc.connect(f"sqlite:///{tmp_path}/other.db", create=True) as registry:
+    with new_registry() as registry:
         yield registry
 
 
@@ -69,7 +69,7 @@ def test_a_copy_is_equal_and_one_fragment_per_partition(
 ) -> None:
     edited(maps)
     head, files = maps.version, files_below(maps.location)
-    copy = maps.copy("copies/c", f"{tmp_path}/copy", reg=f"sqlite:///{tmp_path}/other.db" if elsewhere else None)
+    copy = maps.copy("copies/c", f"{tmp_path}/copy", reg=target.url if elsewhere else None)
     xr.testing.assert_identical(copy.load().compute(), maps.load().compute())
     assert {name: each.encoding for name, each in copy.load().variables.items()} == {
         name: each.encoding for name, each in maps.load().variables.items()

@@ -10,10 +10,8 @@ import itertools
 import multiprocessing
 import os
 import signal
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +22,6 @@ import pytest
 import xarray as xr
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
-from sqlalchemy.engine import make_url
 
 import intake_zcollection as izc
 import intake_zcollection.storage.write
@@ -35,11 +32,13 @@ import registry.creation
 from intake_zcollection.storage.objects import LocalStore
 from registry.creation import Creation
 from registry.transaction import Transaction
+from tests.sql import run_sql
 
 _processes = multiprocessing.get_context("forkserver")
 
 _PRELOAD = [__name__, "dask.distributed", "zarr", "fsspec.implementations.memory", "scipy.sparse", "pint"]
-_PRELOAD += ["registry.registry", "alembic.config", "sqlalchemy.dialects.sqlite"]  # what the registry's tests want, too
+_PRELOAD += ["registry.registry", "alembic.config"]  # what the registry's tests want, too
+_PRELOAD += ["sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "psycopg"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -294,11 +293,6 @@ def assert_unchanged(collection: izc.Collection, before: State) -> None:
 
 def assert_holds(collection: izc.Collection, expected: xr.Dataset) -> None:
     xr.testing.assert_equal(collection.load().compute(), expected)
-
-
-def run_sql(registry: izc.Registry, statement: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(str(make_url(registry.url).database))) as connection, connection:
-        return connection.execute(statement).fetchall()
 
 
 def files_below(location: str) -> dict[str, bytes]:

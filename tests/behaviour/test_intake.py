@@ -16,7 +16,7 @@ import xarray as xr
 
 import intake_zcollection as izc
 from intake_zcollection.drivers.source import ZCollectionSource
-from tests.conftest import make_grid
+from tests.conftest import NewRegistry, make_grid
 
 DEMO_CATALOG = Path(__file__).parents[2] / "catalogs" / "demo.yaml"
 
@@ -27,8 +27,8 @@ GRID = make_grid()  # January, February and March 2022
 
 
 @pytest.fixture(scope="module")
-def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[izc.Registry]:
-    with izc.connect(f"sqlite:///{tmp_path_factory.mktemp('shared')}/registry.db", create=True) as registry:
+def shared_registry(new_registry: NewRegistry) -> Iterator[izc.Registry]:
+    with new_registry() as registry:
         yield registry
 
 

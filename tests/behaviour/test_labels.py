@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import intake_zcollection as izc
 from intake_zcollection.reading.index import LazyIndex
-from tests.conftest import make_grid, without_unit
+from tests.conftest import NewRegistry, make_grid, without_unit
 from tests.counting import counted_location, requests_to
 from tests.examples import scaled
 
@@ -31,8 +31,8 @@ GRID = make_grid().drop_vars("sst")  # which is packed, and so comes back only n
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[izc.Registry]:
-    with izc.connect(f"sqlite:///{tmp_path_factory.mktemp('labels')}/registry.db", create=True) as registry:
+def registry(new_registry: NewRegistry) -> Iterator[izc.Registry]:
+    with new_registry() as registry:
         yield registry
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 import intake_zcollection as izc
 from registry import MARKER
+from tests.conftest import NewRegistry
 from tests.counting import (
     DELETIONS,
     LISTINGS,
@@ -55,10 +56,9 @@ def data() -> xr.Dataset:
 
 
 @pytest.fixture(scope="module")
-def thousand(tmp_path_factory: pytest.TempPathFactory, data: xr.Dataset) -> Iterator[izc.Collection]:
+def thousand(new_registry: NewRegistry, data: xr.Dataset) -> Iterator[izc.Collection]:
     """A thousand partitions; tests only read it."""
-    folder = tmp_path_factory.mktemp("thousand")
-    with counted_location() as location, izc.connect(f"sqlite:///{folder}/registry.db", create=True) as registry:
+    with counted_location() as location, new_registry() as registry:
         collection = create(registry, location, data)
         collection.insert(data)
         yield collection

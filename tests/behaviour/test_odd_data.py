@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import intake_zcollection as izc
+from tests.conftest import NewRegistry
 from tests.examples import scaled
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")  # of plain readers
@@ -518,9 +519,11 @@ def random_values(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[i
 
 @settings(max_examples=scaled(20), deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(example=anything())
-def test_anything_in_any_shape_comes_back(example: tuple[xr.Dataset, xr.Dataset, dict[str, Any]]) -> None:
+def test_anything_in_any_shape_comes_back(
+    new_registry: NewRegistry, example: tuple[xr.Dataset, xr.Dataset, dict[str, Any]]
+) -> None:
     data, inserted, options = example
-    with TemporaryDirectory() as path, izc.connect(f"sqlite:///{path}/registry.db", create=True) as registry:
+    with TemporaryDirectory() as path, new_registry() as registry:
         collection = izc.create_collection(
             registry, "any/thing", data, axis="time", location=f"{path}/thing", **options
         )

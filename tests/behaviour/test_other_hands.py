@@ -16,7 +16,7 @@ import xarray as xr
 import intake_zcollection as izc
 from registry.migrations import HEAD_REVISION
 from tests.conftest import Store, make_grid
-from tests.registry.conftest import run_sql
+from tests.sql import run_sql
 
 _processes = multiprocessing.get_context("forkserver")
 
@@ -119,16 +119,16 @@ def test_who_holds_a_renamed_collection_goes_on_with_it(held: izc.Collection, re
     assert izc.open_collection(registry, "made/renamed").version == held.version
 
 
-def upgrade_to_the_future(path: str) -> None:
+def upgrade_to_the_future(registry: izc.Registry) -> None:
     revision = f"{int(HEAD_REVISION) + 1:04}"
-    run_sql(path, "UPDATE alembic_version SET version_num = ?", revision)
-    run_sql(path, 'INSERT INTO "release" (revision, "release") VALUES (?, ?)', revision, "9.1")
+    run_sql(registry, "UPDATE alembic_version SET version_num = ?", revision)
+    run_sql(registry, 'INSERT INTO "release" (revision, "release") VALUES (?, ?)', revision, "9.1")
 
 
 def test_who_holds_a_collection_of_an_upgraded_registry_is_told_what_to_install(
-    held: izc.Collection, registry: izc.Registry, tmp_path: Path
+    held: izc.Collection, registry: izc.Registry
 ) -> None:
-    by_another(upgrade_to_the_future, f"{tmp_path}/registry.db")
+    by_another(upgrade_to_the_future, registry)
     for verb, call in VERBS.items():
         with pytest.raises(izc.RegistryRevisionError, match=r"newer than this release.*intake-zcollection>=9\.1"):
             pytest.fail(f"{verb} returned {call(held)!r}")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import intake_zcollection as izc
 from tests.behaviour.test_updating import assert_holds, assert_refused, flow, make_flow, stored
+from tests.conftest import NewRegistry
 from tests.examples import scaled
 
 Make = Callable[..., izc.Collection]
@@ -235,10 +236,10 @@ def test_labels_are_compared_with_those_that_the_function_got_and_not_what_it_ma
 
 
 @pytest.fixture(scope="module")
-def shuffled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[izc.Collection]:
+def shuffled(new_registry: NewRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[izc.Collection]:
     """Three months, again and again with other values."""
     folder, data = tmp_path_factory.mktemp("shuffled"), make_flow()
-    with izc.connect(f"sqlite:///{folder}/registry.db", create=True) as registry:
+    with new_registry() as registry:
         place = f"{folder}/data"
         collection = izc.create_collection(
             registry, "made/shuffled", data, axis="time", partitioning=izc.Date("time", "M"), location=place

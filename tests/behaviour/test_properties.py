@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 import intake_zcollection as izc
 from intake_zcollection.merging import runs
+from tests.conftest import NewRegistry
 from tests.examples import scaled
 
 Key = tuple[int, ...]
@@ -249,10 +250,9 @@ def assert_holds(loaded: xr.Dataset, oracle: Oracle, rows: Sequence[Row], templa
 
 
 @pytest.fixture(scope="module")
-def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[izc.Registry]:
+def shared_registry(new_registry: NewRegistry) -> Iterator[izc.Registry]:
     """One for all examples: making one costs more than an example."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('registry')}/registry.db"
-    with izc.connect(url, create=True) as registry, dask.config.set(scheduler="synchronous"):
+    with new_registry() as registry, dask.config.set(scheduler="synchronous"):
         yield registry
     for path in [path for path in MemoryFileSystem.store if path.startswith("/properties/")]:
         del MemoryFileSystem.store[path]  # rm takes quadratic time

@@ -13,8 +13,8 @@ import xarray as xr
 import intake_zcollection as izc
 from intake_zcollection.storage.location import file_system
 from tests.counting import READS, counted_location, requests_to
-from tests.registry.conftest import run_sql
 from tests.s3 import S3Server
+from tests.sql import run_sql
 
 from .test_bad_input import refused
 
@@ -146,10 +146,10 @@ def test_what_another_writer_did_with_a_source_meanwhile_is_a_conflict(make_coll
     assert known(collection, "a.nc") == {"a.nc": ("2", 2)}
 
 
-def test_a_source_begins_and_ends_with_versions(levels: izc.Collection, tmp_path: Path) -> None:
+def test_a_source_begins_and_ends_with_versions(levels: izc.Collection, registry: izc.Registry) -> None:
     for fingerprint in ("1", "2"):
         levels.insert(product(1), sources={"a.nc": fingerprint})
-    rows = run_sql(tmp_path / "registry.db", "SELECT name, fingerprint, begin_version, end_version FROM source")
+    rows = run_sql(registry, "SELECT name, fingerprint, begin_version, end_version FROM source")
     assert sorted(rows, key=str) == [("a.nc", "1", 1, 2), ("a.nc", "2", 2, None)]
 
 

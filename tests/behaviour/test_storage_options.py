@@ -9,8 +9,12 @@ import pytest
 
 import intake_zcollection as izc
 from intake_zcollection.drivers.source import ZCollectionSource
+from registry.migrations import HEAD_REVISION
+from registry.sql.engine import is_sqlite
+from registry.sql.sqlite import file_of
 from tests.conftest import make_grid
 from tests.s3 import BUCKET, S3Server
+from tests.sql import run_sql
 
 DATA = make_grid(days=2)
 
@@ -34,11 +38,17 @@ def create(registry: izc.Registry, location: str, storage_options: Options | Non
     )
 
 
-def bytes_of(registry_folder: Path) -> bytes:
-    """All that the registry has on disk."""
-    files = list(registry_folder.glob("registry.db*"))
-    assert files
-    return b"".join(file.read_bytes() for file in files)
+def bytes_of(registry: izc.Registry) -> bytes:
+    """All that the registry has: on disk, or in its tables."""
+    if is_sqlite(registry._url):
+        path = file_of(registry._url)
+        found = b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
+    else:
+        tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()"
+        names = [name for (name,) in run_sql(registry, tables)]
+        found = "".join(repr(run_sql(registry, f'SELECT * FROM "{name}"')) for name in names).encode()
+    assert HEAD_REVISION.encode() in found
+    return found
 
 
 @pytest.fixture
@@ -85,7 +95,7 @@ def test_options_may_be_keyed_by_prefix_wherever_something_is_opened(
     for loaded in (
         izc.open_collection(registry, "made/a", storage_options=options).load(),
         izc.open_dataset(registry, "made/a", storage_options=options),
-        ZCollectionSource(f"sqlite:///{tmp_path}/registry.db", "made/a", storage_options=options).read(),
+        ZCollectionSource(registry.url, "made/a", storage_options=options).read(),
     ):
         np.testing.assert_array_equal(loaded.ice.values, DATA.ice.values)
 
@@ -102,7 +112,7 @@ def test_options_of_other_prefixes_do_not_matter(registry: izc.Registry, tmp_pat
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["flat", "keyed"])
 def test_the_public_part_is_recorded_and_secrets_are_not(
-    registry: izc.Registry, tmp_path: Path, location: str, reaching: Options, keyed: bool
+    registry: izc.Registry, location: str, reaching: Options, keyed: bool
 ) -> None:
     public = {"endpoint_url": reaching["endpoint_url"], "region": "us-east-1", "anon": False}
     options = {**SECRETS, **public}
@@ -110,7 +120,7 @@ def test_the_public_part_is_recorded_and_secrets_are_not(
     collection.insert(DATA)
     assert registry.collection("made/a").storage_options == public
     for secret in SECRETS.values():
-        assert secret.encode() not in bytes_of(tmp_path)
+        assert secret.encode() not in bytes_of(registry)
         assert secret not in repr(collection)
 
 
@@ -122,9 +132,9 @@ def test_what_is_recorded_need_not_be_given_again(registry: izc.Registry, locati
 
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["flat", "keyed"])
-def test_the_driver_shows_no_secret(tmp_path: Path, location: str, reaching: Options, keyed: bool) -> None:
+def test_the_driver_shows_no_secret(location: str, reaching: Options, keyed: bool) -> None:
     options = {location: reaching} if keyed else reaching
-    source = ZCollectionSource(f"sqlite:///{tmp_path}/registry.db", "made/a", storage_options=options)
+    source = ZCollectionSource("sqlite:///never/opened.db", "made/a", storage_options=options)
     for shown in (repr(source), source.yaml()):
         assert not any(secret in shown for secret in SECRETS.values())
 
@@ -134,7 +144,7 @@ def test_the_options_of_a_chain_are_recorded_without_secrets(
 ) -> None:
     cache = {"cache_storage": f"{tmp_path}/cache"}
     create(registry, f"simplecache::{location}", {"s3": reaching, "simplecache": cache}).insert(DATA)
-    assert not any(secret.encode() in bytes_of(tmp_path) for secret in SECRETS.values())
+    assert not any(secret.encode() in bytes_of(registry) for secret in SECRETS.values())
 
 
 # What is refused
@@ -144,22 +154,20 @@ def test_the_options_of_a_chain_are_recorded_without_secrets(
     "location",
     ["s3://me:hunter2@bucket/x", "simplecache::s3://me:hunter2@bucket/x", "sftp://me:hunter2@127.0.0.1:9/bucket/x"],
 )
-def test_a_location_with_a_password_is_refused(registry: izc.Registry, tmp_path: Path, location: str) -> None:
+def test_a_location_with_a_password_is_refused(registry: izc.Registry, location: str) -> None:
     with pytest.raises(izc.InvalidInputError, match=r"location.* password") as refusal:
         create(registry, location, None)
     assert "hunter2" not in str(refusal.value)
-    assert b"hunter2" not in bytes_of(tmp_path)
+    assert b"hunter2" not in bytes_of(registry)
 
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["flat", "keyed"])
-def test_an_endpoint_with_a_password_is_refused(
-    registry: izc.Registry, tmp_path: Path, location: str, keyed: bool
-) -> None:
+def test_an_endpoint_with_a_password_is_refused(registry: izc.Registry, location: str, keyed: bool) -> None:
     options = {"endpoint_url": "http://me:hunter2@127.0.0.1:9", "anon": True}
     with pytest.raises(izc.InvalidInputError, match=r"endpoint_url.* password") as refusal:
         create(registry, location, {location: options} if keyed else options)
     assert "hunter2" not in str(refusal.value)
-    assert b"hunter2" not in bytes_of(tmp_path)
+    assert b"hunter2" not in bytes_of(registry)
 
 
 # What cannot be reached

@@ -1,7 +1,6 @@
 """What a collection promises, it promises on a disk, in memory, in S3 and on a server of FTP."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -142,9 +141,9 @@ def test_an_older_version_stays_as_it_was(filled: izc.Collection) -> None:
 
 
 def test_another_process_opens_it_through_a_registry_of_its_own(
-    filled: izc.Collection, store: Store, tmp_path: Path
+    filled: izc.Collection, store: Store, registry: izc.Registry
 ) -> None:
-    with izc.connect(f"sqlite:///{tmp_path}/registry.db") as other:
+    with izc.connect(registry.url) as other:
         again = izc.open_collection(other, filled.name, storage_options=store.storage_options)
         assert_holds(again, DATA)
         again.insert(make_grid("2022-03-01", days=1), message="from elsewhere")

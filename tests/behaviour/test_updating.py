@@ -11,7 +11,7 @@ import xarray as xr
 
 import intake_zcollection as izc
 from registry import MARKER
-from tests.conftest import make_grid
+from tests.conftest import NewRegistry, make_grid
 from tests.counting import READS, WRITES, counted_location, paths_of, requests_to, stored_below
 
 Make = Callable[..., izc.Collection]
@@ -98,10 +98,10 @@ RETURNED = {
 
 
 @pytest.fixture(scope="module")
-def doubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, izc.Collection]]:
+def doubled(new_registry: NewRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, izc.Collection]]:
     """A collection of three months per format, which each form of returning values doubles once more."""
     folder, data = tmp_path_factory.mktemp("doubled"), make_flow()
-    with izc.connect(f"sqlite:///{folder}/registry.db", create=True) as registry:
+    with new_registry() as registry:
         made = {}
         for number in (3, 2):
             name = f"made/zarr{number}"

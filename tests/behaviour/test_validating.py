@@ -13,7 +13,7 @@ import xarray as xr
 
 import intake_zcollection as izc
 from intake_zcollection.storage.write import write_fragment
-from tests.conftest import both_formats, make_grid
+from tests.conftest import NewRegistry, both_formats, make_grid
 from tests.counting import DELETIONS, LISTINGS, READS, WRITES, counted_location, paths_of, requests_to
 
 Make = Callable[..., izc.Collection]
@@ -46,10 +46,10 @@ def changing(make_collection: Make, one_format: int) -> izc.Collection:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, izc.Collection]]:
+def whole(new_registry: NewRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, izc.Collection]]:
     """A collection per format, with a copy of its files beside it."""
     folder = tmp_path_factory.mktemp("whole")
-    with izc.connect(f"sqlite:///{folder}/registry.db", create=True) as registry:
+    with new_registry() as registry:
         made = {}
         for number in (3, 2):
             name = f"made/zarr{number}"

@@ -2,13 +2,13 @@
 
 import multiprocessing
 import os
-import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,13 +34,12 @@ from registry import (
 )
 from registry.changes import Commit, NothingBetween, PutFragments, Requirement, Unchanged, Update
 from registry.records import IMMUTABLE_LAYER, ROWS_LAYER
-from registry.sql.engine import engine_of, is_sqlite, parse_url
-from tests import postgres
+from registry.sql.engine import engine_of, parse_url
+from tests.sql import Row as Row
+from tests.sql import Sql as Sql
+from tests.sql import run_sql
 
 T = TypeVar("T")
-
-Row = tuple[Any, ...]
-Sql = Callable[..., list[Row]]
 
 # Children of the fork server start in a few milliseconds, with these imported already.
 _processes = multiprocessing.get_context("forkserver")
@@ -199,19 +198,10 @@ def other(registry: Registry) -> CollectionRecord:
 # What others see and do
 
 
-def run_sql(path: str | Path, statement: str, *values: object) -> list[Row]:
-    """Execute one statement by a connection of Python's own, in autocommit mode."""
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as connection:
-        return connection.execute(statement, values).fetchall()
-
-
 @pytest.fixture
 def sql(registry: Registry) -> Sql:
     """A function that executes one statement on the registry's database, as somebody else."""
-    url = registry._url
-    if is_sqlite(url):
-        return lambda statement, *values: run_sql(str(url.database), statement, *values)
-    return lambda statement, *values: postgres.run_sql(url, statement, *values)
+    return partial(run_sql, registry)
 
 
 @pytest.fixture

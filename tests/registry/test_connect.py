@@ -25,6 +25,8 @@ from registry import (
 )
 from registry.migrations import HEAD_REVISION
 from registry.sql.engine import engine_of, parse_url, reading, writing
+from tests.connections import kept_connections
+from tests.sql import run_in_file
 
 from .conftest import (
     Sql,
@@ -39,12 +41,11 @@ from .conftest import (
     meet,
     nobody,
     only_reading,
-    run_sql,
 )
 
 
 def journal_of(path: Path) -> str:
-    ((mode,),) = run_sql(path, "PRAGMA journal_mode")
+    ((mode,),) = run_in_file(path, "PRAGMA journal_mode")
     return mode
 
 
@@ -289,6 +290,7 @@ def test_threads_may_create_several_registries_at_once(tmp_path: Path) -> None:
     assert in_threads(create_and_count, [(url,) for url in urls]) == [[0]] * 8
 
 
+@pytest.mark.one_engine("sqlite", "its journal")
 def test_the_write_ahead_log_is_set_once_and_for_all(registry: Registry, tmp_path: Path) -> None:
     assert journal_of(tmp_path / "registry.db") == "wal"
 
@@ -340,12 +342,12 @@ def test_a_directory_is_unavailable(tmp_path: Path, create: bool) -> None:
 
 def test_a_database_of_something_else_is_no_registry_until_one_is_created_in_it(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
-    run_sql(path, "CREATE TABLE measurement (value REAL)")
+    run_in_file(path, "CREATE TABLE measurement (value REAL)")
     with pytest.raises(RegistryUnavailableError, match=r"has no registry; create it with .*create=True"):
         connect(f"sqlite:///{path}")
-    assert run_sql(path, "SELECT name FROM sqlite_master") == [("measurement",)]
+    assert run_in_file(path, "SELECT name FROM sqlite_master") == [("measurement",)]
     assert connect(f"sqlite:///{path}", create=True).collections() == ()
-    assert run_sql(path, "SELECT * FROM measurement") == []
+    assert run_in_file(path, "SELECT * FROM measurement") == []
 
 
 # Revisions
@@ -403,6 +405,7 @@ def switching() -> Iterator[None]:
     sys.setswitchinterval(usual)
 
 
+@pytest.mark.one_engine("sqlite", "its pragmas")
 def test_connections_are_durable_check_foreign_keys_and_wait_for_locks(registry: Registry) -> None:
     with reading(parse_url(registry.url)) as connection:
         pragmas = ("synchronous", "foreign_keys", "busy_timeout")
@@ -410,6 +413,7 @@ def test_connections_are_durable_check_foreign_keys_and_wait_for_locks(registry:
     assert values == [2, 1, 60_000]
 
 
+@pytest.mark.one_engine("sqlite", "one writer at a time")
 def test_a_writer_takes_its_lock_at_the_beginning_and_a_reader_none(registry: Registry, tmp_path: Path) -> None:
     url = parse_url(registry.url)
     with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None, timeout=0)) as impatient:
@@ -518,6 +522,13 @@ def test_threads_share_one_engine_from_the_beginning(registry: Registry, switchi
         assert len(set(map(id, engines))) == 1
 
 
+def test_a_connection_that_a_test_keeps_is_noticed_once(registry: Registry) -> None:
+    with reading(registry._url):
+        (told,) = kept_connections(patience=0)
+        assert "Current Checked out connections: 1" in told
+        assert kept_connections(patience=0) == []
+
+
 def test_a_closed_registry_opens_again(registry: Registry) -> None:
     create(registry)
     registry.close()
@@ -544,6 +555,7 @@ def test_a_registry_in_use_can_be_pickled_and_used_by_another_process(registry: 
 # What is shown
 
 
+@pytest.mark.one_engine("sqlite", "the path of its file")
 def test_repr_is_the_address(registry: Registry, tmp_path: Path) -> None:
     assert repr(registry) == f"<Registry sqlite:///{tmp_path}/registry.db>"
 

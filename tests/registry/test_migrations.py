@@ -169,6 +169,7 @@ def parts_of_tables(path: Path) -> dict[str, list[str]]:
     return {name: sorted(filter(None, each)) for name, each in lines.items()}
 
 
+@pytest.mark.one_engine("sqlite", "what it keeps of CREATE TABLE")
 def test_migrations_make_the_same_keys_checks_and_options_too(registry: Registry, tmp_path: Path) -> None:
     engine = sa.create_engine(f"sqlite:///{tmp_path}/metadata.db")
     metadata.create_all(engine)
@@ -178,6 +179,7 @@ def test_migrations_make_the_same_keys_checks_and_options_too(registry: Registry
     assert migrated == parts_of_tables(tmp_path / "metadata.db")
 
 
+@pytest.mark.one_engine("sqlite", "what it keeps of CREATE TABLE")
 def test_migrations_rendered_for_sqlite_make_the_same_database(registry: Registry, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "rendered.db")) as connection:
         connection.executescript(render("sqlite"))
@@ -941,5 +943,7 @@ def test_history_has_one_row_per_version(history_of_two: Registry, sql: Sql) -> 
     assert [(f"{row[0]}/{row[1]}", row[2], *row[4:7]) for row in rows] == [
         (each.collection, each.number, each.author, each.operation, each.message) for each in recorded
     ]
-    assert [row[3] for row in rows] == [f"{each.committed_at:%Y-%m-%d %H:%M:%S.%f}" for each in recorded]
-    assert rows[-1][4:] == ("me", "update", "corrected", '{"created": 1}')
+    times = [f"{each.committed_at:%Y-%m-%d %H:%M:%S.%f}" for each in recorded]
+    assert [str(row[3]).removesuffix("+00:00") for row in rows] == times
+    assert rows[-1][4:7] == ("me", "update", "corrected")
+    assert rows[-1][7] in ('{"created": 1}', {"created": 1})  # Postgres has a type for it

@@ -42,7 +42,7 @@ def test_of_two_nested_creations_one_is_refused_while_the_other_is_at_work(
     assert_one_is_there(registry, at_once(create_at, [(registry, *place) for place in PLACES]))
 
 
-@pytest.mark.parametrize("registry", ["postgres"], indirect=True)  # in SQLite, no two have begun to write
+@pytest.mark.one_engine("postgres", "in SQLite, no two have begun to write")
 def test_of_two_nested_creations_that_have_begun_and_claimed_nothing_one_is_refused(
     registry: Registry, sql: Sql
 ) -> None:

@@ -17,9 +17,12 @@ from registry import Registry, RegistryUnavailableError, TransactionClosedError,
 from registry.migrations import HEAD_REVISION
 from registry.sql import engine
 from registry.sql.engine import parse_url, reading, writing
+from tests.sql import run_in_file
 
-from .conftest import change, create, fragment, in_processes, meet, run_sql
+from .conftest import change, create, fragment, in_processes, meet
 from .test_migrations import make_revision
+
+pytestmark = pytest.mark.one_engine("sqlite", "its files, and what a fork does to its locks")
 
 T = TypeVar("T")
 
@@ -43,17 +46,17 @@ def create_or_upgrade(url: str) -> list[str]:
 def test_eight_processes_may_create_a_registry_at_once(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     assert in_processes(create_or_upgrade, [(url_of(path),)] * 8) == [[]] * 8
-    assert run_sql(path, "SELECT version_num FROM alembic_version") == [(HEAD_REVISION,)]
+    assert run_in_file(path, "SELECT version_num FROM alembic_version") == [(HEAD_REVISION,)]
 
 
 def test_eight_processes_may_upgrade_a_registry_at_once_and_one_copy_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     make_revision(path, "0004")
     assert in_processes(create_or_upgrade, [(url_of(path),)] * 8) == [[]] * 8
-    assert run_sql(path, "SELECT version_num FROM alembic_version") == [(HEAD_REVISION,)]
+    assert run_in_file(path, "SELECT version_num FROM alembic_version") == [(HEAD_REVISION,)]
     copies = [file for file in tmp_path.iterdir() if "revision" in file.name]
     assert [file.name for file in copies] == ["registry.db.revision-0004"]
-    assert run_sql(copies[0], "SELECT version_num FROM alembic_version") == [("0004",)]
+    assert run_in_file(copies[0], "SELECT version_num FROM alembic_version") == [("0004",)]
 
 
 # Files that are not what they were
@@ -147,7 +150,7 @@ def test_a_registry_that_is_replaced_with_its_log_is_the_new_one_at_once(registr
     replace_all(path)
     assert names(registry) == ["made/other"]
     create(registry, "made/b")
-    assert run_sql(path, "SELECT name FROM collection ORDER BY name") == [("b",), ("other",)]
+    assert run_in_file(path, "SELECT name FROM collection ORDER BY name") == [("b",), ("other",)]
 
 
 @pytest.mark.parametrize("happens", [delete, delete_all, truncate, replace, replace_all, move_the_log])
@@ -181,7 +184,7 @@ def test_what_began_in_a_registry_is_not_committed_to_another_one_in_its_place(
 
     with pytest.raises(TransactionClosedError, match=r"gone from .*registry\.db .*another registry"):
         write()
-    assert run_sql(path, "SELECT name, head_version FROM collection") == [("other", 0)]
+    assert run_in_file(path, "SELECT name, head_version FROM collection") == [("other", 0)]
 
 
 @pytest.mark.parametrize("happens", [delete, truncate])
@@ -203,7 +206,7 @@ def test_no_registry_is_created_over_the_log_of_one_that_was_lost(
 def test_a_log_that_is_deleted_between_two_writes_takes_none_of_them(registry: Registry, path: Path) -> None:
     path.with_name("registry.db-wal").unlink()
     create(registry, "made/b")
-    assert run_sql(path, "SELECT name FROM collection ORDER BY name") == [("a",), ("b",)]
+    assert run_in_file(path, "SELECT name FROM collection ORDER BY name") == [("a",), ("b",)]
 
 
 # Forks. They are made by processes with one thread and nothing of pytest's in it.

@@ -575,6 +575,7 @@ def test_more_sources_than_fit_into_a_statement_are_found(registry: Registry, co
     assert registry.known_sources("made/a", names).keys() == set(names)
 
 
+@pytest.mark.one_engine("sqlite", "its plan")
 def test_a_source_is_found_by_the_key_of_its_table(registry: Registry, collection: CollectionRecord, sql: Sql) -> None:
     query = queries.sources_query().params(names_parameter(["a", "b"]) | {"of_collection": 1})
     text = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})

@@ -7,7 +7,6 @@ step the invariants hold. ``ZC_EXAMPLES=5 python -m pytest tests/stateful`` trie
 import functools
 import itertools
 import re
-import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,10 +31,11 @@ from hypothesis.stateful import (
 
 import intake_zcollection as izc
 from intake_zcollection.merging import runs
-from tests.conftest import Store
+from tests.conftest import NewRegistry, Store
 from tests.counting import requests_to
 from tests.examples import scaled
 from tests.s3 import S3Server
+from tests.sql import Sql, connected
 
 from .model import (
     KINDS,
@@ -155,8 +155,8 @@ class Difference:
 class Place:
     """Where the collections of a machine go."""
 
-    database: Path
     registry: izc.Registry
+    sql: Sql
     stores: tuple[Store, ...]
 
 
@@ -183,7 +183,6 @@ class CollectionMachine(RuleBasedStateMachine):
         super().__init__()
         self.place = place
         self.registry = place.registry
-        self.sql = sqlite3.connect(place.database, isolation_level=None)
         self.collections: list[izc.Collection] = []
         self.writes = 0
         self.checked: dict[str, tuple[str, int]] = {}
@@ -874,7 +873,7 @@ class CollectionMachine(RuleBasedStateMachine):
 
     def query(self, text: str) -> list[tuple[Any, ...]]:
         of = self.collection._handle.record.id
-        return self.sql.execute(text, {"of": of} if ":of" in text else {}).fetchall()
+        return self.place.sql(text.replace(":of", str(of)))
 
     # Invariants
 
@@ -921,8 +920,8 @@ class CollectionMachine(RuleBasedStateMachine):
     @once_per("writes")
     def nothing_is_left_of_a_finished_operation(self) -> None:
         # The intents of what was aborted are kept for a vacuum: a worker that was given up may still write.
-        intents = "staged JOIN 'transaction' t ON t.id = staged.transaction_id AND t.state != 'aborted'"
-        for left in (intents, "pin", "garbage", "'transaction' WHERE state = 'open'"):
+        intents = "staged JOIN \"transaction\" t ON t.id = staged.transaction_id AND t.state != 'aborted'"
+        for left in (intents, "pin", "garbage", "\"transaction\" WHERE state = 'open'"):
             assert self.query(f"SELECT * FROM {left}") == [], left
         assert self.stored_uids() == self.recorded_uids()
 
@@ -942,7 +941,6 @@ class CollectionMachine(RuleBasedStateMachine):
             options = self.store.storage_options
             izc.drop_collection(self.registry, collection.name, storage_options=options)
             assert self.stored_uids() == self.recorded_uids() == set()
-        self.sql.close()
 
 
 def between(rows: Rows, low: Any, high: Any) -> Rows:
@@ -953,12 +951,14 @@ def between(rows: Rows, low: Any, high: Any) -> Rows:
 
 
 @pytest.fixture(scope="module")
-def shared_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, izc.Registry]]:
+def shared_registry(new_registry: NewRegistry) -> Iterator[tuple[izc.Registry, Sql]]:
     """One for all examples: making one costs more than an example."""
-    path = tmp_path_factory.mktemp("registry") / "registry.db"
-    with izc.connect(f"sqlite:///{path}", create=True) as registry, pytest.MonkeyPatch.context() as patch:
+    with new_registry() as registry, connected(registry) as sql, pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "APART", 2)  # in place of 256 rows, so that few divide runs
-        yield path, registry
+        yield registry, sql
+
+
+in_one_engine = pytest.mark.one_engine("sqlite", "to a registry all stores are the same")
 
 
 def run(place: Place, examples: int, steps: int) -> None:
@@ -973,19 +973,22 @@ def run(place: Place, examples: int, steps: int) -> None:
 
 
 def test_whatever_is_done_in_memory_the_collection_holds_what_the_model_says(
-    shared_registry: tuple[Path, izc.Registry],
+    shared_registry: tuple[izc.Registry, Sql], engine: str
 ) -> None:
     stores = tuple(Store(f"{protocol}://{uuid.uuid4().hex}") for protocol in ("memory", "counting"))
-    run(Place(*shared_registry, stores), examples=22, steps=45)
+    examples, steps = (22, 45) if engine == "sqlite" else (20, 30)
+    run(Place(*shared_registry, stores), examples, steps)
 
 
+@in_one_engine
 def test_whatever_is_done_on_a_disk_the_collection_holds_what_the_model_says(
-    shared_registry: tuple[Path, izc.Registry], tmp_path: Path
+    shared_registry: tuple[izc.Registry, Sql], tmp_path: Path
 ) -> None:
     run(Place(*shared_registry, (Store(f"{tmp_path}/store"),)), examples=4, steps=25)
 
 
+@in_one_engine
 def test_whatever_is_done_in_s3_the_collection_holds_what_the_model_says(
-    shared_registry: tuple[Path, izc.Registry], s3: S3Server
+    shared_registry: tuple[izc.Registry, Sql], s3: S3Server
 ) -> None:
     run(Place(*shared_registry, (Store(s3.fresh_url(), s3.storage_options),)), examples=3, steps=25)

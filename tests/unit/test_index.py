@@ -22,7 +22,7 @@ from xarray.indexes import PandasIndex
 import intake_zcollection as izc
 from intake_zcollection.reading.index import LazyIndex
 from intake_zcollection.reading.labels import Segments
-from tests.conftest import make_grid
+from tests.conftest import NewRegistry, make_grid
 from tests.counting import counted_location, requests_to, stored_below
 from tests.examples import scaled
 
@@ -30,10 +30,9 @@ GRID = make_grid()  # ninety days: January, February and March 2022
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[izc.Collection]:
+def collection(new_registry: NewRegistry) -> Iterator[izc.Collection]:
     """Three months; version 2 replaces February by other values on the same days, version 3 by ten days."""
-    folder = tmp_path_factory.mktemp("index")
-    with counted_location() as location, izc.connect(f"sqlite:///{folder}/registry.db", create=True) as registry:
+    with counted_location() as location, new_registry() as registry:
         collection = izc.create_collection(
             registry, "made/a", GRID, axis="time", partitioning=izc.Date("time", "M"), location=location
         )

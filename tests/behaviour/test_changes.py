@@ -13,7 +13,6 @@ import pytest
 import xarray as xr
 
 import intake_zcollection as izc
-from tests.conftest import both_engines
 
 JANUARY, FEBRUARY, MARCH = ((("year", 2022), ("month", month)) for month in (1, 2, 3))
 
@@ -48,7 +47,6 @@ def times(data: xr.Dataset) -> list[str]:
     return np.datetime_as_string(data["time"].values, "h").tolist()
 
 
-@both_engines
 def test_a_corrected_hour_shows_an_hour_and_loads_as_one(levels: izc.Collection) -> None:
     made = levels.insert(hours("2022-01-10T05", 1, level=2.0), merge="upsert")
     changes = levels.changes_since(made.number - 1)
@@ -81,7 +79,6 @@ def test_rows_that_come_between_others_are_added_and_loaded_alone(levels: izc.Co
     assert levels.diff(1, 3)[JANUARY].changed == 2  # to what was there before they went, they are another two rows
 
 
-@both_engines
 def test_a_rewrite_and_other_attributes_show_nothing(levels: izc.Collection) -> None:
     levels.insert(hours("2022-01-10T05", 1, level=2.0), merge="upsert")
     levels.update(lambda rows: {"flag": rows.flag + 1}, filters="month == 2")
@@ -221,7 +218,6 @@ def rows_of(collection: izc.Collection, version: int) -> dict[izc.PartitionKey, 
     return found
 
 
-@both_engines
 @pytest.mark.parametrize("seed", range(4))
 def test_rows_that_are_not_told_of_are_the_same_in_both_versions(make_collection: Make, seed: int) -> None:
     rng, collection = Random(seed), make_collection(hours("2022-01-01", 1), partitioning=izc.Date("time", "D"))
@@ -316,7 +312,6 @@ def test_what_is_no_filter_is_refused(levels: izc.Collection, filters: Any, mess
     assert levels.version.number == 1
 
 
-@both_engines
 def test_what_was_computed_is_computed_again_just_where_a_correction_came(levels: izc.Collection) -> None:
     levels.update(lambda rows: {"flag": rows.level.astype("i1")})
     seen = levels.version
@@ -345,7 +340,6 @@ def recent(hours_ago: int) -> xr.Dataset:
     return hours(str(np.datetime64("now", "h") - np.timedelta64(hours_ago, "h")), 1)
 
 
-@both_engines
 @pytest.mark.parametrize("age", [np.timedelta64(36, "h"), "timedelta", "pandas"], ids=str)
 def test_partitions_older_than_some_time_are_dropped(make_collection: Make, age: Any) -> None:
     age = {"timedelta": dt.timedelta(hours=36), "pandas": pd.Timedelta("36h")}.get(age, age)

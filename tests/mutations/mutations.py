@@ -379,4 +379,20 @@ MUTATIONS = (
         ),
         ("tests/behaviour/test_conflicts.py", "-k", "one_after_the_other and keep"),
     ),
+    Mutation(
+        "what a commit writes is waited for, each statement by itself",
+        (
+            Edit(
+                "registry/sql/writes.py",
+                "if not psycopg.Pipeline.is_supported():  # by",
+                "if True:  # by",
+            ),
+        ),
+        ("tests/registry/test_round_trips.py", "-k", "eight_times and postgres"),
+    ),
+    Mutation(
+        "Postgres joins the keys that are asked for as it likes",
+        (Edit("registry/sql/fragments.py", ' OFFSET 0"', '"'),),
+        ("tests/registry/test_postgres_plans.py", "-k", "guessing and 500"),
+    ),
 )

@@ -99,10 +99,10 @@ def test_the_thread_that_renews_survives_whatever_happens_and_says_so(
     def fail(*_: object) -> None:
         raise error("once")
 
-    with registry.begin(lease=SHORT):
+    with registry.begin(lease=SHORT) as transaction:
         with monkeypatch.context() as patched:
             patched.setattr(Transaction, "_state", fail)
-            assert eventually(lambda: "its lease could not be renewed: once" in caplog.text)
+            assert eventually(lambda: f"lease-{transaction.uid} could not be renewed: once" in caplog.text)
         before = lease()
         assert eventually(lambda: lease() > before)
 

@@ -321,6 +321,23 @@ def test_what_is_asked_of_few_keys_is_looked_up_by_the_primary_key(sizes: dict[i
         assert re.search(r"USING PRIMARY KEY \(collection_id=\? AND (k0[=><]|\(k0)", line), line
 
 
+def what_a_write_changed(registry: Registry) -> object:
+    """Write a part, and ask what that has changed."""
+    committing(write_a_part)(registry)
+    head = registry.collection("made/a").head_version
+    found = registry.diff("made/a", head - 1).partitions
+    assert len(found) == 1
+    return found
+
+
+def test_what_a_version_changed_costs_the_same_of_ten_times_as_many(sizes: dict[int, Registry]) -> None:
+    seen = {}
+    for years, registry in sizes.items():
+        with watching(registry) as seen[years]:
+            what_a_write_changed(registry)
+    assert seen[LARGE].steps <= 1.1 * seen[SMALL].steps, [statement for statement, _ in seen[LARGE].statements]
+
+
 LATER = """
 WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10000)
 """

@@ -17,7 +17,7 @@ from tests.postgres import PostgresServer
 from tests.postgres import connect as connect_to
 
 from .conftest import create
-from .test_hot_queries import MONTHS, QUESTIONS, VERSIONS
+from .test_hot_queries import MONTHS, QUESTIONS, VERSIONS, what_a_write_changed
 
 BIG = ("fragment", "past_fragment", "change")
 
@@ -173,6 +173,12 @@ def test_what_is_asked_of_few_keys_is_looked_up(large: Registry, name: str) -> N
     with watching(large) as seen:
         found = QUESTIONS[name](large)
     assert_looked_up(seen, len(found) if isinstance(found, tuple | dict) else 1)
+
+
+def test_what_a_version_changed_is_looked_up(large: Registry) -> None:
+    with watching(large) as seen:
+        what_a_write_changed(large)
+    assert_looked_up(seen, 1)
 
 
 @pytest.mark.parametrize("version", [None, VERSIONS // 2])

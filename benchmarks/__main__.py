@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -11,17 +11,19 @@ from dask.system import CPU_COUNT
 from . import runs
 from .appends import appends
 from .report import Row, as_json, nbytes, show
+from .scale import scale
 from .shapes import QUICK, Sizes
 from .startup import startup
 from .writers import writers
 
-SHAPES: dict[str, Callable[[Path, Sizes], Sequence[Row]]] = {
+SHAPES: dict[str, Callable[[Path, Sizes], Iterable[Row]]] = {
     "small": runs.small,
     "large": runs.large,
     "appends": appends,
     "memory": runs.memory,
     "startup": startup,
     "writers": writers,
+    "scale": scale,
 }
 
 
@@ -40,7 +42,7 @@ def main(quick: bool, only: tuple[str, ...], json_file: Path | None, directory: 
         with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=directory) as place:
             if shape not in ("memory", "startup", "writers") and not quick:  # those have processes of their own
                 runs.warm_up(Path(place) / "warm")
-            tables[shape] = SHAPES[shape](Path(place), sizes)
+            tables[shape] = list(SHAPES[shape](Path(place), sizes))
         show(f"{shape}: {_title(shape, sizes)}", tables[shape], _notes(shape))
         if json_file is not None:
             json_file.write_text(json.dumps(as_json(tables), indent=1))
@@ -61,6 +63,8 @@ def _title(shape: str, sizes: Sizes) -> str:
             return (
                 f"{sizes.writers} processes insert {sizes.inserts} hours each at once, of 100 × 24 pixels, 7 variables"
             )
+        case "scale":
+            return f"a registry of {sizes.registered:,} partitions by hour, with a layer each, and of a hundredth"
     return f"{nbytes(sizes.nbytes)} made by dask, in a process of its own"
 
 
@@ -72,6 +76,8 @@ def _notes(shape: str) -> list[str]:
         ]
     if shape == "writers":
         return ["CPU: of all processes, imports not included; wall: until the last has ended. ×: together over one."]
+    if shape == "scale":
+        return ["CPU: of this process, least of five; server: of Postgres beside it, mean. No data is written or read."]
     notes = [
         f"CPU: of all threads ({CPU_COUNT} work), with the system's part. Writing includes waiting for the disk.",
         "×: ours over theirs. Bare limit: the same chunks, coded by the same codec, as files; no metadata.",

@@ -32,9 +32,23 @@ class Sizes:
     """Processes that write at once."""
     inserts: int = 20
     """Of each of them."""
+    registered: int = 1_000_000
+    """Partitions of a large registry."""
+    asked: int = 5
+    """How often each question is asked of it; the least counts."""
 
 
-QUICK = Sizes(partitions=20, grid=(62, 36), nbytes=128 * 2**20, days=3, parts=3000, rounds=1, writers=2, inserts=3)
+QUICK = Sizes(
+    partitions=20,
+    grid=(62, 36),
+    nbytes=128 * 2**20,
+    days=3,
+    parts=3000,
+    rounds=1,
+    writers=2,
+    inserts=3,
+    registered=20_000,
+)
 
 
 def along_track(first: int, hours: int, rows: int = 100, width: int = 240) -> xr.Dataset:

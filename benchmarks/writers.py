@@ -32,7 +32,7 @@ _barrier: Any = None
 def writers(directory: Path, sizes: Sizes) -> list[Row]:
     """Run the writers shape; raises if a row is lost, an insert fails, or the versions have a gap."""
     rows = []
-    for engine, opened in (("SQLite", _sqlite), ("Postgres", _postgres)):
+    for engine, opened in ENGINES.items():
         for number, case in enumerate(CASES):
             place = directory / f"{engine}{number}"
             place.mkdir()
@@ -58,6 +58,10 @@ def _postgres(_: Path) -> Iterator[str]:
 
     with running_postgres() as server, server.database() as url:
         yield url
+
+
+ENGINES = {"SQLite": _sqlite, "Postgres": _postgres}
+"""Where a registry may be: each yields its URL, for a directory."""
 
 
 def _create(url: str, place: Path, name: str) -> izc.Collection:

@@ -14,6 +14,7 @@ SIZES = {
     "memory": (Sizes(nbytes=8 * 2**20), 1),
     "startup": (Sizes(rounds=1), 5),
     "writers": (Sizes(writers=2, inserts=2), 6),
+    "scale": (Sizes(registered=3000, asked=1), 22),
 }
 """Of each shape, and the number of its rows."""
 

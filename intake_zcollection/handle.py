@@ -42,7 +42,8 @@ class Handle:
         snapshot = self.registry.resolve(self.record, version=self.version, selection=selection.chosen)
         schema = Schema.of(snapshot.collection, snapshot.schema)
         selection.check(schema.variables[schema.axis])
-        listing = Listing(self.registry, self.record, snapshot.version)
+        bare = replace(self.record, description="", metadata={}, partitioning={})  # each task that reads gets it
+        listing = Listing(self.registry, bare, snapshot.version)
         return Selected(snapshot, schema, dict.fromkeys(schema.variables, Origin.of(self.location, snapshot)), listing)
 
     def newest(self) -> Version:

@@ -109,7 +109,7 @@ class Transaction:
         if not self._stopped.is_set() and not self.abort() and error is not None:
             error.add_note(COMMITTED_AFTER_ALL)
 
-    @retried  # and not what is around it: what asks whether it was recorded leaves a row where it was not
+    @retried  # and not what is around it: who asks whether it was recorded leaves a row if it was not
     def _open(self) -> None:
         with writing(self._url) as connection:
             until = self._begin(connection)

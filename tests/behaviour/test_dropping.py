@@ -293,6 +293,16 @@ def test_dropping_an_empty_or_unknown_collection(registry: izc.Registry, make_co
         izc.drop_collection(registry, "made/c0")
 
 
+@pytest.mark.parametrize("chunks", ["auto", None])
+def test_what_was_loaded_lazily_of_a_collection_that_is_dropped_then_is_gone_and_not_corrupt(
+    registry: izc.Registry, maps: izc.Collection, chunks: Any
+) -> None:
+    data = maps.load(chunks=chunks)
+    izc.drop_collection(registry, maps.name)
+    with pytest.raises(izc.NotFoundError, match=rf"{maps.name} was dropped .*, since this was loaded: an object"):
+        data.compute(scheduler="synchronous")
+
+
 def test_an_insert_into_a_collection_that_is_dropped_meanwhile_leaves_nothing(
     registry: izc.Registry, maps: izc.Collection
 ) -> None:

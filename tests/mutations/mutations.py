@@ -24,6 +24,49 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "the marker is put right before it is known whether the registry may be written",
+        (
+            Edit(
+                "intake_zcollection/writing/write.py",
+                "ensure_marker(handle)  # not before: who may not write the registry changes nothing in the storage",
+                "",
+            ),
+            Edit(
+                "intake_zcollection/writing/write.py",
+                "    first, results, losses = plan.head",
+                "    ensure_marker(handle)\n    first, results, losses = plan.head",
+            ),
+        ),
+        ("tests/behaviour/test_reading_only.py", "-k", "role"),
+    ),
+    Mutation(
+        "a begin that gave way is said to have been aborted before it is tried again",
+        (
+            Edit(
+                "registry/transaction.py",
+                "@retried  # and not what is around it: who asks whether it was recorded leaves a row if it was not",
+                "",
+            ),
+            Edit(
+                "registry/transaction.py",
+                "    def __enter__(self) -> Self:",
+                "    @retried\n    def __enter__(self) -> Self:",
+            ),
+        ),
+        ("tests/registry/test_postgres.py", "-k", "begin"),
+    ),
+    Mutation(
+        "data that is missing is called corrupt without being asked for",
+        (
+            Edit(
+                "intake_zcollection/reading/lazy.py",
+                "        with self.listing.asked_again():",
+                "        if self.listing:",
+            ),
+        ),
+        ("tests/behaviour/test_dropping.py", "-k", "lazily"),
+    ),
+    Mutation(
         "a run of rows is lost where several inputs share a key",
         (
             Edit(

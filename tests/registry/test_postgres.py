@@ -87,6 +87,24 @@ def test_an_edit_waits_for_such_a_lock_too(
     assert registry.collection("made/z").id == collection.id
 
 
+def test_a_begin_waits_for_such_a_lock_too(
+    registry: Registry,
+    collection: CollectionRecord,
+    sql: Sql,
+    given_way: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(on_postgres, "LOCK_TIMEOUT", 0.02)
+    writes = fragment(2022, 1)
+    with ThreadPoolExecutor(1) as pool:
+        with holding(registry, LOCKED):  # what it pins refers to that row
+            beginning = pool.submit(registry.begin((collection, 0)).__enter__)
+            assert eventually(lambda: len(given_way()) > 0)
+        beginning.result().commit([change(collection, writes)])
+    assert live_uids(registry) == {(2022, 1): (writes.uid,)}
+    assert sql("SELECT count(*) FROM \"transaction\" WHERE state != 'committed'") == [(0,)]
+
+
 def test_intents_that_are_given_one_by_one_are_all_recorded_when_the_staging_is_repeated(
     registry: Registry,
     collection: CollectionRecord,

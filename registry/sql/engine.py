@@ -188,9 +188,10 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def dispose(url: URL) -> None:
-    """Close this process's connections to ``url``."""
+    """Close this process's connections to ``url``, those that another thread uses when it gives them back."""
     engine = _engines.pop((url.render_as_string(hide_password=False), os.getpid()), None)
     if engine is not None:
+        sa.event.listen(engine.pool, "checkin", lambda _, record: record.close())
         engine.dispose()
 
 

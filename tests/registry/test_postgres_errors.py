@@ -78,6 +78,17 @@ def test_nothing_is_set_for_a_session(registry: Registry) -> None:
         assert connection.exec_driver_sql(of_session).scalars().all() == []
 
 
+def test_a_connection_that_is_in_use_when_the_registry_is_closed_is_closed_when_it_is_given_back(
+    registry: Registry,
+) -> None:
+    with reading(registry._url) as connection:
+        driver: Any = connection.connection.driver_connection
+        registry.close()
+        assert not driver.closed
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    assert driver.closed
+
+
 def test_more_threads_than_connections_are_told_so(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     pool: Any = engine_of(registry._url).pool
     monkeypatch.setattr(pool, "_timeout", 0.01)

@@ -55,27 +55,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = chosen
 
 
-def engine_of(item: pytest.Item) -> str | None:
-    """The engine that a test is parametrized with, if it is."""
-    engine: str | None = item.callspec.params.get("engine") if hasattr(item, "callspec") else None
-    return engine
+def parameters_of(item: pytest.Item) -> Mapping[str, Any]:
+    """What a test is parametrized with, its engine among it."""
+    return item.callspec.params if hasattr(item, "callspec") else {}
 
 
 def case_of(item: pytest.Item) -> object:
     """What a test tries: the same for some that are one on Postgres. None where it is about the other database."""
-    engine, only, both = engine_of(item), item.get_closest_marker("one_engine"), item.get_closest_marker("both_engines")
+    engine = parameters_of(item).get("engine")
+    only, both = item.get_closest_marker("one_engine"), item.get_closest_marker("both_engines")
     if engine and only and only.args[0] != engine:
         return None
     if engine != "postgres" or (both and not both.args):
         return item
-    indices: dict[str, int] = getattr(item, "callspec").indices  # noqa: B009 - of those that are parametrized
-    return item.nodeid.partition("[")[0], *(indices[name] for name in (both.args if both else ()))
+    return item.nodeid.partition("[")[0], *(parameters_of(item)[name] for name in (both.args if both else ()))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """See that a test gives back all connections to registries: a pool that misses some has soon no more."""
-    with fewer_examples(item) if engine_of(item) == "postgres" else nullcontext():
+    with fewer_examples(item) if parameters_of(item).get("engine") == "postgres" else nullcontext():
         result = yield
     assert not (kept := kept_connections()), f"connections to a registry are left checked out: {kept}"
     return result

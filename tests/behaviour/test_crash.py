@@ -47,6 +47,10 @@ def _children_start_fast() -> None:
     _processes.set_forkserver_preload(_PRELOAD)
 
 
+each_step = pytest.mark.both_engines("step")
+"""In Postgres with each step, and whatever else comes first."""
+
+
 # The data
 
 
@@ -348,6 +352,7 @@ def assert_put_down(registry: izc.Registry, files: dict[str, bytes], step: Step,
 # Killed
 
 
+@each_step
 @every_write
 @pytest.mark.parametrize("step", BEFORE_COMMIT)
 def test_a_writer_killed_before_its_commit_has_changed_nothing_and_hinders_nobody(
@@ -364,6 +369,7 @@ def test_a_writer_killed_before_its_commit_has_changed_nothing_and_hinders_nobod
     xr.testing.assert_identical(days.at(version=before.versions[-1]).load().compute(), before.data)
 
 
+@each_step
 @every_write
 @pytest.mark.parametrize("step", ["in_the_first_fragment", "in_the_commit_before_COMMIT"])
 def test_intents_name_all_that_a_killed_writer_leaves_behind(
@@ -385,6 +391,7 @@ def test_a_writer_killed_with_an_object_half_written_has_changed_nothing(
     assert_holds(days, WRITES[write].after())
 
 
+@each_step
 @every_write
 @pytest.mark.parametrize("step", AFTER_COMMIT)
 def test_a_writer_killed_after_its_commit_has_written_everything(
@@ -423,6 +430,7 @@ def test_several_killed_writers_in_a_row_change_nothing(registry: izc.Registry, 
     assert_holds(collection, WRITES["replace"].after())
 
 
+@each_step
 @pytest.mark.parametrize("step", CREATING)
 def test_a_collection_whose_creator_was_killed_does_not_exist(
     registry: izc.Registry, tmp_path: Path, step: str
@@ -434,6 +442,7 @@ def test_a_collection_whose_creator_was_killed_does_not_exist(
         izc.open_collection(registry, "made/days")
 
 
+@each_step
 @pytest.mark.parametrize("step", CREATING)
 def test_a_collection_whose_creator_was_killed_can_be_created_elsewhere(
     registry: izc.Registry, tmp_path: Path, step: str
@@ -466,6 +475,7 @@ def assert_all_is_named(registry: izc.Registry, location: str) -> None:
         assert any(f"{location}/{file}/".startswith(f"{name}/") for name in names), file
 
 
+@each_step
 @pytest.mark.parametrize("step", CREATING)
 def test_a_creator_that_was_killed_is_run_again_by_the_same_words_once_its_claim_has_lapsed(
     registry: izc.Registry, tmp_path: Path, step: str
@@ -511,6 +521,7 @@ COPYING = [
 ]
 
 
+@each_step
 @pytest.mark.parametrize("step", COPYING)
 def test_a_copy_that_was_killed_does_not_exist_and_is_made_again_by_the_same_words(
     registry: izc.Registry, tmp_path: Path, step: str
@@ -532,6 +543,7 @@ def test_a_copy_that_was_killed_does_not_exist_and_is_made_again_by_the_same_wor
 # Dropped
 
 
+@each_step
 @pytest.mark.parametrize("step", DROPPING)
 def test_what_a_killed_dropper_leaves_is_named_and_its_location_is_free(
     registry: izc.Registry, tmp_path: Path, step: str
@@ -555,6 +567,7 @@ def test_what_a_killed_dropper_leaves_is_named_and_its_location_is_free(
         assert f"{location}/.zcollection" not in garbage(registry)  # it is the new one's
 
 
+@each_step
 @pytest.mark.parametrize("step", ["among_the_objects", "after_the_objects"])
 def test_what_cannot_be_deleted_of_a_dropped_collection_is_named(
     registry: izc.Registry, tmp_path: Path, step: str
@@ -599,6 +612,7 @@ every_failure = pytest.mark.parametrize(
 )
 
 
+@each_step
 @every_failure
 @pytest.mark.parametrize("step", BEFORE_COMMIT)
 def test_a_failed_insert_leaves_nothing_behind(

@@ -23,6 +23,8 @@ from tests.conftest import make_grid
 
 Make = Callable[..., izc.Collection]
 
+workers_use_no_sql = pytest.mark.one_engine("sqlite", "workers use no SQL: what they do is the same for any registry")
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
@@ -54,6 +56,7 @@ def test_any_scheduler_inserts_and_merges(
     assert_holds(collection.at(version=1), grid)
 
 
+@workers_use_no_sql
 def test_an_active_client_is_used_and_its_workers_need_no_registry(
     make_collection: Make, grid: xr.Dataset, registry: izc.Registry, cluster: LocalCluster, tmp_path: Path
 ) -> None:
@@ -81,6 +84,7 @@ def _forbid_the_registry(forbidden: bool = True) -> None:
     vars(engine)["engine_of"] = refuse if forbidden else usual
 
 
+@workers_use_no_sql
 def test_a_client_may_be_given(make_collection: Make, grid: xr.Dataset, cluster: LocalCluster) -> None:
     collection = make_collection(grid)
     with Client(cluster, set_as_default=False) as client:
@@ -88,6 +92,7 @@ def test_a_client_may_be_given(make_collection: Make, grid: xr.Dataset, cluster:
     assert_holds(collection, grid)
 
 
+@workers_use_no_sql
 def test_a_client_may_be_the_current_one_for_a_while(
     make_collection: Make, grid: xr.Dataset, cluster: LocalCluster
 ) -> None:
@@ -104,6 +109,7 @@ def test_a_client_may_be_the_current_one_for_a_while(
     assert_holds(collection, make_grid(seed=2))
 
 
+@workers_use_no_sql
 @pytest.mark.parametrize(
     ("scheduler", "chunks"),
     [("threads", None), ("threads", {"time": 7}), ("synchronous", {"time": 7}), ("processes", None)],
@@ -138,6 +144,7 @@ def test_what_dask_no_longer_takes_from_its_configuration_is_refused_as_dask_doe
         collection.insert(grid)
 
 
+@workers_use_no_sql
 def test_what_fails_on_a_worker_undoes_the_insert(
     make_collection: Make, grid: xr.Dataset, cluster: LocalCluster
 ) -> None:
@@ -240,6 +247,7 @@ def deaths(tmp_path: Path) -> Path:
     return directory
 
 
+@workers_use_no_sql
 def test_a_worker_that_is_killed_is_replaced_and_the_insert_succeeds(
     make_collection: Make, grid: xr.Dataset, cluster: LocalCluster, deaths: Path
 ) -> None:
@@ -250,6 +258,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_insert_succeeds(
     assert_holds(collection, grid)
 
 
+@workers_use_no_sql
 def test_an_insert_that_kills_every_worker_is_undone(make_collection: Make, grid: xr.Dataset, deaths: Path) -> None:
     collection = make_collection(grid)
     collection.insert(grid.sel(time="2022-01"))
@@ -418,6 +427,7 @@ def test_a_scheduler_or_number_of_workers_that_cannot_be_is_refused_before_anyth
     assert [path.name for path in Path(collection.location).iterdir()] == [".zcollection"]
 
 
+@workers_use_no_sql
 def test_a_collection_in_this_process_s_memory_is_not_given_to_other_processes(
     make_collection: Make, grid: xr.Dataset, cluster: LocalCluster
 ) -> None:

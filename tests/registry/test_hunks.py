@@ -24,8 +24,11 @@ from registry import (
 )
 from registry.changes import PutFragments
 from registry.changes.hunks import hunks_of_layers, hunks_of_runs, joined
+from tests.conftest import both_engines
 
 from .conftest import Sql, change, commit, fragment
+
+pytestmark = both_engines
 
 KEY = pad_key((2022, 1))
 LAYER = frozenset({1})

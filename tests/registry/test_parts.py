@@ -23,6 +23,7 @@ from registry import (
     pad_key,
 )
 from registry.changes import ClosePartitions, Commit, NoOtherPart, PutFragments, Requirement, Unchanged
+from tests.conftest import both_engines
 
 from .conftest import (
     Sql,
@@ -37,6 +38,8 @@ from .conftest import (
     slot_of,
     write,
 )
+
+pytestmark = both_engines
 
 KEY = pad_key((2022, 1))
 BELOW, ABOVE = frozenset({1}), frozenset({0, 1})

@@ -27,6 +27,7 @@ from registry import (
 from registry.changes import Commit, RememberSources, SourcesUnchanged
 from registry.sql import queries
 from registry.sql.fragments import names_parameter
+from tests.conftest import both_engines
 
 from .conftest import (
     SCHEMA,
@@ -42,6 +43,8 @@ from .conftest import (
     partition,
     write,
 )
+
+pytestmark = both_engines
 
 
 def names(records: tuple[CollectionRecord, ...]) -> list[str]:

@@ -588,9 +588,11 @@ def test_a_location_that_begins_like_another_is_free(make_collection: MakeCollec
     assert make_collection(make_grid(days=5), location=f"{first.location}_2").location == f"{first.location}_2"
 
 
-def test_a_location_of_another_registry_is_refused(make_collection: MakeCollection, tmp_path: Path) -> None:
+def test_a_location_of_another_registry_is_refused(
+    make_collection: MakeCollection, new_registry: NewRegistry, tmp_path: Path
+) -> None:
     collection = make_collection(make_grid(days=5))
-    with izc.connect(f"sqlite:///{tmp_path}/registry.db2", create=True) as other:
+    with new_registry() as other:
         parts = collection.location, f"belongs to collection {collection.name}", "another registry", ".zcollection"
         assert_creation_refused(other, tmp_path, izc.AlreadyExistsError, *parts, location=collection.location)
 

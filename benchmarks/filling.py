@@ -79,8 +79,8 @@ def _filling(collection: int, count: int, per_round: int, dialect: str) -> Itera
         column, value = ("", "") if end is None else (", end_version", f", {rounds[end]}")
         where = {"table": table, "end_column": column, "collection": collection, "layers": layers}
         yield FRAGMENT.format(begin=rounds[begin], end=value, uid=uid, **where)
-    for number, begin in enumerate(rounds):
-        yield CHANGE.format(collection=collection, begin=begin, removed=30 * (number > 0))
+    for number, version in enumerate(rounds):
+        yield CHANGE.format(collection=collection, begin=version, removed=30 * (number > 0))
 
 
 def _make_numbers(connection: sa.Connection, count: int) -> None:

@@ -121,9 +121,15 @@ def _keys_in(filters: Any) -> Iterable[Any]:
 
 def _values_of(key: Any, names: tuple[str, ...]) -> KeyValues:
     """Return the integers of a key, in the order of a collection's names."""
-    pairs = parse_key(key) if isinstance(key, str) else key
+    try:
+        pairs = parse_key(key) if isinstance(key, str) else key
+    except InvalidInputError:
+        pairs = None
     if not _is_key(pairs) or len(pairs) != len(names) or {name for name, _ in pairs} != {*names}:
         example = "/".join(f"{name}=…" for name in names)
-        raise InvalidInputError(f"{key!r} is no key of a partition of this collection: those are {example}")
+        raise InvalidInputError(
+            f"filters: {key!r} is no key of a partition of this collection, as {example} is; conditions are text, "
+            "not in a list"
+        )
     named = dict(pairs)
     return tuple(_integer(named[name], key) for name in names)

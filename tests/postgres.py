@@ -29,7 +29,8 @@ class PostgresServer:
     def database(self, template: str | None = None) -> Iterator[str]:
         """Make a database, a copy of another one if its URL is given; yield its URL, and drop it at the end."""
         name = f"zc_{uuid.uuid4().hex}"
-        copied = f" TEMPLATE {make_url(template).database}" if template else ""
+        # Copied as files, in half the time: it writes no log of each page.
+        copied = f" TEMPLATE {make_url(template).database} STRATEGY FILE_COPY" if template else ""
         run_sql(self.url, f"CREATE DATABASE {name}{copied}")
         try:
             yield self.url.set(database=name).render_as_string(hide_password=False)

@@ -29,6 +29,7 @@ import intake_zcollection.writing.group
 import intake_zcollection.writing.write
 import registry.changes.commit
 import registry.creation
+import registry.transaction
 from intake_zcollection.storage.objects import LocalStore
 from registry.creation import Creation
 from registry.transaction import Transaction
@@ -137,9 +138,9 @@ BEFORE_COMMIT = {
     "after_all_fragments": Step(LocalStore, "sync", "entering"),
     "before_the_commit": Step(Transaction, "commit", "entering"),
     "in_the_commit_before_its_check": Step(registry.changes.commit, "check_all", "entering"),
-    "in_the_commit_after_the_fragments": Step(registry.changes.commit, "apply_all", "leaving"),
-    "in_the_commit_after_the_version": Step(registry.changes.commit, "add_version", "leaving"),
-    "in_the_commit_before_COMMIT": Step(Transaction, "_end", "leaving"),
+    "in_the_commit_after_its_check": Step(registry.changes.commit, "apply_all", "leaving"),
+    "in_the_commit_before_it_is_written": Step(registry.changes.commit, "add_version", "leaving"),
+    "in_the_commit_before_COMMIT": Step(registry.transaction, "write_all", "leaving"),
 }
 AFTER_COMMIT = {
     "after_COMMIT": Step(Transaction, "_commit", "leaving"),
@@ -151,11 +152,11 @@ CREATING = {
     "before_the_marker": Step(LocalStore, "claim", "entering"),
     "after_the_marker": Step(LocalStore, "claim", "leaving"),
     "before_the_record": Step(Creation, "record", "entering"),
-    "in_the_record_before_COMMIT": Step(Transaction, "_end", "leaving"),
+    "in_the_record_before_COMMIT": Step(registry.transaction, "write_all", "leaving"),
 }
 DROPPING_BEFORE_COMMIT = {
     "before_the_drop": Step(Transaction, "commit", "entering"),
-    "in_the_drop_before_COMMIT": Step(Transaction, "_end", "leaving"),
+    "in_the_drop_before_COMMIT": Step(registry.transaction, "write_all", "leaving"),
 }
 DROPPING_AFTER_COMMIT = {
     "after_the_drop": Step(Transaction, "_commit", "leaving"),
@@ -517,7 +518,7 @@ def test_a_creator_that_was_killed_after_its_record_has_made_the_collection(
 
 COPYING = [
     *("before_the_claim", "after_the_marker", "before_the_intents", "after_the_intents", "in_the_first_fragment"),
-    *("after_all_fragments", "before_the_record", "in_the_commit_after_the_version", "in_the_record_before_COMMIT"),
+    *("after_all_fragments", "before_the_record", "in_the_commit_before_it_is_written", "in_the_record_before_COMMIT"),
 ]
 
 

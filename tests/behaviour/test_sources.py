@@ -286,9 +286,9 @@ def test_a_file_that_changes_while_it_is_inserted_has_changed_the_next_time(
     assert values(levels) == {1: 7.0}
 
 
-@pytest.mark.parametrize("engine", ["scipy", "h5netcdf"])
-def test_formats_are_xarrays_to_guess(levels: izc.Collection, tmp_path: Path, engine: Any) -> None:
-    product(1, level=3.0).to_netcdf(tmp_path / "any.nc", engine=engine)
+@pytest.mark.parametrize("library", ["scipy", "h5netcdf"])
+def test_formats_are_xarrays_to_guess(levels: izc.Collection, tmp_path: Path, library: Any) -> None:
+    product(1, level=3.0).to_netcdf(tmp_path / "any.nc", engine=library)
     levels.insert(tmp_path / "any.nc")
     assert values(levels) == {1: 3.0}
 

@@ -27,7 +27,6 @@ from registry import (
 from registry.changes import Commit, RememberSources, SourcesUnchanged
 from registry.sql import queries
 from registry.sql.fragments import names_parameter
-from tests.conftest import both_engines
 
 from .conftest import (
     SCHEMA,
@@ -43,8 +42,6 @@ from .conftest import (
     partition,
     write,
 )
-
-pytestmark = both_engines
 
 
 def names(records: tuple[CollectionRecord, ...]) -> list[str]:

@@ -308,11 +308,11 @@ class Source:
 
     def __post_init__(self) -> None:
         """Refuse what the registry could not keep."""
-        if not _is_text(self.name) or not 0 < len(self.name) <= MAX_SOURCE_NAME:
+        if not is_text(self.name) or not 0 < len(self.name) <= MAX_SOURCE_NAME:
             raise InvalidInputError(
                 f"the source {self.name!r} cannot be recorded: a name is text, of 1 to {MAX_SOURCE_NAME} characters"
             )
-        if self.fingerprint is not None and not (_is_text(self.fingerprint) and self.fingerprint):
+        if self.fingerprint is not None and not (is_text(self.fingerprint) and self.fingerprint):
             raise InvalidInputError(f"source {self.name} has the fingerprint {self.fingerprint!r}, which is no text")
 
 
@@ -325,7 +325,7 @@ class SourceRecord:
     """The version that brought it, in this form."""
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
     """Whether every database keeps it as it is."""
     try:
         return isinstance(value, str) and "\0" not in value and bool(value.encode() or True)
@@ -342,9 +342,9 @@ class Signature:
     message: str = ""
 
     def __post_init__(self) -> None:
-        if not _is_text(self.message):
+        if not is_text(self.message):
             raise InvalidInputError(f"message={self.message!r} is not text")
-        if self.author is not None and (not _is_text(self.author) or not self.author.strip()):
+        if self.author is not None and (not is_text(self.author) or not self.author.strip()):
             raise InvalidInputError(f"author={self.author!r} is not a name")
 
     def saying(self, what: str) -> "Signature":

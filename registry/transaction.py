@@ -26,6 +26,7 @@ from .changes import Commit
 from .changes.commit import CarriedOut, carry_out, check_commits, written_by
 from .errors import (
     ConflictError,
+    InvalidInputError,
     NotFoundError,
     ReadOnlyError,
     RegistryRevisionError,
@@ -34,7 +35,7 @@ from .errors import (
 )
 from .lease import keep_renewing
 from .migrations import check_revision
-from .records import CollectionRecord, Place, Signature, Version
+from .records import CollectionRecord, Place, Signature, Version, is_text
 from .sql import queries, tables
 from .sql.engine import database_clock, database_login, hide_password, inserted_id, reading, retried, writing
 from .sql.writes import Write, write_all
@@ -393,14 +394,21 @@ def _discarding() -> sa.Insert:
 
 def sign(signature: Signature, login: str) -> dict[str, str]:
     """Return what is recorded of a signature, by the names of the columns."""
-    author = signature.author or os.environ.get("ZC_AUTHOR") or login
+    author = signature.author or _author_of_environment() or login
     return {"author": author, "login": login, "message": signature.message}
+
+
+def _author_of_environment() -> str | None:
+    author = os.environ.get("ZC_AUTHOR", "")
+    if not is_text(author):
+        raise InvalidInputError(f"ZC_AUTHOR={author!r} in the environment is not a name, for it is not UTF-8")
+    return author if author.strip() else None
 
 
 @cache
 def system_login() -> str:
-    """Return the operating system's name of the user."""
+    """Return the operating system's name of the user, as far as it is text."""
     try:
-        return getpass.getuser()
+        return getpass.getuser().encode(errors="replace").decode()
     except (OSError, KeyError):  # a container's user may have no name
         return "unknown"

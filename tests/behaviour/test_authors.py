@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 import intake_zcollection as izc
 from registry.sql.engine import reading
+from registry.transaction import system_login
 from tests.postgres import PostgresServer, run_sql
 
 TEMPLATE = xr.Dataset(
@@ -90,14 +91,33 @@ def test_who_does_not_say_who_they_are_is_who_the_environment_says_or_the_login(
     collection: izc.Collection, login: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authors = []
-    for name in (None, "nightly", ""):
+    for name in (None, "nightly", "", " "):
         if name is not None:
             monkeypatch.setenv("ZC_AUTHOR", name)
         authors.append(collection.set_attributes({"title": f"by {name}"}).author)
-    assert authors == [login, "nightly", login]
+    assert authors == [login, "nightly", login, login]
     monkeypatch.setenv("ZC_AUTHOR", "nightly")
     made = collection.set_attributes({"title": "last"}, author="the lead")
     assert (made.author, made.login) == ("the lead", login)
+
+
+def test_an_author_in_the_environment_that_is_no_text_is_refused_by_its_name(
+    collection: izc.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = collection.version
+    monkeypatch.setenv("ZC_AUTHOR", "\udcff")  # so Python has the bytes that are not UTF-8
+    with pytest.raises(izc.InvalidInputError, match=r"ZC_AUTHOR='\\udcff' in the environment is not a name"):
+        collection.insert(TEMPLATE + 1, merge="upsert")
+    assert collection.version == before
+
+
+def test_a_login_that_is_no_text_is_recorded_as_far_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "g\udce9rard")
+    system_login.cache_clear()
+    try:
+        assert system_login() == "g?rard"
+    finally:
+        system_login.cache_clear()
 
 
 def test_collections_are_created_copied_renamed_and_dropped_by_somebody(registry: izc.Registry, tmp_path: Path) -> None:

@@ -35,10 +35,17 @@ def _sent_together(connection: sa.Connection) -> Iterator[None]:
     if not psycopg.Pipeline.is_supported():  # by the libpq that is there: then each is waited for
         yield
         return
+    refused: DBAPIError | None = None
     try:
         with driver.pipeline():
-            yield
+            try:
+                yield
+            except DBAPIError as error:  # kept, since psycopg would warn of what else it hears when it leaves with one
+                refused = error
     except psycopg.Error as error:  # it came with the last answers, when no statement of SQLAlchemy's was under way
         if driver.closed:
             connection.invalidate(error)
-        raise DBAPIError.instance(None, None, error, psycopg.Error, dialect=connection.dialect) from error
+        if refused is None:
+            raise DBAPIError.instance(None, None, error, psycopg.Error, dialect=connection.dialect) from error
+    if refused is not None:
+        raise refused

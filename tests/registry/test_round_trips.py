@@ -140,6 +140,17 @@ def test_what_is_written_together_and_refused_is_told_by_its_error_and_rolled_ba
     assert live_uids(registry).keys() == {(2022, 1)}
 
 
+@both_engines
+def test_nothing_is_said_beside_the_error_where_it_is_heard_before_all_is_sent(
+    registry: Registry, collection: CollectionRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = {"collection_id": collection.id, "id": 1, "variable_ids": [1]}
+    layer, more = sa.insert(tables.layer), [{**new, "id": id_} for id_ in range(2, 5_000)]
+    with pytest.raises(IntegrityError, match=r"(?i)unique"), writing(registry._url) as connection:
+        write_all(connection, [(layer, [new]), (layer, [new]), (layer, more)])
+    assert caplog.messages == []
+
+
 @pytest.fixture
 def on_postgres(postgres_url: str) -> Iterator[Registry]:
     """An empty registry in Postgres."""

@@ -76,15 +76,17 @@ class Changes(Mapping[PartitionKey, Change]):
 
     @cached_property
     def variables(self) -> dict[str, str]:
-        """What became of variables, by their names: ``"added"``, ``"dropped"``, or ``"renamed from …"``."""
+        """What became of variables, by their names: ``"added"``, ``"dropped"``, or ``"renamed from …"``.
+
+        Of one that was dropped, and has given its name to another, both are told: ``"dropped, added"``.
+        """
         before = {each.id: each.name for each in self._difference.before.variables}
         after = {each.id: each.name for each in self._difference.after.variables}
         told = {name: "dropped" for id_, name in before.items() if id_ not in after}
         for id_, name in after.items():
-            if id_ not in before:
-                told[name] = "added"
-            elif before[id_] != name:
-                told[name] = f"renamed from {before[id_]}"
+            if before.get(id_) != name:
+                came = f"renamed from {before[id_]}" if id_ in before else "added"
+                told[name] = f"{told[name]}, {came}" if name in told else came
         return told
 
     def load(self, *, variables: Iterable[str] | None = None, chunks: Chunks = "auto") -> xr.Dataset:

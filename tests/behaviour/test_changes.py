@@ -114,6 +114,15 @@ def test_a_variable_that_is_gone_shows_nothing_of_its_values(levels: izc.Collect
     assert len(levels.diff(1, 2)) == 2  # where it was there still
 
 
+def test_a_variable_that_was_dropped_is_told_of_where_another_has_its_name(levels: izc.Collection) -> None:
+    levels.drop_variable("flag")
+    levels.add_variable(izc.Variable("flag", "f8", ("time",)))
+    assert levels.changes_since(1).variables == {"flag": "dropped, added"}
+    levels.drop_variable("flag")
+    levels.rename_variable("level", "flag")
+    assert levels.changes_since(1).variables == {"flag": "dropped, renamed from level"}
+
+
 def test_a_dropped_partition_is_removed_and_one_that_came_again_has_changed(levels: izc.Collection) -> None:
     levels.drop_partitions(filters="month == 2")
     change = only(levels.changes_since(1))

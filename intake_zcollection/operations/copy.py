@@ -84,7 +84,8 @@ def _definition(
 ) -> CollectionDefinition:
     collection, schema = source.collection, source.schema
     lineage: dict[str, Any] = {"registry": handle.registry.url, "collection": collection.name, "uid": collection.uid}
-    chosen = filters if isinstance(filters, str | None) else getattr(filters, "__qualname__", repr(filters))
+    by_keys = f"{len(source.rows)} partitions by their keys"
+    chosen = filters if isinstance(filters, str | None) else getattr(filters, "__qualname__", by_keys)
     lineage |= {"version": source.version, "filters": chosen}
     variables = {each.name: replace(each, lives=((0, None),)) for each in schema.variables.values()}
     return CollectionDefinition(

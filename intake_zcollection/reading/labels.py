@@ -66,8 +66,9 @@ class Segments:
 
     @property
     def are_unique(self) -> bool:
-        """Whether no label is repeated in any of them. Not kept: others may be pickling this at the same time."""
-        return bool(np.all((self.unique == 1) | (np.diff(self.stops, prepend=0) == 1)))
+        """Whether no label is repeated, in one or in two. Not kept: others may be pickling this at the same time."""
+        within = np.all((self.unique == 1) | (np.diff(self.stops, prepend=0) == 1))
+        return bool(within and np.all(self.bounds[1:, 0] > self.bounds[:-1, 1]))
 
 
 NOTHING_KNOWN = Segments.of([], [], [], [])

@@ -941,7 +941,6 @@ def test_processes_that_correct_the_same_rows_all_succeed_and_the_last_one_wins(
     [(deliver_next_to_each_other, 1), (deliver_between_each_other, 4)],
     ids=["beside", "between"],
 )
-@both_engines
 def test_processes_that_append_rows_of_their_own_to_one_partition_all_succeed(
     registry: izc.Registry, make_collection: Make, deliver: Callable[..., None], per_writer: int
 ) -> None:

@@ -370,7 +370,6 @@ def test_a_writer_killed_before_its_commit_has_changed_nothing_and_hinders_nobod
     xr.testing.assert_identical(days.at(version=before.versions[-1]).load().compute(), before.data)
 
 
-@each_step
 @every_write
 @pytest.mark.parametrize("step", ["in_the_first_fragment", "in_the_commit_before_COMMIT"])
 def test_intents_name_all_that_a_killed_writer_leaves_behind(
@@ -443,7 +442,6 @@ def test_a_collection_whose_creator_was_killed_does_not_exist(
         izc.open_collection(registry, "made/days")
 
 
-@each_step
 @pytest.mark.parametrize("step", CREATING)
 def test_a_collection_whose_creator_was_killed_can_be_created_elsewhere(
     registry: izc.Registry, tmp_path: Path, step: str
@@ -522,7 +520,6 @@ COPYING = [
 ]
 
 
-@each_step
 @pytest.mark.parametrize("step", COPYING)
 def test_a_copy_that_was_killed_does_not_exist_and_is_made_again_by_the_same_words(
     registry: izc.Registry, tmp_path: Path, step: str
@@ -568,7 +565,6 @@ def test_what_a_killed_dropper_leaves_is_named_and_its_location_is_free(
         assert f"{location}/.zcollection" not in garbage(registry)  # it is the new one's
 
 
-@each_step
 @pytest.mark.parametrize("step", ["among_the_objects", "after_the_objects"])
 def test_what_cannot_be_deleted_of_a_dropped_collection_is_named(
     registry: izc.Registry, tmp_path: Path, step: str

@@ -170,6 +170,7 @@ print(len(levels.partitions()))
 """
 
 
+@pytest.mark.one_engine("sqlite", "a process in another zone")
 def test_an_hour_ago_in_tokyo_does_not_drop_what_was_written_a_minute_ago(
     registry: izc.Registry, maps: izc.Collection
 ) -> None:

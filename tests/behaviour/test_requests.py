@@ -13,6 +13,8 @@ from registry import MARKER
 from tests.behaviour.test_lazy import ALL_CHUNKS, make_hourly
 from tests.s3 import S3Server
 
+pytestmark = pytest.mark.one_engine("sqlite", "requests to stores are counted")
+
 HOURS = 3
 
 DATA = make_hourly(hours=HOURS)

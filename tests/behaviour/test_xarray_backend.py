@@ -21,6 +21,8 @@ from xarray.tests.test_backends import CFEncodedBase
 
 import intake_zcollection as izc
 
+pytestmark = pytest.mark.one_engine("sqlite", "the tests are xarray's, of what is read and written")
+
 # Importing xarray's tests turns this on for all others of the process, which open files as users do.
 xr.set_options(warn_for_unclosed_files=False)
 

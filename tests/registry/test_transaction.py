@@ -26,7 +26,6 @@ from registry import (
     ZCollectionError,
 )
 from registry.changes import AddVariables, ClosePartitions, Commit, EditSchema, PutFragments, RememberSources, Update
-from tests.conftest import both_engines
 
 from .conftest import (
     Sql,
@@ -47,8 +46,6 @@ from .conftest import (
 )
 
 Visible = Callable[[], object]
-
-pytestmark = both_engines
 
 
 def states(sql: Sql) -> list[str]:

@@ -26,6 +26,8 @@ from tests.conftest import NewRegistry, make_grid
 from tests.counting import counted_location, requests_to, stored_below
 from tests.examples import scaled
 
+pytestmark = pytest.mark.one_engine("sqlite", "an index asks no registry")
+
 GRID = make_grid()  # ninety days: January, February and March 2022
 
 
@@ -234,6 +236,13 @@ def outcome(index: PandasIndex, label: Any, **options: Any) -> Any:
     except (KeyError, pd.errors.InvalidIndexError) as error:
         return type(error)
     return np.arange(len(index.index))[found].tolist()
+
+
+@pytest.mark.parametrize("method", ["nearest", "pad", "backfill"])
+def test_labels_that_are_repeated_in_the_next_segment_are_as_repeated_as_within_one(method: str) -> None:
+    labels = np.array([0, 0, 1])
+    lazy = cast("Any", lazy_index(labels, [0, 1, 2, 3], known=True))
+    assert outcome(lazy, 2, method=method) == outcome(cast("Any", PandasIndex(labels, "x")), 2, method=method)
 
 
 @pytest.mark.parametrize("dtype", ["i8", "M8[ns]"])

@@ -426,11 +426,16 @@ def read_last_changes(
 
 
 def changing_versions_query(collection: CollectionRecord, selection: Selection, after: int = 0) -> AnySelect:
-    """Select the keys of partitions and the versions, after one, that did something to them, each once."""
+    """Select the keys of partitions and the versions, after one, that did something to them, each once.
+
+    Of a selection's keys, :func:`keys_parameter` is its parameter.
+    """
     table = tables.change
     columns = key_columns(table)
     query = sa.select(*columns, table.c.version).distinct()
     query = query.where(table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER)
+    if selection.keys is not None:
+        query = query.select_from(among_keys(table, table.c.collection_id == collection.id))
     if after:
         query = query.where(table.c.version > after)
     if selection.predicate is not None:
@@ -442,7 +447,7 @@ def read_changing_versions(
     connection: sa.Connection, collection: CollectionRecord, selection: Selection, after: int = 0
 ) -> set[int]:
     """Return the numbers of the versions, after one, that did something to partitions of a selection, by their keys."""
-    changes = connection.execute(changing_versions_query(collection, selection, after))
-    keys, keep = selection.keys, selection.keep or (lambda key: True)
-    named = ((dict(zip(collection.keys, key, strict=False)), number) for *key, number in changes)
-    return {number for key, number in named if (keys is None or tuple(key.values()) in keys) and keep(key)}
+    parameters = {} if selection.keys is None else keys_parameter(selection.keys)
+    changes = connection.execute(changing_versions_query(collection, selection, after), parameters)
+    keep = selection.keep or (lambda key: True)
+    return {number for *key, number in changes if keep(dict(zip(collection.keys, key, strict=False)))}

@@ -17,7 +17,19 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from registry import CollectionRecord, Cut, Identity, Kept, KeyValues, Registry, Run, Selection, connect, pad_key
+from registry import (
+    CollectionRecord,
+    Cut,
+    Filters,
+    Identity,
+    Kept,
+    KeyValues,
+    Registry,
+    Run,
+    Selection,
+    connect,
+    pad_key,
+)
 from registry.changes import ClosePartitions, Commit, NoOtherPart, NothingBetween, PutFragments, Unchanged
 from registry.sql.engine import engine_of, parse_url
 
@@ -243,7 +255,7 @@ def changes(number: int, version: int) -> Question:
     return ask
 
 
-def versions(filters: str) -> Question:
+def versions(filters: Filters) -> Question:
     def ask(registry: Registry) -> object:
         found = registry.versions("made/a", filters=filters)
         assert len(found) == 2
@@ -276,6 +288,7 @@ QUESTIONS: dict[str, Question] = {
     **{f"the last changes of {n} keys": changes(n, VERSIONS) for n in (1, 2, 20, 500, 501)},
     "the last changes up to an old version": changes(20, VERSIONS - 1),
     "the versions that touched a partition": versions("year == 100 and month == 5"),
+    "the versions that touched a key": versions((("year", 100), ("month", 5))),
     "a version": lambda registry: registry.version("made/a", OLD),
     "the head": lambda registry: registry.version("made/a"),
     "writing a part": committing(write_a_part),

@@ -34,6 +34,14 @@ from tests.s3 import S3Server, running_server
 settings.register_profile("random", settings.get_profile("ci"), derandomize=False)
 
 
+LONGEST = (
+    *("tests/stateful/", "tests/test_benchmarks.py", "tests/test_docs.py", "tests/behaviour/test_conflicts.py"),
+    *("tests/behaviour/test_crash.py", "tests/behaviour/test_demo.py", "tests/behaviour/test_dropping.py"),
+    *("tests/behaviour/test_execution.py", "tests/behaviour/test_replicas.py"),
+)
+"""Where tests are that take long, each or together."""
+
+
 @pytest.hookimpl(trylast=True)  # what is chosen by its name is chosen from all
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what has nothing new for an engine, and begin with the longest tests.
@@ -51,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         cases.add(case)
     config.hook.pytest_deselected(items=left_out)
     if hasattr(config, "workerinput"):  # several processes share them, and one would end long after the others
-        chosen.sort(key=lambda item: not item.nodeid.startswith("tests/stateful/"))
+        chosen.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     items[:] = chosen
 
 

@@ -21,7 +21,7 @@ from .schema import Schema
 _SHOWN = 20
 """So many partitions are shown of many."""
 
-_COLUMNS = "partition", "kind", "added", "changed", "removed", "from", "to", "variables"
+_COLUMNS = "partition", "kind", "added", "changed", "removed", "first", "last", "variables"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Changes(Mapping[PartitionKey, Change]):
     def _change(self, change: PartitionChange) -> Change:
         ids = change.variables
         names = (each.name for each in self._schema.partitioned.values() if ids is None or each.id in ids)
-        low, high = (None if bound is None else self._schema.axis_value(bound) for bound in change.axis_range)
+        low, high = map(self._schema.axis_value, change.axis_range)
         return Change(change.key, change.kind, *change.counts, (low, high), tuple(names))
 
     def _rows(self) -> Iterator[tuple[str, ...]]:

@@ -6,7 +6,7 @@ that they had count as changed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -70,7 +70,7 @@ class Difference:
     """In the order of the keys."""
     before: SchemaRecord
     after: SchemaRecord
-    immutables: bool = field(default=False)
+    immutables: bool
     """Whether immutable variables were stored, or replaced."""
 
 

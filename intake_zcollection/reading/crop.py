@@ -1,7 +1,9 @@
 """Cropping: some rows of what was selected. Of the parts that are cut the axis is read, and nothing else."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -51,16 +53,18 @@ def crop_rows(selected: Selected, rows: Mapping[KeyValues, Sequence[tuple[int, i
 def _pieces(
     table: PartitionTable, rows: Mapping[KeyValues, Sequence[tuple[int, int]]]
 ) -> tuple[list[int], list[int], list[int]]:
-    """Return the numbers of parts, and which of their rows are wanted: the first, and the one after the last."""
+    """Return the numbers of parts, and which of their rows are wanted: the first, and the one after the last.
+
+    There may be as many ranges as parts, thousands: each is looked up among the ends of the parts.
+    """
     pieces: list[tuple[int, int, int]] = []
     sizes, first = table.piece_sizes.tolist(), 0
     for values, count in zip(table.values.tolist(), table.counts.tolist(), strict=True):
-        ends = np.cumsum([0, *sizes[first : first + count]]).tolist()
+        ends = list(accumulate(sizes[first : first + count], initial=0))
         for start, stop in rows.get(tuple(values), ()):
-            for place in range(count):
+            for place in range(bisect_right(ends, start) - 1, bisect_left(ends, stop)):
                 low, high = max(start, ends[place]), min(stop, ends[place + 1])
-                if low < high:
-                    pieces.append((first + place, low - ends[place], high - ends[place]))
+                pieces.append((first + place, low - ends[place], high - ends[place]))
         first += count
     numbers, starts, stops = zip(*pieces, strict=True) if pieces else ((), (), ())
     return list(numbers), list(starts), list(stops)

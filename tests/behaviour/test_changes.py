@@ -182,7 +182,7 @@ def test_changes_are_shown_as_a_table(levels: izc.Collection) -> None:
     levels.update(lambda rows: {"flag": rows.flag + 1}, filters="month == 2")
     shown = repr(levels.changes_since(1)).splitlines()
     assert shown[0] == f"<Changes of {levels.name} from version 1 to 3: 2 partitions>"
-    assert shown[1].split() == ["partition", "kind", "added", "changed", "removed", "from", "to", "variables"]
+    assert shown[1].split() == ["partition", "kind", "added", "changed", "removed", "first", "last", "variables"]
     assert shown[2].split() == ["year=2022/month=01", "changed", "1", *["2022-01-10T05:00:00.000000000"] * 2, "all"]
     assert shown[3].split()[-1] == "flag"
     assert "<td>year=2022/month=01</td>" in levels.changes_since(1)._repr_html_()

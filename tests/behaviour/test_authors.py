@@ -13,7 +13,9 @@ from sqlalchemy.engine import make_url
 import intake_zcollection as izc
 from registry.sql.engine import reading
 from registry.transaction import system_login
+from tests.conftest import make_grid
 from tests.postgres import PostgresServer, run_sql
+from tests.verbs import MORE, WRITING
 
 TEMPLATE = xr.Dataset(
     {"level": ("time", [1.0, 2.0])},
@@ -30,42 +32,22 @@ def login(registry: izc.Registry) -> str:
 
 @pytest.fixture
 def collection(make_collection: Callable[..., izc.Collection]) -> izc.Collection:
-    """Two partitions of one row each."""
-    made = make_collection(TEMPLATE)
-    made.insert(TEMPLATE)
+    """A partition of two parts."""
+    made = make_collection(MORE)
+    made.insert(make_grid(days=2))
+    made.insert(make_grid("2022-01-11", days=2))
     return made
 
 
-WRITES: dict[str, Callable[..., Any]] = {
-    "insert": lambda each, **by: each.insert(TEMPLATE + 1, merge="upsert", **by),
-    "update": lambda each, **by: each.update(lambda rows: {"level": rows.level + 1}, **by),
-    "drop_rows": lambda each, **by: each.drop_rows(where={"time": (None, "2022-01")}, **by),
-    "drop_partitions": lambda each, **by: each.drop_partitions(filters="month == 1", **by),
-    "rewrite": lambda each, **by: each.rewrite(**by),
-    "set_immutables": lambda each, **by: each.set_immutables(xr.Dataset(coords={"gauge": ("place", [3, 4])}), **by),
-    "add_variable": lambda each, **by: each.add_variable(izc.Variable("flag", "i1", ("time",)), **by),
-    "rename_variable": lambda each, **by: each.rename_variable("level", "height", **by),
-    "drop_variable": lambda each, **by: each.drop_variable("level", **by),
-    "set_attributes": lambda each, **by: each.set_attributes({"title": "heights"}, **by),
-}
-"""Every verb that makes a version."""
-
-each_write = pytest.mark.parametrize("verb", WRITES)
-
-
-def prepare(collection: izc.Collection, verb: str) -> None:
-    """Have something for a verb to do."""
-    if verb == "rewrite":
-        collection.update(lambda rows: {"level": rows.level})
+each_write = pytest.mark.parametrize("verb", WRITING)
 
 
 @each_write
 def test_a_write_records_author_login_and_message(collection: izc.Collection, login: str, verb: str) -> None:
-    prepare(collection, verb)
-    version = WRITES[verb](collection, author="nightly job", message="of the new gauge")
+    version = WRITING[verb](collection, author="nightly job", message="of the new gauge")
     assert version == collection.version
     assert (version.operation, version.author, version.login) == (verb, "nightly job", login)
-    what = {"add_variable": "flag: ", "rename_variable": "level → height: ", "drop_variable": "level: "}
+    what = {"add_variable": "added: ", "rename_variable": "ice → snow: ", "drop_variable": "quality: "}
     assert version.message == what.get(verb, "") + "of the new gauge"
 
 
@@ -74,10 +56,9 @@ def test_a_write_records_author_login_and_message(collection: izc.Collection, lo
 def test_what_is_no_author_is_refused_before_anything_is_written(
     collection: izc.Collection, verb: str, author: Any
 ) -> None:
-    prepare(collection, verb)
     before = collection.version
     with pytest.raises(izc.InvalidInputError, match=r"author=.* is not a name"):
-        WRITES[verb](collection, author=author)
+        WRITING[verb](collection, author=author)
     assert collection.version == before
 
 
@@ -107,7 +88,7 @@ def test_an_author_in_the_environment_that_is_no_text_is_refused_by_its_name(
     before = collection.version
     monkeypatch.setenv("ZC_AUTHOR", "\udcff")  # so Python has the bytes that are not UTF-8
     with pytest.raises(izc.InvalidInputError, match=r"ZC_AUTHOR='\\udcff' in the environment is not a name"):
-        collection.insert(TEMPLATE + 1, merge="upsert")
+        collection.insert(MORE)
     assert collection.version == before
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import dask.config
 import numpy as np
 import pytest
-import xarray as xr
 
 import intake_zcollection as izc
 from registry.migrations import HEAD_REVISION
 from tests.conftest import Store, make_grid
 from tests.sql import run_sql
+from tests.verbs import COPYING, MORE, READING, WRITING, double
 
 _processes = multiprocessing.get_context("forkserver")
 
@@ -26,48 +26,14 @@ def _children_start_fast() -> None:
     _processes.set_forkserver_preload([__name__, "registry.registry", "zarr", "sqlalchemy.dialects.sqlite", "pint"])
 
 
-MORE = make_grid("2022-02-01", days=3)
-
-
 def by_another(function: Callable[..., object], *arguments: Any) -> None:
     """Have another process do something."""
     with ProcessPoolExecutor(1, _processes) as pool:
         pool.submit(function, *arguments).result(timeout=60)
 
 
-def double(data: xr.Dataset) -> dict[str, Any]:
-    return {"count": data["count"].values * 2}
-
-
-READING: dict[str, Callable[[izc.Collection], object]] = {
-    "load": lambda collection: collection.load(),
-    "load an old version": lambda collection: collection.at(version=1).load(),
-    "at": lambda collection: collection.at(version=0),
-    "partitions": lambda collection: collection.partitions(),
-    "version": lambda collection: collection.version,
-    "versions": lambda collection: collection.versions(),
-    "schema": lambda collection: collection.schema,
-    "map": lambda collection: collection.map(double),
-    "validate": lambda collection: collection.validate(),
-    "repr": repr,
-}
-
-WRITING: dict[str, Callable[[izc.Collection], object]] = {
-    "insert": lambda collection: collection.insert(MORE),
-    "insert nothing new": lambda collection: collection.insert(make_grid(days=2), merge="keep"),
-    "update": lambda collection: collection.update(double),
-    "rewrite": lambda collection: collection.rewrite(),
-    "drop_rows": lambda collection: collection.drop_rows(where={"time": ("2022-01-01", "2022-01-01")}),
-    "drop_partitions": lambda collection: collection.drop_partitions(all=True),
-    "add_variable": lambda collection: collection.add_variable(MORE["count"].rename("added")),
-    "rename_variable": lambda collection: collection.rename_variable("ice", "snow"),
-    "drop_variable": lambda collection: collection.drop_variable("quality"),
-    "set_attributes": lambda collection: collection.set_attributes({"title": "other"}),
-    "set_immutables": lambda collection: collection.set_immutables(MORE[["crs"]] + 1),
-    "copy": lambda collection: collection.copy("made/copy", f"{collection.location}_copy"),
-}
-
-VERBS = READING | WRITING
+VERBS = READING | WRITING | COPYING
+VERBS["insert nothing new"] = lambda collection: collection.insert(make_grid(days=2), merge="keep")
 
 
 @pytest.fixture
@@ -111,7 +77,7 @@ def test_who_holds_a_dropped_collection_is_told_so_by_every_verb_and_never_reach
 
 def test_who_holds_a_renamed_collection_goes_on_with_it(held: izc.Collection, registry: izc.Registry) -> None:
     by_another(izc.rename_collection, registry.url, held.name, "made/renamed")
-    for call in WRITING.values():
+    for call in (WRITING | COPYING).values():
         call(held)
     for call in READING.values():
         call(held)

@@ -5,26 +5,24 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-import xarray as xr
 from click.testing import CliRunner
 from sqlalchemy.engine import make_url
 
 import intake_zcollection as izc
 from intake_zcollection.cli import main
 from registry import MARKER
+from tests import verbs
 from tests.conftest import make_grid
 from tests.postgres import role, run_sql
 from tests.registry.conftest import only_reading
+from tests.verbs import MORE, Verb
 
 _processes = multiprocessing.get_context("forkserver")
-
-MORE = make_grid("2022-03-01", days=2)
 
 PARTITIONING = izc.Date("time", "M")
 
@@ -32,10 +30,6 @@ PARTITIONING = izc.Date("time", "M")
 @pytest.fixture(scope="module", autouse=True)
 def _children_start_fast() -> None:
     _processes.set_forkserver_preload([__name__, "registry.registry", "zarr", "sqlalchemy.dialects.sqlite", "pint"])
-
-
-def double(data: xr.Dataset) -> dict[str, Any]:
-    return {"count": data["count"].values * 2}
 
 
 def create(registry: izc.Registry | str, name: str, location: str) -> izc.Collection:
@@ -55,34 +49,16 @@ def fill_and_be_killed(url: str, location: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-READING: dict[str, Callable[[izc.Collection], object]] = {
-    "load": lambda collection: collection.load().compute(),
-    "load an old version": lambda collection: collection.at(version=1).load().compute(),
-    "partitions": lambda collection: collection.partitions(),
-    "versions": lambda collection: collection.versions(),
-    "schema": lambda collection: collection.schema,
-    "map": lambda collection: collection.map(double),
-    "validate": lambda collection: collection.validate(),
-    "a dry run": lambda collection: collection.insert(MORE, dry_run=True),
-    "repr": repr,
-}
+READING: dict[str, Verb] = {**verbs.READING, "a dry run": lambda each: each.insert(MORE, dry_run=True)}
 
-WRITING: dict[str, Callable[[izc.Collection], object]] = {
-    "insert": lambda collection: collection.insert(MORE),
-    "update": lambda collection: collection.update(double),
-    "rewrite": lambda collection: collection.rewrite(),
-    "drop_rows": lambda collection: collection.drop_rows(where={"time": ("2022-01-01", "2022-01-01")}),
-    "drop_partitions": lambda collection: collection.drop_partitions(all=True),
-    "add_variable": lambda collection: collection.add_variable(MORE["count"].rename("added")),
-    "rename_variable": lambda collection: collection.rename_variable("ice", "snow"),
-    "drop_variable": lambda collection: collection.drop_variable("quality"),
-    "set_attributes": lambda collection: collection.set_attributes({"title": "other"}),
-    "set_immutables": lambda collection: collection.set_immutables(MORE[["crs"]] + 1),
-    "copy": lambda collection: collection.copy("made/copy", f"{collection.location}_copy"),
-    "create_collection": lambda collection: create(registry_of(collection), "made/new", f"{collection.location}_new"),
-    "rename_collection": lambda collection: izc.rename_collection(registry_of(collection), collection.name, "made/z"),
-    "drop_collection": lambda collection: izc.drop_collection(registry_of(collection), collection.name),
+WRITING: dict[str, Verb] = {
+    **verbs.WRITING,
+    **verbs.COPYING,
+    "create_collection": lambda each: create(registry_of(each), "made/new", f"{each.location}_new"),
+    "rename_collection": lambda each: izc.rename_collection(registry_of(each), each.name, "made/z"),
+    "drop_collection": lambda each: izc.drop_collection(registry_of(each), each.name),
 }
+"""All that writes somewhere."""
 
 
 def registry_of(collection: izc.Collection) -> izc.Registry:

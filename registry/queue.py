@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from .records import Place
 from .sql import tables
-from .sql.engine import database_clock
-from .sql.fragments import KEY_NAMES, key_row
+from .sql.functions import database_clock
+from .sql.lookup import KEY_NAMES, key_row
 from .sql.writes import Write
 
 LEASE = dt.timedelta(minutes=1)

@@ -38,6 +38,7 @@ from .selection import Filters, Selection
 from .sql import queries
 from .sql.claims import creator_of, is_left_behind
 from .sql.creating import PathOf
+from .sql.differences import read_difference
 from .sql.engine import (
     create_database,
     dispose,
@@ -49,8 +50,8 @@ from .sql.engine import (
     standby_note,
     upgrading,
 )
-from .sql.fragments import read_columns, read_last_changes, read_totals
-from .sql.hunks import read_difference
+from .sql.fragments import read_columns, read_totals
+from .sql.hunks import read_last_changes
 from .transaction import Transaction
 
 Name = str | CollectionRecord

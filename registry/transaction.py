@@ -37,7 +37,8 @@ from .lease import keep_renewing
 from .migrations import check_revision
 from .records import CollectionRecord, Place, Signature, Version, is_text
 from .sql import queries, tables
-from .sql.engine import database_clock, database_login, hide_password, inserted_id, reading, retried, writing
+from .sql.engine import hide_password, inserted_id, reading, retried, writing
+from .sql.functions import database_clock, database_login
 from .sql.writes import Write, write_all
 
 COMMITTED_AFTER_ALL = "the connection to the registry was lost, but the write was committed: do not repeat it"

@@ -12,7 +12,7 @@ from ..errors import ConflictError, InvalidInputError
 from ..keys import KeyValues, format_key, name_values
 from ..records import IMMUTABLE_LAYER, IMMUTABLE_SLOT, CollectionRecord, Slot, Version, Written
 from ..sql import queries, tables
-from ..sql.engine import database_clock
+from ..sql.functions import database_clock
 from ..sql.writes import Write
 from .locked import Locked
 from .requirements import conflict

@@ -24,8 +24,10 @@ from ..records import (
 )
 from ..sql import queries, tables
 from ..sql.creating import namespace_id
-from ..sql.engine import database_clock
-from ..sql.fragments import key_row, read_last_changes, read_partitions
+from ..sql.fragments import read_partitions
+from ..sql.functions import database_clock
+from ..sql.hunks import read_last_changes
+from ..sql.lookup import key_row
 from ..sql.moving import KEY, PART, SLOT, keeping, moving
 from .hunks import hunks_of_layers, hunks_of_runs, joined
 from .locked import Locked

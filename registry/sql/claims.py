@@ -8,7 +8,7 @@ from ..errors import AlreadyExistsError
 from ..records import MARKER, CollectionDefinition
 from . import queries, tables
 from .creating import check_name
-from .engine import database_clock
+from .functions import database_clock
 
 
 def lock_claims(connection: sa.Connection) -> None:

@@ -9,8 +9,9 @@ from sqlalchemy.exc import IntegrityError
 from ..errors import AlreadyExistsError
 from ..records import MARKER, CollectionDefinition, CollectionRecord, SchemaRecord, Slot, parse_name
 from . import queries, tables
-from .engine import database_clock, inserted_id
-from .fragments import key_columns
+from .engine import inserted_id
+from .functions import database_clock
+from .lookup import key_columns
 
 PathOf = Callable[[Sequence[str], Slot, str], str]
 """What spells the path of a group below its location, from the names of the keys, a slot that it is in, and its uid."""

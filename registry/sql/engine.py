@@ -5,7 +5,6 @@ asks for it. Everything that a database driver raises leaves here as an error of
 """
 
 import atexit
-import datetime as dt
 import functools
 import itertools
 import logging
@@ -20,13 +19,10 @@ from typing import Any, ParamSpec, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from ..errors import InvalidInputError, ReadOnlyError, RegistryUnavailableError
 from . import postgres, sqlite
 from .options import check_options
-from .tables import UTCDateTime
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,40 +46,6 @@ _torn: dict[str, int] = {}
 
 _FORK_PATIENCE = 1.0
 """For how many seconds a fork waits for other threads' transactions."""
-
-
-class database_clock(FunctionElement[dt.datetime]):  # noqa: N801 - reads as a SQL function
-    """The database's own clock: the only one that machines share. Not the start of the transaction."""
-
-    type = UTCDateTime()
-    inherit_cache = True
-
-
-@compiles(database_clock, "sqlite")
-def _sqlite_clock(element: Any, compiler: Any, **options: Any) -> str:
-    return "strftime('%Y-%m-%d %H:%M:%f', 'now')"
-
-
-@compiles(database_clock, "postgresql")
-def _postgresql_clock(element: Any, compiler: Any, **options: Any) -> str:
-    return "clock_timestamp()"
-
-
-class database_login(FunctionElement[str]):  # noqa: N801 - reads as a SQL function
-    """Who the connection's user is, whatever role was taken since; NULL in SQLite, which knows no users."""
-
-    type = sa.Text()
-    inherit_cache = True
-
-
-@compiles(database_login, "sqlite")
-def _sqlite_login(element: Any, compiler: Any, **options: Any) -> str:
-    return "NULL"
-
-
-@compiles(database_login, "postgresql")
-def _postgresql_login(element: Any, compiler: Any, **options: Any) -> str:
-    return "session_user"
 
 
 def parse_url(url: str) -> URL:

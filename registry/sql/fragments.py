@@ -1,22 +1,13 @@
-"""Partitions, their parts and what became of them: SELECT statements, and what their rows become.
+"""Partitions and their parts: SELECT statements, and what their rows become."""
 
-What is known without looking comes first in every statement: SQLite plans without statistics, and a wrong index of a
-million rows is not seen on ten. So keys are joined in their order, and versions, of which an index is seldom the right
-one, are compared as expressions, which have none.
-"""
-
-import json
-import operator
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
-from ..keys import MAX_KEYS, KeyValues, pad_key
+from ..keys import MAX_KEYS, KeyValues
 from ..records import (
     IMMUTABLE_LAYER,
     ROWS_LAYER,
@@ -29,13 +20,19 @@ from ..records import (
 )
 from ..selection import Selection
 from . import tables
+from .lookup import (
+    KEY_NAMES,
+    AnyCompound,
+    AnySelect,
+    among_keys,
+    among_ranges,
+    bigint,
+    key_columns,
+    keys_parameter,
+    ranges_parameter,
+    within_keys,
+)
 from .where import compile_predicate
-
-AnySelect = sa.Select[*tuple[Any, ...]]
-AnyRow = sa.Row[*tuple[Any, ...]]
-AnyCompound = sa.CompoundSelect[*tuple[Any, ...]]
-
-KEY_NAMES = [f"k{i}" for i in range(MAX_KEYS)]
 
 # Names are kept in the order of FragmentRecord's fields, its key apart.
 _FIELDS = (
@@ -58,153 +55,6 @@ _AT_A_TIME = 10_000
 """So many rows are in memory beside the columns that they become."""
 
 _IN_ORDER = (*KEY_NAMES, "axis_min", "layer_id")
-
-_FIRST_KEY, _LAST_KEY = (-(2**63),) * MAX_KEYS, (2**63 - 1,) * MAX_KEYS
-"""Where a range of keys is open: nothing lies before the one, or after the other."""
-
-
-def key_row(key: KeyValues) -> dict[str, int]:
-    """Return the key columns of a row; the key has all six values."""
-    return dict(zip(KEY_NAMES, key, strict=True))
-
-
-def key_columns(table: sa.FromClause) -> list[sa.ColumnElement[int]]:
-    """Return the table's key columns, in order."""
-    return [table.c[name] for name in KEY_NAMES]
-
-
-# Many keys are one parameter of a statement, so that it is one statement for any number, compiled once.
-
-
-class _each(FunctionElement[str]):  # noqa: N801 - reads as a SQL function
-    """The elements of a JSON array, as rows."""
-
-    name = "each"
-    inherit_cache = True
-
-
-@compiles(_each, "sqlite")
-def _sqlite_each(element: Any, compiler: Any, **options: Any) -> str:
-    return f"json_each({compiler.process(element.clauses, **options)})"
-
-
-@compiles(_each, "postgresql")
-def _postgresql_each(element: Any, compiler: Any, **options: Any) -> str:
-    return f"json_array_elements(CAST({compiler.process(element.clauses, **options)} AS JSON))"
-
-
-class _Lookup(sa.Join):
-    """For each row of the left table, in turn, those of the right one: an inner join that keeps this order.
-
-    What it is joined by is all that is looked up: the collection too.
-    """
-
-    inherit_cache = True
-
-
-@compiles(_Lookup, "sqlite")
-def _sqlite_lookup(element: Any, compiler: Any, **options: Any) -> str:
-    options["asfrom"] = True
-    left, right = (compiler.process(side, **options) for side in (element.left, element.right))
-    options["asfrom"] = False
-    return f"{left} CROSS JOIN {right} ON {compiler.process(element.onclause, **options)}"
-
-
-@compiles(_Lookup, "postgresql")
-def _postgresql_lookup(element: Any, compiler: Any, **options: Any) -> str:
-    # An OFFSET keeps it from being made an ordinary join, for which Postgres may read the whole table: before ANALYZE
-    # it guesses that there are as many keys as rows.
-    options["asfrom"] = True
-    left, right = (compiler.process(side, **options) for side in (element.left, element.right))
-    options["asfrom"] = False
-    found = f"SELECT * FROM {right} WHERE {compiler.process(element.onclause, **options)} OFFSET 0"
-    return f"{left} CROSS JOIN LATERAL ({found}) AS {right}"
-
-
-def keys_parameter(keys: Iterable[KeyValues]) -> dict[str, str]:
-    """Return the parameter of a statement about some keys, without those that are there twice."""
-    return {"of_keys": json.dumps(sorted({pad_key(key) for key in keys}))}
-
-
-def among_keys(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
-    """Return the rows of a collection in a table that have one of the keys in :func:`keys_parameter`."""
-    wanted = _each(sa.bindparam("of_keys", type_=sa.Text)).table_valued("value", name="wanted")
-    return _Lookup(wanted, table, sa.and_(mine, *map(operator.eq, key_columns(table), _numbers(wanted))))
-
-
-def _numbers(wanted: sa.FromClause, count: int = MAX_KEYS) -> list[sa.ColumnElement[int]]:
-    return [sa.cast(_item(wanted, place), sa.BigInteger) for place in range(count)]
-
-
-def _item(wanted: sa.FromClause, place: int) -> sa.ColumnElement[str]:
-    return wanted.c.value.op("->>", return_type=sa.Text())(sa.literal_column(str(place)))
-
-
-def numbers_parameter(numbers: Iterable[int]) -> dict[str, str]:
-    """Return the parameter of a statement about some versions."""
-    return {"of_numbers": json.dumps([[number] for number in sorted(numbers)])}
-
-
-def among_numbers(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
-    """Return the rows of a collection in a table that have one of the versions in :func:`numbers_parameter`."""
-    wanted = _each(sa.bindparam("of_numbers", type_=sa.Text)).table_valued("value", name="wanted")
-    return _Lookup(wanted, table, sa.and_(mine, table.c.version == _numbers(wanted)[0]))
-
-
-def among_names(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
-    """Return the rows of a collection in a table that have one of the names in :func:`names_parameter`."""
-    wanted = _each(sa.bindparam("of_names", type_=sa.Text)).table_valued("value", name="wanted")
-    return _Lookup(wanted, table, sa.and_(mine, table.c.name == _item(wanted, 0)))
-
-
-def names_parameter(names: Iterable[str]) -> dict[str, str]:
-    """Return the parameter of a statement about some names."""
-    return {"of_names": json.dumps([[name] for name in sorted(set(names))])}
-
-
-class _follows(FunctionElement[bool]):  # noqa: N801 - reads as a SQL function
-    """A condition that follows from others, for Postgres' planner; SQLite's needs none."""
-
-    type = sa.Boolean()
-    name = "follows"
-    inherit_cache = True
-
-
-@compiles(_follows, "sqlite")
-def _sqlite_follows(element: Any, compiler: Any, **options: Any) -> str:
-    return "1"
-
-
-@compiles(_follows, "postgresql")
-def _postgresql_follows(element: Any, compiler: Any, **options: Any) -> str:
-    return f"({compiler.process(element.clauses, **options)})"
-
-
-def within_keys(table: sa.FromClause, keys: KeyRange) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions of a range of keys."""
-    columns, (first, last) = sa.tuple_(*key_columns(table)), keys
-    return [
-        *([columns >= sa.tuple_(*map(_bigint, first))] if first is not None else ()),
-        *([columns <= sa.tuple_(*map(_bigint, last))] if last is not None else ()),
-        *(_between_values(table, first, last) if first is not None and last is not None else ()),
-    ]
-
-
-def _between_values(table: sa.FromClause, first: KeyValues, last: KeyValues) -> Iterator[sa.ColumnElement[bool]]:
-    """Yield what a range of keys says of the values that they begin with, up to one that differs.
-
-    Of two comparisons of rows Postgres does not see that they are a range: of one in the middle it guesses that it is a
-    quarter of the table, which it reads then.
-    """
-    for column, low, high in zip(key_columns(table), first, last, strict=True):
-        yield _follows(column >= _bigint(low))
-        yield _follows(column <= _bigint(high))
-        if low != high:
-            return
-
-
-def _bigint(value: int) -> sa.ColumnElement[int]:
-    return sa.literal(value, sa.BigInteger)
 
 
 def fragments_query(collection: CollectionRecord, version: int, selection: Selection) -> AnySelect | AnyCompound:
@@ -261,8 +111,8 @@ def _overlap(
 ) -> list[sa.ColumnElement[bool]]:
     low, high = selection.axis_range
     return [
-        *((last >= _bigint(low),) if low is not None else ()),
-        *((first <= _bigint(high),) if high is not None else ()),
+        *((last >= bigint(low),) if low is not None else ()),
+        *((first <= bigint(high),) if high is not None else ()),
     ]
 
 
@@ -378,76 +228,14 @@ def read_live(connection: sa.Connection, collection_id: int, keys: Iterable[KeyV
 
 @cache
 def keys_between_query() -> AnySelect:
-    """Select the keys of the live partitions in some ranges, ``of_ranges``, by ``of_collection``."""
+    """Select the keys of the live partitions in the ranges in :func:`ranges_parameter`, by ``of_collection``."""
     table = tables.fragment
-    wanted = _each(sa.bindparam("of_ranges", type_=sa.Text)).table_valued("value", name="wanted")
-    key, limits = sa.tuple_(*key_columns(table)), _numbers(wanted, 2 * MAX_KEYS)
-    first, last = sa.tuple_(*limits[:MAX_KEYS]), sa.tuple_(*limits[MAX_KEYS:])
     mine = table.c.collection_id == sa.bindparam("of_collection"), table.c.layer_id == ROWS_LAYER
-    within = _Lookup(wanted, table, sa.and_(*mine, key >= first, key <= last))
-    return sa.select(*key_columns(table)).distinct().select_from(within)
+    return sa.select(*key_columns(table)).distinct().select_from(among_ranges(table, sa.and_(*mine)))
 
 
 def read_keys_between(connection: sa.Connection, collection_id: int, ranges: Iterable[KeyRange]) -> Iterator[KeyValues]:
     """Yield the keys of the live partitions in some ranges; with all six values."""
-    limits = [[*(first or _FIRST_KEY), *(last or _LAST_KEY)] for first, last in ranges]
-    if limits:
-        parameters = {"of_collection": collection_id, "of_ranges": json.dumps(limits)}
+    if wanted := tuple(ranges):
+        parameters = ranges_parameter(wanted) | {"of_collection": collection_id}
         yield from map(tuple, connection.execute(keys_between_query(), parameters))
-
-
-def last_changes_query(collection: CollectionRecord, version: int, *, of_keys: bool) -> AnySelect:
-    """Select the keys of partitions, and which version last did something to each, up to a version.
-
-    Of all keys that there ever were, or of those in :func:`keys_parameter`: NULL where nothing ever did.
-    """
-    table = tables.change
-    columns = key_columns(table)
-    known = table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER
-    if not of_keys:
-        every = sa.select(*columns, sa.func.max(table.c.version)).where(*known, table.c.version + 0 <= version)
-        return every.group_by(*columns)
-    wanted = _each(sa.bindparam("of_keys", type_=sa.Text)).table_valued("value", name="wanted")
-    # The last row of each key alone is looked at, whatever its history.
-    here = sa.select(table.c.version).where(
-        *known, *map(operator.eq, columns, _numbers(wanted)), table.c.version <= version
-    )
-    last = here.order_by(table.c.version.desc()).limit(1).correlate(wanted).scalar_subquery()
-    return sa.select(*_numbers(wanted), last).select_from(wanted)
-
-
-def read_last_changes(
-    connection: sa.Connection, collection: CollectionRecord, version: int, keys: Iterable[KeyValues] | None
-) -> dict[KeyValues, int]:
-    """Return which version last did something to each partition of some keys, of all if there are none given."""
-    query = last_changes_query(collection, version, of_keys=keys is not None)
-    rows = connection.execute(query, {} if keys is None else keys_parameter(keys))
-    return {tuple(key[: len(collection.keys)]): last for *key, last in rows if last is not None}
-
-
-def changing_versions_query(collection: CollectionRecord, selection: Selection, after: int = 0) -> AnySelect:
-    """Select the keys of partitions and the versions, after one, that did something to them, each once.
-
-    Of a selection's keys, :func:`keys_parameter` is its parameter.
-    """
-    table = tables.change
-    columns = key_columns(table)
-    query = sa.select(*columns, table.c.version).distinct()
-    query = query.where(table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER)
-    if selection.keys is not None:
-        query = query.select_from(among_keys(table, table.c.collection_id == collection.id))
-    if after:
-        query = query.where(table.c.version > after)
-    if selection.predicate is not None:
-        query = query.where(compile_predicate(selection.predicate, dict(zip(collection.keys, columns, strict=False))))
-    return query
-
-
-def read_changing_versions(
-    connection: sa.Connection, collection: CollectionRecord, selection: Selection, after: int = 0
-) -> set[int]:
-    """Return the numbers of the versions, after one, that did something to partitions of a selection, by their keys."""
-    parameters = {} if selection.keys is None else keys_parameter(selection.keys)
-    changes = connection.execute(changing_versions_query(collection, selection, after), parameters)
-    keep = selection.keep or (lambda key: True)
-    return {number for *key, number in changes if keep(dict(zip(collection.keys, key, strict=False)))}

@@ -1,21 +1,17 @@
 """What commits did, as they recorded it: SELECT statements on hunks, and what their rows become."""
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import islice
 
 import sqlalchemy as sa
 
-from ..difference import Difference, PartitionChange, by_partition, partition_change
-from ..keys import MAX_KEYS
+from ..keys import MAX_KEYS, KeyValues
 from ..records import IMMUTABLE_LAYER, ROWS_LAYER, CollectionRecord, Hunk
 from ..selection import Selection
 from . import tables
-from .fragments import AnySelect, key_columns, read_partitions
-from .queries import read_layers, read_schema
-
-_AT_A_TIME = 10_000
-"""Of so many partitions the hunks are in memory."""
+from .lookup import AnySelect, among_keys, given, key_columns, keys_parameter, numbers_in
+from .where import compile_predicate
 
 
 @cache
@@ -40,26 +36,65 @@ def read_hunks(
         yield row.version, Hunk(tuple(row[:MAX_KEYS]), *row[MAX_KEYS + 1 :])
 
 
-def read_difference(connection: sa.Connection, collection: CollectionRecord, since: int, until: int) -> Difference:
-    """Return what changed from a version to a later one."""
-    before, after = (read_schema(connection, collection.id, version) for version in (since, until))
-    alive = {variable.id for variable in after.variables}
-    layers = {id_: ids & alive for id_, ids in read_layers(connection, collection.id).items()}
-    changes: list[PartitionChange] = []
-    changed = by_partition(read_hunks(connection, collection, since, until))
-    while batch := list(islice(changed, _AT_A_TIME)):
-        keys = [key[: len(collection.keys)] for key, _ in batch]
-        there = read_partitions(connection, collection, until, Selection(keys=keys))
-        rows = {partition.values: partition.rows for partition in there}
-        for (key, commits), values in zip(batch, keys, strict=True):
-            change = partition_change(collection, key, commits, layers, rows.get(values, 0))
-            changes += [change] if change is not None else []
-    partitions = {change.key: change for change in changes}
-    immutables = _has_new_immutables(connection, collection, since, until)
-    return Difference(collection, since, until, partitions, before, after, immutables)
+def last_changes_query(collection: CollectionRecord, version: int, *, of_keys: bool) -> AnySelect:
+    """Select the keys of partitions, and which version last did something to each, up to a version.
+
+    Of all keys that there ever were, or of those in :func:`keys_parameter`: NULL where nothing ever did.
+    """
+    table = tables.change
+    columns = key_columns(table)
+    known = table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER
+    if not of_keys:
+        every = sa.select(*columns, sa.func.max(table.c.version)).where(*known, table.c.version + 0 <= version)
+        return every.group_by(*columns)
+    wanted = given("of_keys")
+    # The last row of each key alone is looked at, whatever its history.
+    here = sa.select(table.c.version).where(
+        *known, *map(operator.eq, columns, numbers_in(wanted)), table.c.version <= version
+    )
+    last = here.order_by(table.c.version.desc()).limit(1).correlate(wanted).scalar_subquery()
+    return sa.select(*numbers_in(wanted), last).select_from(wanted)
 
 
-def _has_new_immutables(connection: sa.Connection, collection: CollectionRecord, since: int, until: int) -> bool:
+def read_last_changes(
+    connection: sa.Connection, collection: CollectionRecord, version: int, keys: Iterable[KeyValues] | None
+) -> dict[KeyValues, int]:
+    """Return which version last did something to each partition of some keys, of all if there are none given."""
+    query = last_changes_query(collection, version, of_keys=keys is not None)
+    rows = connection.execute(query, {} if keys is None else keys_parameter(keys))
+    return {tuple(key[: len(collection.keys)]): last for *key, last in rows if last is not None}
+
+
+def changing_versions_query(collection: CollectionRecord, selection: Selection, after: int = 0) -> AnySelect:
+    """Select the keys of partitions and the versions, after one, that did something to them, each once.
+
+    Of a selection's keys, :func:`keys_parameter` is its parameter.
+    """
+    table = tables.change
+    columns = key_columns(table)
+    query = sa.select(*columns, table.c.version).distinct()
+    query = query.where(table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER)
+    if selection.keys is not None:
+        query = query.select_from(among_keys(table, table.c.collection_id == collection.id))
+    if after:
+        query = query.where(table.c.version > after)
+    if selection.predicate is not None:
+        query = query.where(compile_predicate(selection.predicate, dict(zip(collection.keys, columns, strict=False))))
+    return query
+
+
+def read_changing_versions(
+    connection: sa.Connection, collection: CollectionRecord, selection: Selection, after: int = 0
+) -> set[int]:
+    """Return the numbers of the versions, after one, that did something to partitions of a selection, by their keys."""
+    parameters = {} if selection.keys is None else keys_parameter(selection.keys)
+    changes = connection.execute(changing_versions_query(collection, selection, after), parameters)
+    keep = selection.keep or (lambda key: True)
+    return {number for *key, number in changes if keep(dict(zip(collection.keys, key, strict=False)))}
+
+
+def has_new_immutables(connection: sa.Connection, collection: CollectionRecord, since: int, until: int) -> bool:
+    """Whether a version between two stored immutable variables."""
     table = tables.change
     here = table.c.collection_id == collection.id, *(column == 0 for column in key_columns(table))
     within = table.c.version > since, table.c.version <= until, table.c.layer_id == IMMUTABLE_LAYER

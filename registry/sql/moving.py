@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ..records import ROWS_LAYER
 from . import tables
-from .fragments import KEY_NAMES
+from .lookup import KEY_NAMES
 
 KEY = tuple(KEY_NAMES)
 PART = (*KEY, "axis_min")

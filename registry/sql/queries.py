@@ -22,17 +22,9 @@ from ..records import (
 from ..selection import Selection
 from . import tables
 from .engine import standby_note
-from .fragments import (
-    AnyRow,
-    AnySelect,
-    among_names,
-    among_numbers,
-    names_parameter,
-    numbers_parameter,
-    read_changing_versions,
-    read_columns,
-    read_immutable,
-)
+from .fragments import read_columns, read_immutable
+from .hunks import read_changing_versions
+from .lookup import AnyRow, AnySelect, among_names, among_numbers, names_parameter, numbers_parameter
 
 FULL_NAME = (tables.namespace.c.name + "/" + tables.collection.c.name).label("full_name")
 

@@ -20,7 +20,8 @@ import xarray as xr
 import intake_zcollection as izc
 import intake_zcollection.writing.write as write
 from registry.sql import tables
-from registry.sql.engine import database_clock, writing
+from registry.sql.engine import writing
+from registry.sql.functions import database_clock
 from registry.transaction import Transaction
 from tests.conftest import both_engines
 from tests.racing import BEGIN, HOUR, MONTH, Verb, assert_clean, held, rows, selected

@@ -435,7 +435,7 @@ MUTATIONS = (
     ),
     Mutation(
         "Postgres joins the keys that are asked for as it likes",
-        (Edit("registry/sql/fragments.py", ' OFFSET 0"', '"'),),
+        (Edit("registry/sql/lookup.py", ' OFFSET 0"', '"'),),
         ("tests/registry/test_postgres_plans.py", "-k", "guessing and 500"),
     ),
 )

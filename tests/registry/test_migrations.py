@@ -53,7 +53,7 @@ from registry.changes import (
     SourcesUnchanged,
 )
 from registry.migrations import HEAD_REVISION, render, upgrade
-from registry.sql import fragments, queries
+from registry.sql import fragments, hunks, queries
 from registry.sql.engine import create_database, engine_of, parse_url, reading, upgrading
 from registry.sql.tables import metadata
 
@@ -778,12 +778,11 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
         ],
         "immutable_query": [fragments.immutable_query()],
         "live_query": [fragments.live_query()],
-        "last_changes_query": [
-            fragments.last_changes_query(collection, 1, of_keys=of_keys) for of_keys in (False, True)
-        ],
+        "last_changes_query": [hunks.last_changes_query(collection, 1, of_keys=of_keys) for of_keys in (False, True)],
         "changing_versions_query": [
-            fragments.changing_versions_query(collection, each) for each in (selection, Selection())
+            hunks.changing_versions_query(collection, each) for each in (selection, Selection())
         ],
+        "hunks_query": [hunks.hunks_query()],
         "head_query": [queries.head_query()],
         "layers_query": [queries.layers_query()],
         "keys_between_query": [fragments.keys_between_query()],
@@ -795,7 +794,7 @@ def statements(registry: Registry) -> dict[str, list[Any]]:
 
 def test_every_query_compiles_for_postgres(registry: Registry) -> None:
     made = statements(registry)
-    assert set(made) == {name for each in (queries, fragments) for name in vars(each) if name.endswith("_query")}
+    assert set(made) == {name for each in (queries, fragments, hunks) for name in vars(each) if name.endswith("_query")}
     for built in made.values():
         for statement in built:
             assert on_postgres(statement, compile_kwargs={"render_postcompile": True}).startswith("SELECT")

@@ -26,7 +26,7 @@ from registry import (
 )
 from registry.changes import Commit, RememberSources, SourcesUnchanged
 from registry.sql import queries
-from registry.sql.fragments import names_parameter
+from registry.sql.lookup import names_parameter
 
 from .conftest import (
     SCHEMA,

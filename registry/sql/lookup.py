@@ -1,0 +1,191 @@
+"""How a statement names what it is about: keys, ranges of keys, versions, names; any number of them as one parameter.
+
+What is known without looking comes first in every statement: SQLite plans without statistics, and a wrong index of a
+million rows is not seen on ten. So keys are joined in their order, and versions, of which an index is seldom the right
+one, are compared as expressions, which have none.
+"""
+
+import json
+import operator
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from ..keys import MAX_KEYS, KeyValues, pad_key
+from ..records import KeyRange
+
+AnySelect = sa.Select[*tuple[Any, ...]]
+AnyRow = sa.Row[*tuple[Any, ...]]
+AnyCompound = sa.CompoundSelect[*tuple[Any, ...]]
+
+KEY_NAMES = [f"k{i}" for i in range(MAX_KEYS)]
+
+_FIRST_KEY, _LAST_KEY = (-(2**63),) * MAX_KEYS, (2**63 - 1,) * MAX_KEYS
+"""Where a range of keys is open: nothing lies before the one, or after the other."""
+
+
+def key_row(key: KeyValues) -> dict[str, int]:
+    """Return the key columns of a row; the key has all six values."""
+    return dict(zip(KEY_NAMES, key, strict=True))
+
+
+def key_columns(table: sa.FromClause) -> list[sa.ColumnElement[int]]:
+    """Return the table's key columns, in order."""
+    return [table.c[name] for name in KEY_NAMES]
+
+
+# Many keys are one parameter of a statement, so that it is one statement for any number, compiled once.
+
+
+class _each(FunctionElement[str]):  # noqa: N801 - reads as a SQL function
+    """The elements of a JSON array, as rows."""
+
+    name = "each"
+    inherit_cache = True
+
+
+@compiles(_each, "sqlite")
+def _sqlite_each(element: Any, compiler: Any, **options: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_each, "postgresql")
+def _postgresql_each(element: Any, compiler: Any, **options: Any) -> str:
+    return f"json_array_elements(CAST({compiler.process(element.clauses, **options)} AS JSON))"
+
+
+class _Lookup(sa.Join):
+    """For each row of the left table, in turn, those of the right one: an inner join that keeps this order.
+
+    What it is joined by is all that is looked up: the collection too.
+    """
+
+    inherit_cache = True
+
+
+@compiles(_Lookup, "sqlite")
+def _sqlite_lookup(element: Any, compiler: Any, **options: Any) -> str:
+    options["asfrom"] = True
+    left, right = (compiler.process(side, **options) for side in (element.left, element.right))
+    options["asfrom"] = False
+    return f"{left} CROSS JOIN {right} ON {compiler.process(element.onclause, **options)}"
+
+
+@compiles(_Lookup, "postgresql")
+def _postgresql_lookup(element: Any, compiler: Any, **options: Any) -> str:
+    # An OFFSET keeps it from being made an ordinary join, for which Postgres may read the whole table: before ANALYZE
+    # it guesses that there are as many keys as rows.
+    options["asfrom"] = True
+    left, right = (compiler.process(side, **options) for side in (element.left, element.right))
+    options["asfrom"] = False
+    found = f"SELECT * FROM {right} WHERE {compiler.process(element.onclause, **options)} OFFSET 0"
+    return f"{left} CROSS JOIN LATERAL ({found}) AS {right}"
+
+
+def keys_parameter(keys: Iterable[KeyValues]) -> dict[str, str]:
+    """Return the parameter of a statement about some keys, without those that are there twice."""
+    return {"of_keys": json.dumps(sorted({pad_key(key) for key in keys}))}
+
+
+def among_keys(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
+    """Return the rows of a collection in a table that have one of the keys in :func:`keys_parameter`."""
+    wanted = given("of_keys")
+    return _Lookup(wanted, table, sa.and_(mine, *map(operator.eq, key_columns(table), numbers_in(wanted))))
+
+
+def given(name: str) -> sa.FromClause:
+    """Return the rows of a parameter, each of which is a list."""
+    return _each(sa.bindparam(name, type_=sa.Text)).table_valued("value", name="wanted")
+
+
+def numbers_in(wanted: sa.FromClause, count: int = MAX_KEYS) -> list[sa.ColumnElement[int]]:
+    """Return the integers that a row of a parameter begins with."""
+    return [sa.cast(_item(wanted, place), sa.BigInteger) for place in range(count)]
+
+
+def _item(wanted: sa.FromClause, place: int) -> sa.ColumnElement[str]:
+    return wanted.c.value.op("->>", return_type=sa.Text())(sa.literal_column(str(place)))
+
+
+def numbers_parameter(numbers: Iterable[int]) -> dict[str, str]:
+    """Return the parameter of a statement about some versions."""
+    return {"of_numbers": json.dumps([[number] for number in sorted(numbers)])}
+
+
+def among_numbers(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
+    """Return the rows of a collection in a table that have one of the versions in :func:`numbers_parameter`."""
+    wanted = given("of_numbers")
+    return _Lookup(wanted, table, sa.and_(mine, table.c.version == numbers_in(wanted)[0]))
+
+
+def among_names(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
+    """Return the rows of a collection in a table that have one of the names in :func:`names_parameter`."""
+    wanted = given("of_names")
+    return _Lookup(wanted, table, sa.and_(mine, table.c.name == _item(wanted, 0)))
+
+
+def names_parameter(names: Iterable[str]) -> dict[str, str]:
+    """Return the parameter of a statement about some names."""
+    return {"of_names": json.dumps([[name] for name in sorted(set(names))])}
+
+
+def among_ranges(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
+    """Return the rows of a collection in a table that have a key in one of the ranges in :func:`ranges_parameter`."""
+    wanted = given("of_ranges")
+    key, limits = sa.tuple_(*key_columns(table)), numbers_in(wanted, 2 * MAX_KEYS)
+    first, last = sa.tuple_(*limits[:MAX_KEYS]), sa.tuple_(*limits[MAX_KEYS:])
+    return _Lookup(wanted, table, sa.and_(mine, key >= first, key <= last))
+
+
+def ranges_parameter(ranges: Iterable[KeyRange]) -> dict[str, str]:
+    """Return the parameter of a statement about some ranges of keys."""
+    return {"of_ranges": json.dumps([[*(first or _FIRST_KEY), *(last or _LAST_KEY)] for first, last in ranges])}
+
+
+class _follows(FunctionElement[bool]):  # noqa: N801 - reads as a SQL function
+    """A condition that follows from others, for Postgres' planner; SQLite's needs none."""
+
+    type = sa.Boolean()
+    name = "follows"
+    inherit_cache = True
+
+
+@compiles(_follows, "sqlite")
+def _sqlite_follows(element: Any, compiler: Any, **options: Any) -> str:
+    return "1"
+
+
+@compiles(_follows, "postgresql")
+def _postgresql_follows(element: Any, compiler: Any, **options: Any) -> str:
+    return f"({compiler.process(element.clauses, **options)})"
+
+
+def within_keys(table: sa.FromClause, keys: KeyRange) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of a range of keys."""
+    columns, (first, last) = sa.tuple_(*key_columns(table)), keys
+    return [
+        *([columns >= sa.tuple_(*map(bigint, first))] if first is not None else ()),
+        *([columns <= sa.tuple_(*map(bigint, last))] if last is not None else ()),
+        *(_between_values(table, first, last) if first is not None and last is not None else ()),
+    ]
+
+
+def _between_values(table: sa.FromClause, first: KeyValues, last: KeyValues) -> Iterator[sa.ColumnElement[bool]]:
+    """Yield what a range of keys says of the values that they begin with, up to one that differs.
+
+    Of two comparisons of rows Postgres does not see that they are a range: of one in the middle it guesses that it is a
+    quarter of the table, which it reads then.
+    """
+    for column, low, high in zip(key_columns(table), first, last, strict=True):
+        yield _follows(column >= bigint(low))
+        yield _follows(column <= bigint(high))
+        if low != high:
+            return
+
+
+def bigint(value: int) -> sa.ColumnElement[int]:
+    """Return an integer of 64 bits."""
+    return sa.literal(value, sa.BigInteger)

@@ -438,4 +438,41 @@ MUTATIONS = (
         (Edit("registry/sql/lookup.py", ' OFFSET 0"', '"'),),
         ("tests/registry/test_postgres_plans.py", "-k", "guessing and 500"),
     ),
+    Mutation(
+        "what changed is told of variables that nobody sees any more",
+        (Edit("registry/sql/differences.py", "id_: ids & alive for", "id_: ids for"),),
+        ("tests/behaviour/test_changes.py", "-k", "a_variable_that_is_gone and sqlite"),
+    ),
+    Mutation(
+        "the hunks of a commit are taken in the order in which they come",
+        (
+            Edit(
+                "registry/difference.py",
+                "key=lambda each: (-each.layer_id, each.row_start)",
+                "key=lambda each: each.layer_id",
+            ),
+        ),
+        ("tests/unit/test_difference.py", "-k", "counted_in"),
+    ),
+    Mutation(
+        "what changed is loaded with the rows beside it",
+        (Edit("intake_zcollection/reading/crop.py", "table.take(numbers, starts, stops)", "table.take(numbers)"),),
+        ("tests/behaviour/test_changes.py", "-k", "corrected_hour and sqlite"),
+    ),
+    Mutation(
+        "a partition is as old as its first value",
+        (Edit("registry/changes/updates.py", "each.bounds[1] < limit", "each.bounds[0] < limit"),),
+        ("tests/behaviour/test_changes.py", "-k", "the_last_value_decides and sqlite"),
+    ),
+    Mutation(
+        "the author of the environment goes before the one that is given",
+        (
+            Edit(
+                "registry/transaction.py",
+                "signature.author or _author_of_environment() or login",
+                "_author_of_environment() or signature.author or login",
+            ),
+        ),
+        ("tests/behaviour/test_authors.py", "-k", "environment_says and sqlite"),
+    ),
 )

@@ -52,20 +52,31 @@ def given_way(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [each.getMessage() for each in caplog.records if each.name == "registry.sql.engine"]
 
 
-def test_a_commit_waits_for_a_lock_that_is_held_for_longer_than_a_statement_waits(
-    registry: Registry,
-    collection: CollectionRecord,
-    given_way: Callable[[], list[str]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+GivingWay = Callable[..., Any]
+
+
+@pytest.fixture
+def giving_way(registry: Registry, given_way: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch) -> GivingWay:
+    """A function that has another one called while somebody holds locks, until that has given way, more than once."""
     monkeypatch.setattr(on_postgres, "LOCK_TIMEOUT", 0.02)
+
+    def call(locking: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        with ThreadPoolExecutor(1) as pool:
+            with holding(registry, locking):
+                calling = pool.submit(function, *arguments)
+                assert eventually(lambda: len(given_way()) > 1)
+            return calling.result()
+
+    return call
+
+
+def test_a_commit_waits_for_a_lock_that_is_held_for_longer_than_a_statement_waits(
+    registry: Registry, collection: CollectionRecord, given_way: Callable[[], list[str]], giving_way: GivingWay
+) -> None:
     writes = fragment(2022, 1)
-    with registry.begin() as transaction, ThreadPoolExecutor(1) as pool:
+    with registry.begin() as transaction:
         transaction.stage(collection, intents(writes))
-        with holding(registry, LOCKED):
-            committing = pool.submit(transaction.commit, [change(collection, writes)])
-            assert eventually(lambda: len(given_way()) > 1)
-        (version,) = committing.result()
+        (version,) = giving_way(LOCKED, transaction.commit, [change(collection, writes)])
     assert version.number == 1
     assert live_uids(registry) == {(2022, 1): (writes.uid,)}
     assert "is busy with other writers" in given_way()[0]
@@ -73,52 +84,28 @@ def test_a_commit_waits_for_a_lock_that_is_held_for_longer_than_a_statement_wait
 
 
 def test_an_edit_waits_for_such_a_lock_too(
-    registry: Registry,
-    collection: CollectionRecord,
-    given_way: Callable[[], list[str]],
-    monkeypatch: pytest.MonkeyPatch,
+    registry: Registry, collection: CollectionRecord, giving_way: GivingWay
 ) -> None:
-    monkeypatch.setattr(on_postgres, "LOCK_TIMEOUT", 0.02)
-    with ThreadPoolExecutor(1) as pool:
-        with holding(registry, LOCKED):
-            renaming = pool.submit(registry.rename_collection, "made/a", "made/z")
-            assert eventually(lambda: len(given_way()) > 0)
-        renaming.result()
+    giving_way(LOCKED, registry.rename_collection, "made/a", "made/z")
     assert registry.collection("made/z").id == collection.id
 
 
 def test_a_begin_waits_for_such_a_lock_too(
-    registry: Registry,
-    collection: CollectionRecord,
-    sql: Sql,
-    given_way: Callable[[], list[str]],
-    monkeypatch: pytest.MonkeyPatch,
+    registry: Registry, collection: CollectionRecord, sql: Sql, giving_way: GivingWay
 ) -> None:
-    monkeypatch.setattr(on_postgres, "LOCK_TIMEOUT", 0.02)
     writes = fragment(2022, 1)
-    with ThreadPoolExecutor(1) as pool:
-        with holding(registry, LOCKED):  # what it pins refers to that row
-            beginning = pool.submit(registry.begin((collection, 0)).__enter__)
-            assert eventually(lambda: len(given_way()) > 0)
-        beginning.result().commit([change(collection, writes)])
+    transaction = giving_way(LOCKED, registry.begin((collection, 0)).__enter__)  # what it pins refers to that row
+    transaction.commit([change(collection, writes)])
     assert live_uids(registry) == {(2022, 1): (writes.uid,)}
     assert sql("SELECT count(*) FROM \"transaction\" WHERE state != 'committed'") == [(0,)]
 
 
 def test_intents_that_are_given_one_by_one_are_all_recorded_when_the_staging_is_repeated(
-    registry: Registry,
-    collection: CollectionRecord,
-    sql: Sql,
-    given_way: Callable[[], list[str]],
-    monkeypatch: pytest.MonkeyPatch,
+    registry: Registry, collection: CollectionRecord, sql: Sql, giving_way: GivingWay
 ) -> None:
-    monkeypatch.setattr(on_postgres, "LOCK_TIMEOUT", 0.02)
     writes = fragment(2022, 1), fragment(2022, 2)
-    with registry.begin() as transaction, ThreadPoolExecutor(1) as pool:
-        with holding(registry, "LOCK TABLE staged"):
-            staging = pool.submit(transaction.stage, collection, iter(intents(*writes)))
-            assert eventually(lambda: len(given_way()) > 0)
-        staging.result()
+    with registry.begin() as transaction:
+        giving_way("LOCK TABLE staged", transaction.stage, collection, iter(intents(*writes)))
         assert sorted(sql("SELECT uid FROM staged")) == sorted((each.uid,) for each in writes)
 
 

@@ -62,6 +62,19 @@ def test_a_corrected_hour_shows_an_hour_and_loads_as_one(levels: izc.Collection)
     assert loaded.sel(time="2022-01-10").sizes["time"] == 1
 
 
+@pytest.mark.parametrize("chunks", ["auto", None])
+def test_of_parts_that_have_been_joined_the_rows_that_changed_are_loaded_alone(
+    levels: izc.Collection, chunks: Any
+) -> None:
+    levels.insert(hours("2022-01-10T05", 1, level=2.0), merge="upsert")
+    levels.insert(hours("2022-01-20T07", 2, level=3.0), merge="upsert")
+    levels.rewrite()
+    loaded = levels.changes_since(1).load(chunks=chunks)
+    assert times(loaded) == ["2022-01-10T05", "2022-01-20T07", "2022-01-20T08"]
+    assert loaded.level.values.tolist() == [2.0, 3.0, 3.0]
+    assert loaded.sel(time=slice("2022-01-11", None)).level.values.tolist() == [3.0, 3.0]
+
+
 def test_rows_that_come_between_others_are_added_and_loaded_alone(levels: izc.Collection) -> None:
     levels.drop_rows(where={"time": ("2022-01-10T05", "2022-01-10T06")})
     since = levels.version
@@ -362,11 +375,16 @@ def test_partitions_older_than_some_time_are_dropped(make_collection: Make, age:
 
 
 def test_of_a_partition_the_last_value_decides_how_old_it_is(make_collection: Make) -> None:
-    collection = make_collection(recent(0), partitioning=izc.Date("time", "Y"))
-    collection.insert([recent(0), recent(1)])
-    before = collection.version
+    cycle = xr.concat([recent(0), recent(20 * 24)], "time", data_vars="minimal").assign(cycle=("time", [1, 1]))
+    collection = make_collection(cycle, partitioning=izc.Sequence(("cycle",)))
+    before = collection.insert(cycle)
     assert collection.drop_partitions(older_than=np.timedelta64(10, "D")) == before
-    assert collection.drop_partitions(older_than=np.timedelta64(0, "s"), filters="year < 2000") == before
+    collection.drop_rows(where={"time": (recent(10).time.values[0], None)})
+    assert collection.drop_partitions(older_than=np.timedelta64(30, "D")) == collection.version
+    assert collection.drop_partitions(older_than=np.timedelta64(10, "D"), filters="cycle == 2") == collection.version
+    assert len(collection.partitions()) == 1
+    collection.drop_partitions(older_than=np.timedelta64(10, "D"))
+    assert collection.partitions() == ()
 
 
 @pytest.mark.parametrize(

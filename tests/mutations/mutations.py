@@ -457,7 +457,7 @@ MUTATIONS = (
     Mutation(
         "what changed is loaded with the rows beside it",
         (Edit("intake_zcollection/reading/crop.py", "table.take(numbers, starts, stops)", "table.take(numbers)"),),
-        ("tests/behaviour/test_changes.py", "-k", "corrected_hour and sqlite"),
+        ("tests/behaviour/test_changes.py", "-k", "joined and sqlite"),
     ),
     Mutation(
         "a partition is as old as its first value",

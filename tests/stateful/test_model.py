@@ -896,6 +896,27 @@ class CollectionMachine(RuleBasedStateMachine):
             check(self.collection.at(version=version), self.history[version])
 
     @invariant()
+    @once_per("next_version")
+    def partitions_that_are_not_told_to_have_changed_have_the_rows_that_they_had(self) -> None:
+        version = self.writes * 7919 % self.next_version
+        before, after = self.history[version].partitions, self.state.partitions
+        changes = self.collection.changes_since(version)
+        told = {tuple(value for _, value in key): change for key, change in changes.items()}
+        assert told.keys() <= before.keys() | after.keys()
+        for key in before.keys() | after.keys():
+            old: Any = before[key]["time"] if key in before else []
+            new: Any = after[key]["time"] if key in after else []
+            if key not in told:
+                np.testing.assert_array_equal(old, new)
+                continue
+            kind = "removed" if key not in after else "changed" if key in before else "added"
+            change = told[key]
+            assert (change.kind, len(old) + change.added - change.removed) == (kind, len(new))
+        if self.writes % 4 == 0:  # it reads
+            came = sum(each.added + each.changed for each in told.values())
+            assert changes.load(variables=[]).sizes[self.case.dimension] == came
+
+    @invariant()
     @once_per("writes")
     def versions_are_numbered_without_gaps(self) -> None:
         assert [version.number for version in self.collection.versions()] == list(range(self.next_version))

@@ -32,6 +32,7 @@ from .errors import (
     ReadOnlyError,
     RegistryRevisionError,
     RegistryUnavailableError,
+    StaleViewError,
     StorageUnavailableError,
     TransactionClosedError,
     VersionExpiredError,
@@ -63,20 +64,24 @@ __all__ = [
     "SchemaVariable",
     "Sequence",
     "Source",
+    "StaleViewError",
     "StorageUnavailableError",
     "TransactionClosedError",
     "Variable",
     "Version",
     "VersionExpiredError",
+    "View",
     "ZCollectionError",
     "connect",
     "create_collection",
+    "create_view",
     "drop_collection",
     "format_key",
     "open_collection",
     "open_dataset",
     "parse_key",
     "rename_collection",
+    "trust",
 ]
 
 # Who does not set logging up is told nothing; Python would print warnings.
@@ -87,10 +92,19 @@ if TYPE_CHECKING:
 
     from .changes import Change, Changes
     from .collection import Collection, Partition
-    from .opening import create_collection, drop_collection, open_collection, open_dataset, rename_collection
+    from .opening import (
+        create_collection,
+        create_view,
+        drop_collection,
+        open_collection,
+        open_dataset,
+        rename_collection,
+        trust,
+    )
     from .operations.validate import Problem, Report
     from .partitioning import Date, GroupedSequence, Sequence
     from .schema import Schema, SchemaVariable, Variable
+    from .view import View
 else:
     # What loads xarray, zarr, dask or SQLAlchemy, by module; a test holds it equal to the imports above.
     _LAZY = {
@@ -98,14 +112,17 @@ else:
         ".collection": ("Collection", "Partition"),
         ".opening": (
             "create_collection",
+            "create_view",
             "drop_collection",
             "open_collection",
             "open_dataset",
             "rename_collection",
+            "trust",
         ),
         ".operations.validate": ("Problem", "Report"),
         ".partitioning": ("Date", "GroupedSequence", "Sequence"),
         ".schema": ("Schema", "SchemaVariable", "Variable"),
+        ".view": ("View",),
         "registry": ("Registry", "connect"),
     }
     _MODULES = {name: module for module, names in _LAZY.items() for name in names}

@@ -41,6 +41,9 @@ class Change:
     """The axis values between which all of it lies: numpy.datetime64[ns] or int; None where it is not known."""
     variables: tuple[str, ...]
     """Those with other values; all of them where rows came or went."""
+    reason: str = ""
+    """Of what :meth:`View.stale` tells: why it has to be computed, ``"new"``, ``"rows"``, ``"inputs"``,
+    ``"neighbour"``, ``"code"`` or ``"gone"``."""
 
     def __str__(self) -> str:
         return format_key(self.key)
@@ -99,7 +102,8 @@ class Changes(Mapping[PartitionKey, Change]):
             tuple(value for _, value in each.key): [row.after for row in each.rows if row.after[0] < row.after[1]]
             for each in changed
         }
-        selection = Selection(registry.Selection(keys=frozenset(rows)), rows=rows)
+        asked = registry.Asked(stale="fill", base_version=self._difference.base_version)
+        selection = Selection(registry.Selection(keys=frozenset(rows)), rows=rows, asked=asked)
         return load(self._handle.at(self.until), selection, variables, chunks)
 
     def __getitem__(self, key: PartitionKey) -> Change:
@@ -119,14 +123,20 @@ class Changes(Mapping[PartitionKey, Change]):
         ids = change.variables
         names = (each.name for each in self._schema.partitioned.values() if ids is None or each.id in ids)
         low, high = map(self._schema.axis_value, change.axis_range)
-        return Change(change.key, change.kind, *change.counts, (low, high), tuple(names))
+        return Change(change.key, change.kind, *change.counts, (low, high), tuple(names), change.reason)
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for each in islice(self.values(), _SHOWN):
             everything = len(each.variables) == len(self._schema.partitioned)
             counts = (str(count) if count else "" for count in (each.added, each.changed, each.removed))
             bounds = ("…" if bound is None else str(bound) for bound in each.axis_range)
-            yield str(each), each.kind, *counts, *bounds, "all" if everything else ", ".join(each.variables)
+            yield (
+                str(each),
+                each.reason or each.kind,
+                *counts,
+                *bounds,
+                "all" if everything else ", ".join(each.variables),
+            )
 
     def _more(self) -> list[str]:
         """Return what there is to say beside the partitions that are shown."""

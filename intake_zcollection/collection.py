@@ -3,16 +3,27 @@
 import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self, get_args
 
 import xarray as xr
 from dask.utils import format_bytes
 
-from registry import Filters, PartitionKey, Registry, Signature, Version, connect, format_key, version_number
+from registry import (
+    Asked,
+    Filters,
+    PartitionKey,
+    Registry,
+    Signature,
+    Version,
+    WhenStale,
+    connect,
+    format_key,
+    version_number,
+)
 
 from .changes import Changes, changes_between
-from .errors import NotFoundError, ReadOnlyError
+from .errors import InvalidInputError, NotFoundError, ReadOnlyError
 from .execution import Execution
 from .handle import Handle
 from .merging import Merge
@@ -24,7 +35,7 @@ from .operations.insert import Insertion, insert, plan_insert
 from .operations.load import load
 from .operations.map import map_partitions
 from .operations.rewrite import rewrite
-from .operations.update import Updating, update
+from .operations.update import update
 from .operations.validate import Report, validate
 from .operations.variables import add_variable, drop_variable, rename_variable, set_attributes
 from .partitioning import Partitioning, partitioning_from_json
@@ -32,9 +43,11 @@ from .reading.blocks import Chunks
 from .reading.selection import NO_PARTITIONS, Selection, Where
 from .reading.window import Call
 from .schema import Schema, Variable
+from .writing.check import Views
 from .writing.inputs import Missing, Unknown
 from .writing.meaning import AttributesChoice
 from .writing.sources import Data, Seen, Sources, gather
+from .writing.updating import Updating
 
 
 @dataclass(frozen=True)
@@ -109,6 +122,11 @@ class Collection:
         return self._handle.location.url
 
     @property
+    def registry_url(self) -> str:
+        """The address of the registry that records it, its password hidden."""
+        return self._handle.registry.url
+
+    @property
     def read_only(self) -> bool:
         """Whether it is bound to one version."""
         return self._handle.version is not None
@@ -121,6 +139,7 @@ class Collection:
         crop: bool = True,
         variables: Iterable[str] | None = None,
         chunks: Chunks = "auto",
+        stale: WhenStale = "last",
     ) -> xr.Dataset:
         """Return the data as a lazy dataset of dask arrays, built from the registry alone.
 
@@ -141,6 +160,11 @@ class Collection:
             ``"auto"``: small partitions joined, large ones split along their Zarr chunks, near dask's
             ``array.chunk-size``; ``"partition"``: one dask chunk each; ``{}``: as stored; a dict of sizes by dimension;
             None: no dask, but xarray's lazy indexing.
+        stale
+            Of a view, what happens to partitions where own variables that are loaded are stale. ``"last"``: where what
+            they were computed from is another by now, the partition is as it was then; elsewhere rows that came since
+            have no own values yet. ``"fill"``: all partitions as they are in the base, without own values where these
+            have no place any more. ``"skip"`` leaves such partitions out, and ``"raise"`` raises.
 
         Returns
         -------
@@ -154,8 +178,13 @@ class Collection:
             A filter or bound that is not understood.
         NotFoundError
             A variable that the collection does not have.
+        StaleViewError
+            Own variables are stale, and ``stale="raise"``.
         """
-        return load(self._handle, self._select(filters, where, crop=crop), variables, chunks)
+        if stale not in get_args(WhenStale):
+            raise InvalidInputError(f"stale={stale!r} is not one of {', '.join(map(repr, get_args(WhenStale)))}")
+        chosen = replace(self._select(filters, where, crop=crop), asked=Asked(stale=stale))
+        return load(self._handle, chosen, variables, chunks)
 
     def insert(
         self,
@@ -453,18 +482,29 @@ class Collection:
         self._check_writable("rename_variable")
         return rename_variable(self._handle, old, new, Signature(author, message))
 
-    def drop_variable(self, name: str, *, author: str | None = None, message: str = "") -> Version:
+    def drop_variable(
+        self, name: str, *, views: Views = "refuse", author: str | None = None, message: str = ""
+    ) -> Version:
         """Drop a variable, in the registry alone: older versions still have it, and its name never brings it back.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        views
+            ``"break"`` drops it even if views show it, which have it no more then.
+        author, message
+            Recorded with the version, see :meth:`insert`.
 
         Raises
         ------
         NotFoundError
             There is none of that name.
         InvalidInputError
-            Rows have their place by it (the axis, and what partitions).
+            Rows have their place by it (the axis, and what partitions), or views show it.
         """
         self._check_writable("drop_variable")
-        return drop_variable(self._handle, name, Signature(author, message))
+        return drop_variable(self._handle, name, views, Signature(author, message))
 
     def set_attributes(
         self, attrs: Mapping[str, Any], variable: str | None = None, *, author: str | None = None, message: str = ""
@@ -710,7 +750,7 @@ class Collection:
                 groups=record.groups,
                 nbytes=record.nbytes,
                 bounds=(schema.axis_value(record.bounds[0]), schema.axis_value(record.bounds[1])),
-                version=changed[record.values],
+                version=changed.get(record.values, 0),
                 fragments={name: paths for name in schema.partitioned if (paths := paths_of[name][place])},
             )
             for place, record in enumerate(partitions)
@@ -758,7 +798,7 @@ class Collection:
         """
         return self.diff(version)
 
-    def at(self, *, version: int | Version) -> "Collection":
+    def at(self, *, version: int | Version) -> Self:
         """Return the collection as it was at a version, read-only.
 
         Raises
@@ -768,7 +808,7 @@ class Collection:
         VersionExpiredError
             Its data has been given up.
         """
-        return Collection(self._handle.at(self._handle.at(version_number(version)).select(NO_PARTITIONS).version))
+        return type(self)(self._handle.at(self._handle.at(version_number(version)).select(NO_PARTITIONS).version))
 
     def _select(self, filters: Filters | None, where: Where | None, *, crop: bool = False) -> Selection:
         return Selection.of(self._handle.record, filters, where, crop=crop)
@@ -781,11 +821,13 @@ class Collection:
             )
 
     def __repr__(self) -> str:
-        return "\n".join([f"<Collection {self.name}>", *(f"{name + ':':<15}{value}" for name, value in self._facts())])
+        return "\n".join(
+            [f"<{type(self).__name__} {self.name}>", *(f"{name + ':':<15}{value}" for name, value in self._facts())]
+        )
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{html.escape(n)}</th><td>{html.escape(v)}</td></tr>" for n, v in self._facts())
-        return f"<p><b>Collection</b> <code>{html.escape(self.name)}</code></p><table>{rows}</table>"
+        return f"<p><b>{type(self).__name__}</b> <code>{html.escape(self.name)}</code></p><table>{rows}</table>"
 
     def _facts(self) -> list[tuple[str, str]]:
         version = self.version

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from registry import CollectionRecord, Filters, Registry, Version
 
     from .collection import Collection
+    from .handle import Handle
     from .partitioning import Partitioning
     from .reading.blocks import Chunks
     from .reading.selection import Where
+    from .view import View
 
 
 def create_collection(
@@ -96,6 +98,96 @@ def create_collection(
     return _collection(registry, record, storage_options)
 
 
+def create_view(
+    reg: Registry | str,
+    name: str,
+    base: Collection | str,
+    *,
+    location: str,
+    pinned_version: int | Version | None = None,
+    filters: Filters | None = None,
+    variables: Iterable[str] | Mapping[str, str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    description: str = "",
+    metadata: Mapping[str, Any] | None = None,
+    author: str | None = None,
+    message: str = "",
+) -> View:
+    """Create a view: a collection of its own variables over a base, which it shows and never writes.
+
+    Parameters
+    ----------
+    reg
+        The registry, or its URL; that of the base too.
+    name
+        The full name, ``namespace/name``.
+    base
+        The collection, or its full name; another team's namespace is as good as the own one.
+    location
+        Where the own variables go; it must not belong to another collection.
+    pinned_version
+        The version of the base that it stays over; None follows the base's head. See :meth:`View.sync`.
+    filters
+        Which partitions of the base, as text or as a dict of equalities; None for all.
+    variables
+        Which variables of the base it shows: their names, or those of the base by the names that they get here,
+        ``{"ssh_base": "ssh"}``, which leaves a name free for an own variable. None for all. The axis comes along.
+    storage_options
+        What fsspec needs to reach its location, and its base's, by URL prefix if these differ.
+    description, metadata, author, message
+        As in :func:`create_collection`.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such base, or version, or variable.
+    InvalidInputError
+        The base is in another registry, or is a view itself; or something cannot be recorded as asked.
+    AlreadyExistsError
+        The name or the location is taken.
+    """
+    from registry import Signature, version_number
+
+    from .collection import Collection, as_registry
+    from .errors import InvalidInputError
+    from .operations.create_view import create_view as create
+    from .view import View
+
+    registry = as_registry(reg)
+    if isinstance(base, Collection):
+        if base.registry_url != registry.url:
+            raise InvalidInputError(
+                f"the base {base.name} of view {name} is in the registry at {base.registry_url}, and a view is where "
+                f"its base is, not at {registry.url}"
+            )
+        base = base.name
+    under = _handle(registry, registry.collection(base), storage_options)
+    record = create(
+        under,
+        name,
+        location=location,
+        pinned_version=None if pinned_version is None else version_number(pinned_version),
+        filters=filters,
+        variables=variables,
+        storage_options=storage_options,
+        description=description,
+        metadata=metadata,
+        signature=Signature(author, message),
+    )
+    return View(_handle(registry, record, storage_options))
+
+
+def trust(module: str) -> None:
+    """Let the functions of views be imported from a module, and from those below it.
+
+    A registry names the functions that its views are computed by. Such code is imported only if this process has
+    imported its module, or trusts it.
+    """
+    from .writing.functions import trust as trust_module
+
+    trust_module(module)
+
+
 def open_collection(
     reg: Registry | str,
     name: str,
@@ -138,11 +230,19 @@ def open_dataset(
 
 def _collection(registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None) -> Collection:
     from .collection import Collection
+    from .view import View
+
+    handle = _handle(registry, record, storage_options)
+    return Collection(handle) if handle.base is None else View(handle)
+
+
+def _handle(registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None) -> Handle:
     from .handle import Handle
     from .storage.location import open_location
 
+    base = _handle(registry, registry.base(record), storage_options) if record.kind == "view" else None
     place = open_location(record.location, record.storage_options, storage_options)
-    return Collection(Handle(registry, record, place))
+    return Handle(registry, record, place, base=base)
 
 
 def rename_collection(
@@ -170,6 +270,7 @@ def drop_collection(
     reg: Registry | str,
     name: str,
     *,
+    views: Literal["refuse", "break"] = "refuse",
     storage_options: Mapping[str, Any] | None = None,
     author: str | None = None,
     message: str = "",
@@ -177,12 +278,14 @@ def drop_collection(
     """Drop a collection, with all its versions and its data.
 
     Only what this registry wrote is deleted, once the collection is forgotten. Author and message are recorded with the
-    transaction.
+    transaction. The base of views is not dropped, unless these may break: they show nothing any more then.
 
     Raises
     ------
     NotFoundError
         There is no such collection.
+    InvalidInputError
+        It is the base of views, and ``views="refuse"``.
     StorageUnavailableError
         Data could not be deleted; the collection is forgotten all the same.
     """
@@ -191,4 +294,4 @@ def drop_collection(
     from .collection import as_registry
     from .operations.drop import drop_collection as drop
 
-    drop(as_registry(reg), name, storage_options, Signature(author, message))
+    drop(as_registry(reg), name, storage_options, views, Signature(author, message))

@@ -24,17 +24,20 @@ from .errors import (
     ReadOnlyError,
     RegistryRevisionError,
     RegistryUnavailableError,
+    StaleViewError,
     TransactionClosedError,
     VersionExpiredError,
     ZCollectionError,
 )
 from .keys import KEY_LIMITS, MAX_KEYS, KeyValues, PartitionKey, format_key, name_values, pad_key, parse_key
+from .overlay import OWN_IDS, Asked, Definition, Overlay, OwnFragment, Stale, WhenStale, without
 from .predicate import Predicate, parse_predicate
 from .records import (
     IMMUTABLE_SLOT,
     MARKER,
     PUBLIC_OPTIONS,
     UNSIGNED,
+    BaseDefinition,
     CollectionDefinition,
     CollectionRecord,
     Conflict,
@@ -53,7 +56,6 @@ from .records import (
     SchemaRecord,
     Signature,
     Slot,
-    Snapshot,
     Source,
     SourceRecord,
     Totals,
@@ -64,6 +66,7 @@ from .records import (
     version_number,
 )
 from .selection import Filters, Selection
+from .snapshot import Snapshot
 
 __all__ = [
     "COMMITTED_AFTER_ALL",
@@ -71,15 +74,19 @@ __all__ = [
     "KEY_LIMITS",
     "MARKER",
     "MAX_KEYS",
+    "OWN_IDS",
     "PUBLIC_OPTIONS",
     "UNSIGNED",
     "AlreadyExistsError",
+    "Asked",
+    "BaseDefinition",
     "CollectionDefinition",
     "CollectionRecord",
     "Conflict",
     "ConflictError",
     "Creation",
     "Cut",
+    "Definition",
     "Difference",
     "Filters",
     "FragmentColumns",
@@ -93,6 +100,8 @@ __all__ = [
     "KeyValues",
     "Kind",
     "NotFoundError",
+    "Overlay",
+    "OwnFragment",
     "PartRecord",
     "PartitionChange",
     "PartitionKey",
@@ -112,12 +121,15 @@ __all__ = [
     "Snapshot",
     "Source",
     "SourceRecord",
+    "Stale",
+    "StaleViewError",
     "Totals",
     "Transaction",
     "TransactionClosedError",
     "VariableRecord",
     "Version",
     "VersionExpiredError",
+    "WhenStale",
     "Written",
     "ZCollectionError",
     "connect",
@@ -129,6 +141,7 @@ __all__ = [
     "parse_predicate",
     "show_url",
     "version_number",
+    "without",
 ]
 
 # Who does not set logging up is told nothing; Python would print warnings.

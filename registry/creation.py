@@ -14,12 +14,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 
 from .changes import Commit
-from .changes.commit import CarriedOut, carry_out
+from .changes.commit import CarriedOut, carry_out, lock_collections
 from .errors import AlreadyExistsError, NotFoundError, TransactionClosedError
-from .records import CollectionDefinition, CollectionRecord, Signature, Snapshot
+from .records import CollectionDefinition, CollectionRecord, Signature
+from .snapshot import Snapshot
 from .sql import queries, tables
 from .sql.claims import holds_claim, lock_claims, release_claim, take_claim
-from .sql.creating import record_collection
+from .sql.creating import check_shown, record_collection, record_view
 from .sql.engine import reading, retried, writing
 from .sql.fragments import no_fragments
 from .transaction import Transaction
@@ -47,9 +48,18 @@ class Creation(Transaction):
         told = signature if signature.message else signature.saying(f"create {definition.name}")
         super().__init__(url, signature=told, lease=lease)
         self._definition = definition
-        given = {each.name: getattr(definition, each.name) for each in fields(definition) if each.name != "schema"}
+        given = {
+            each.name: getattr(definition, each.name)
+            for each in fields(definition)
+            if each.name not in ("schema", "base")
+        }
         self.collection = CollectionRecord(
-            id=0, uid=uuid.uuid4().hex, kind="collection", head_version=0, created_at=dt.datetime.now(dt.UTC), **given
+            id=0,
+            uid=uuid.uuid4().hex,
+            kind="collection" if definition.base is None else "view",
+            head_version=0,
+            created_at=dt.datetime.now(dt.UTC),
+            **given,
         )
         """What the record will be, but for its number and its time: what is staged and planned for it needs one."""
 
@@ -115,7 +125,12 @@ class Creation(Transaction):
             )
         signed = self._signed | {"message": self._said}
         first = {"transaction_id": self._id, **signed}
+        base = self._definition.base
+        heads = {} if base is None else lock_collections(connection, [base.collection])
         record = record_collection(connection, self._definition, self.collection.uid, first)
+        if base is not None:
+            check_shown(connection, base, heads[base.collection.id])
+            record_view(connection, record, base, heads[base.collection.id])
         connection.execute(sa.delete(tables.claim).where(tables.claim.c.transaction_id == self._id))
         mine = [replace(commit, collection=record) for commit in commits]
         made, writes = carry_out(connection, mine, self._id, signed)

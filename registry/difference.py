@@ -38,6 +38,8 @@ class PartitionChange:
     """Where, in the order of the rows."""
     axis_range: tuple[int | None, int | None]
     """Between which axis values; datetimes as ns since 1970, None where it is not known."""
+    reason: str = ""
+    """Of what has to be computed: why."""
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -72,10 +74,15 @@ class Difference:
     after: SchemaRecord
     immutables: bool
     """Whether immutable variables were stored, or replaced."""
+    base_version: int | None = None
+    """Of a view: the version of its base that the newer version is over."""
 
 
-class _Stretch(NamedTuple):
-    """Consecutive rows of a partition: some that were there from row ``origin`` on, or (None) that came since."""
+class Stretch(NamedTuple):
+    """Consecutive rows of a partition: some that were there from row ``origin`` on, or (None) that came since.
+
+    Of those that were there, some variables may have other values.
+    """
 
     origin: int | None
     rows: int
@@ -103,15 +110,28 @@ def compose(commits: Iterable[Sequence[Hunk]], layers: Layers) -> tuple[RowChang
     >>> compose([[first], [second]], {})
     (RowChange(before=(10, 14), after=(10, 14), variables=None),)
     """
+    return account(follow(commits, layers))
+
+
+def follow(commits: Iterable[Sequence[Hunk]], layers: Layers) -> list[Stretch]:
+    """Return the rows of one partition after some commits, in terms of those before them; as :func:`compose`.
+
+    The last stretch has no end.
+    """
     scripts = [script for hunks in commits for script in _scripts(hunks, layers)]
     while len(scripts) > 1:  # neighbours first: many small commits would cost their square one after the other
         scripts = [
             _then(*scripts[at : at + 2]) if at + 1 < len(scripts) else scripts[at] for at in range(0, len(scripts), 2)
         ]
-    return tuple(_account(scripts[0] if scripts else ()))
+    return scripts[0] if scripts else [Stretch(0, _UNKNOWN)]
 
 
-def _scripts(hunks: Iterable[Hunk], layers: Layers) -> Iterator[list[_Stretch]]:
+def account(script: Iterable[Stretch]) -> tuple[RowChange, ...]:
+    """Return what became of rows, but for those that are as they were."""
+    return tuple(_account(script))
+
+
+def _scripts(hunks: Iterable[Hunk], layers: Layers) -> Iterator[list[Stretch]]:
     """Yield the rows after a commit, in terms of those before it: layer by layer, and then the rows that came and went.
 
     All hunks are counted in what was before the commit, and layers move no rows.
@@ -123,24 +143,24 @@ def _scripts(hunks: Iterable[Hunk], layers: Layers) -> Iterator[list[_Stretch]]:
         variables = layers.get(layer_id, frozenset())
         if layer_id != ROWS_LAYER and not variables:
             continue
-        script: list[_Stretch] = []
+        script: list[Stretch] = []
         at = 0
         for hunk in some:
-            _append(script, _Stretch(at, hunk.row_start - at))
+            _append(script, Stretch(at, hunk.row_start - at))
             _append(
                 script,
-                _Stretch(None, hunk.added)
+                Stretch(None, hunk.added)
                 if layer_id == ROWS_LAYER
-                else _Stretch(hunk.row_start, hunk.removed, variables),
+                else Stretch(hunk.row_start, hunk.removed, variables),
             )
             at = hunk.row_start + hunk.removed
-        _append(script, _Stretch(at, _UNKNOWN))
+        _append(script, Stretch(at, _UNKNOWN))
         yield script
 
 
-def _then(first: Sequence[_Stretch], second: Iterable[_Stretch]) -> list[_Stretch]:
+def _then(first: Sequence[Stretch], second: Iterable[Stretch]) -> list[Stretch]:
     """Return the rows after two commits, in terms of those before both."""
-    script: list[_Stretch] = []
+    script: list[Stretch] = []
     number = start = 0  # a stretch of the first, and which row it begins at
     for each in second:
         if each.origin is None:
@@ -155,27 +175,27 @@ def _then(first: Sequence[_Stretch], second: Iterable[_Stretch]) -> list[_Stretc
                 continue
             rows = min(here.rows - skipped, end - row)
             origin = None if here.origin is None else here.origin + skipped
-            _append(script, _Stretch(origin, rows, here.variables | each.variables))
+            _append(script, Stretch(origin, rows, here.variables | each.variables))
             row += rows
     return script
 
 
-def _append(script: list[_Stretch], new: _Stretch) -> None:
+def _append(script: list[Stretch], new: Stretch) -> None:
     """Append a stretch, or make the last one longer."""
     if new.origin is None:
-        new = _Stretch(None, new.rows)  # all values of new rows are new
+        new = Stretch(None, new.rows)  # all values of new rows are new
     if script and script[-1].variables == new.variables and _end(script[-1]) == new.origin:
         script[-1] = script[-1]._replace(rows=script[-1].rows + new.rows)
     elif new.rows:
         script.append(new)
 
 
-def _end(stretch: _Stretch) -> int | None:
+def _end(stretch: Stretch) -> int | None:
     """Return which row comes after it, None where that is another new one."""
     return None if stretch.origin is None else stretch.origin + stretch.rows
 
 
-def _account(script: Iterable[_Stretch]) -> Iterator[RowChange]:
+def _account(script: Iterable[Stretch]) -> Iterator[RowChange]:
     before = after = come = 0  # rows told of already, in both versions, and those that came since
     for each in script:
         if each.origin is None:

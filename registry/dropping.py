@@ -6,10 +6,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from .changes.commit import CarriedOut, lock_collections
+from .errors import InvalidInputError
 from .records import MARKER, CollectionRecord, Garbage, Signature
 from .sql import tables
-from .sql.creating import PathOf, forget_collection
+from .sql.creating import PathOf, break_views, forget_collection
 from .sql.engine import reading, retried, writing
+from .sql.views import read_needs
 from .transaction import Transaction
 
 
@@ -24,19 +26,39 @@ class Dropping(Transaction):
         That very one, by whatever name.
     path_of
         Spells the paths of its groups.
+    break_views
+        Whether views of it may be left without their base.
     signature, lease
         As of others.
+
+    Raises InvalidInputError for the base of views that may not break.
     """
 
     def __init__(
-        self, url: URL, collection: CollectionRecord, path_of: PathOf, *, signature: Signature, lease: dt.timedelta
+        self,
+        url: URL,
+        collection: CollectionRecord,
+        path_of: PathOf,
+        *,
+        break_views: bool,
+        signature: Signature,
+        lease: dt.timedelta,
     ) -> None:
         super().__init__(url, signature=signature.saying(f"drop {collection.name}"), lease=lease)
         self._collection = collection
         self._path_of = path_of
+        self._break_views = break_views
 
     def _carry_out(self, connection: sa.Connection, commits: object) -> CarriedOut:
         lock_collections(connection, [self._collection])
+        if needs := read_needs(connection, self._collection.id):
+            if not self._break_views:
+                names = ", ".join(dict.fromkeys(view for view, _ in needs))
+                raise InvalidInputError(
+                    f"collection {self._collection.name} is the base of views: {names}; drop them first, or say "
+                    "views='break', and they show nothing any more"
+                )
+            break_views(connection, self._collection.id)
         forget_collection(connection, self._collection, self._path_of)
         return (), []
 

@@ -9,6 +9,7 @@
     ├── InvalidInputError            the arguments or the data are wrong: correct them
     ├── ConflictError                somebody else was faster: read again and repeat
     │   └── TransactionClosedError   this transaction has ended (committed, aborted or fenced)
+    ├── StaleViewError               own values of a view are not those of its base any more: sync it, or take them
     ├── ReadOnlyError                this is not written by you: open the head, or the primary, as who may
     └── RegistryUnavailableError     the database is out of reach, locked, or not ours: look at the server
         └── RegistryRevisionError    its tables are older or newer than this code: upgrade one of them
@@ -67,6 +68,10 @@ class ConflictError(ZCollectionError):
 
 class TransactionClosedError(ConflictError):
     """The transaction is no longer open: committed, aborted, or expired and fenced."""
+
+
+class StaleViewError(ZCollectionError):
+    """Own values of a view are not those of its base any more, and the caller wanted no others."""
 
 
 class ReadOnlyError(ZCollectionError):

@@ -103,6 +103,23 @@ class CollectionDefinition:
     storage_options: Json = field(default_factory=dict)
     description: str = ""
     metadata: Json = field(default_factory=dict)
+    base: "BaseDefinition | None" = None
+    """Of a view: what it shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseDefinition:
+    """What a view takes of its base."""
+
+    collection: "CollectionRecord"
+    pinned_version: int | None
+    """None follows the head."""
+    filters: str | None
+    """Which partitions, as text of the predicate language."""
+    shown: Mapping[int, str]
+    """The names of the base's variables that it shows, by their ids."""
+    definitions: tuple[Json, ...] = ()
+    """How its own variables are computed, where that is known from the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +144,8 @@ class CollectionRecord:
     description: str
     metadata: Json
     created_at: dt.datetime
+    base_id: int | None = None
+    """Of a view: the number of its base; None where that was dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,25 +415,6 @@ def version_number(version: int | Version) -> int:
     return operator.index(version)
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """One version of a collection, whole or filtered, read in one SQL snapshot."""
-
-    collection: CollectionRecord
-    version: int
-    schema: SchemaRecord
-    fragments: FragmentColumns
-    """Of its partitions, in the order of their keys."""
-    immutable: FragmentRecord | None
-    layers: Mapping[int, frozenset[int]] = field(default_factory=dict)
-    """The ids of the variables of each layer above the rows."""
-
-    @property
-    def partitions(self) -> tuple[PartitionRecord, ...]:
-        """Its partitions, in the order of their keys."""
-        return self.fragments.partitions
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Slot:
     """Where at most one fragment is live: a partition, a part of it by its first axis value, and a layer."""
@@ -451,6 +451,9 @@ class Written:
     """All rows of the group; None where it has no others."""
     written_version: int | None = None
     """The version that its values come from; None for the one that its commit makes."""
+    base_version: int | None = None
+    base_row: int | None = None
+    """Of a view's: over which rows of its base it lies."""
 
 
 @dataclass(frozen=True, slots=True)

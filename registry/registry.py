@@ -17,6 +17,7 @@ from .dropping import Dropping, forget_garbage, read_garbage
 from .errors import InvalidInputError, NotFoundError, RegistryUnavailableError
 from .keys import KeyValues
 from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
+from .overlay import Asked
 from .queue import read_queue
 from .records import (
     PUBLIC_OPTIONS,
@@ -28,17 +29,18 @@ from .records import (
     PartitionRecord,
     Place,
     Signature,
-    Snapshot,
     SourceRecord,
     Totals,
     Version,
     parse_name,
 )
 from .selection import Filters, Selection
-from .sql import queries
+from .snapshot import Snapshot
+from .sql import queries, tables
+from .sql.bases import read_base, read_state
 from .sql.claims import creator_of, is_left_behind
 from .sql.creating import PathOf
-from .sql.differences import read_difference
+from .sql.differences import read_difference, read_view_difference
 from .sql.engine import (
     create_database,
     dispose,
@@ -52,10 +54,13 @@ from .sql.engine import (
 )
 from .sql.fragments import read_columns, read_totals
 from .sql.hunks import read_last_changes
+from .sql.views import read_view, read_view_totals
 from .transaction import Transaction
 
 Name = str | CollectionRecord
 """A collection's full name, or its record: that very collection, by whatever name."""
+
+_EVERYTHING = Asked()
 
 LEASE = dt.timedelta(minutes=15)
 
@@ -169,6 +174,7 @@ class Registry:
         axis_range: tuple[int | None, int | None] = (None, None),
         keys: Collection[KeyValues] | None = None,
         selection: Selection | None = None,
+        asked: Asked = _EVERYTHING,
     ) -> Snapshot:
         """Return a collection at one version: schema and partitions, read in one SQL snapshot.
 
@@ -187,6 +193,8 @@ class Registry:
             Which partitions, by the integers of their very keys.
         selection
             All of these as one value, in their place.
+        asked
+            Of a view: which of its variables, and what is to be done where they are stale.
 
         Raises
         ------
@@ -196,10 +204,25 @@ class Registry:
             The version's data has been given up.
         InvalidInputError
             The filter is not understood.
+        StaleViewError
+            Own values of a view are stale, and it was asked to raise then.
         """
         with self._snapshot(name) as (connection, collection):
             chosen = selection or Selection.of(filters, collection.keys, axis_range=axis_range, keys=keys)
+            if collection.kind == "view":
+                return read_view(connection, collection, version, chosen, asked)
             return queries.read_snapshot(connection, collection, version, chosen)
+
+    def base(self, view: CollectionRecord) -> CollectionRecord:
+        """Return the base of a view; raises NotFoundError if it was dropped."""
+        with self._snapshot(view) as (connection, found):
+            return read_base(connection, found)
+
+    def views_of(self, name: Name) -> tuple[CollectionRecord, ...]:
+        """Return the views of a collection, by name; raises NotFoundError if there is no such collection."""
+        with self._snapshot(name) as (connection, collection):
+            mine = queries.collections_query().where(tables.collection.c.base_id == collection.id)
+            return tuple(queries.collection_record(row) for row in connection.execute(mine))
 
     def partitions(
         self,
@@ -222,8 +245,11 @@ class Registry:
     ) -> FragmentColumns:
         """Return the fragments of the partitions of a version, by columns; everything as in :meth:`resolve`."""
         with self._snapshot(name) as (connection, collection):
+            chosen = Selection.of(filters, collection.keys, keys=keys)
+            if collection.kind == "view":
+                return read_view(connection, collection, version, chosen, Asked(frozenset())).fragments
             number = queries.check_version(connection, collection, version)
-            return read_columns(connection, collection, number, Selection.of(filters, collection.keys, keys=keys))
+            return read_columns(connection, collection, number, chosen)
 
     def changes(self, name: Name, version: int, keys: Iterable[KeyValues] | None = None) -> dict[KeyValues, int]:
         """Return which version last did something to each of some partitions, up to a version; None for all."""
@@ -233,7 +259,10 @@ class Registry:
     def totals(self, name: Name, version: int | Version | None = None) -> Totals:
         """Return how many partitions, rows and bytes a version has; everything as in :meth:`resolve`."""
         with self._snapshot(name) as (connection, collection):
-            return read_totals(connection, collection, queries.check_version(connection, collection, version))
+            number = queries.check_version(connection, collection, version)
+            if collection.kind == "view":
+                return read_view_totals(connection, collection, number, head=version is None)
+            return read_totals(connection, collection, number)
 
     def version(self, name: Name, version: int | Version | None = None) -> Version:
         """Return one version's record, the newest for None; raises NotFoundError."""
@@ -288,6 +317,8 @@ class Registry:
                     f"what changed in collection {collection.name} from version {first} to {last}? Name the older "
                     "version first"
                 )
+            if collection.kind == "view":
+                return read_view_difference(connection, collection, first, last, head=until is None)
             return read_difference(connection, collection, first, last)
 
     def look_again(self, name: Name, version: int) -> str:
@@ -302,6 +333,8 @@ class Registry:
         """
         with self._snapshot(name) as (connection, collection):
             queries.check_version(connection, collection, version)
+            if collection.kind == "view":
+                read_state(connection, collection, version, head=version == collection.head_version)
             return standby_note(connection)
 
     def queue(self, collection: CollectionRecord) -> tuple[Place, ...]:
@@ -372,7 +405,9 @@ class Registry:
         """Give a collection another full name; raises NotFoundError and AlreadyExistsError."""
         self.commit(Commit(self.collection(name), "rename", updates=(Rename(new_name),)), signature=signature)
 
-    def drop_collection(self, name: Name, path_of: PathOf, *, signature: Signature = UNSIGNED) -> Garbage:
+    def drop_collection(
+        self, name: Name, path_of: PathOf, *, break_views: bool = False, signature: Signature = UNSIGNED
+    ) -> Garbage:
         """Forget a collection and all its versions; return what is to be deleted of it.
 
         That is the caller's to do once this has returned, and then :meth:`forget_garbage`; until then, rows name all
@@ -384,6 +419,8 @@ class Registry:
             The collection's full name, or its record.
         path_of
             Spells the path of a group below the location: from the names of the keys, a slot, and the uid.
+        break_views
+            Whether views of it may be left without their base.
         signature
             Recorded with the transaction.
 
@@ -391,13 +428,16 @@ class Registry:
         ------
         NotFoundError
             There is none of that name.
+        InvalidInputError
+            It is the base of views.
         ConflictError
             Somebody else dropped it just now.
         RegistryUnavailableError
             The database is out of reach; nothing was dropped, or, if it is lost for longer, nothing was deleted.
         """
         collection = self.collection(name)
-        Dropping(self._url, collection, path_of, signature=signature, lease=LEASE).commit(())
+        dropping = Dropping(self._url, collection, path_of, break_views=break_views, signature=signature, lease=LEASE)
+        dropping.commit(())
         return read_garbage(self._url, collection)
 
     def forget_garbage(self, garbage: Garbage) -> None:

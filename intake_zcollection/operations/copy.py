@@ -87,7 +87,11 @@ def _definition(
     by_keys = f"{len(source.rows)} partitions by their keys"
     chosen = filters if isinstance(filters, str | None) else getattr(filters, "__qualname__", by_keys)
     lineage |= {"version": source.version, "filters": chosen}
-    variables = {each.name: replace(each, lives=((0, None),)) for each in schema.variables.values()}
+    # Numbered anew: those of a view are its base's and its own.
+    variables = {
+        name: replace(each, id=number, stored_name=name, lives=((0, None),))
+        for number, (name, each) in enumerate(schema.variables.items())
+    }
     return CollectionDefinition(
         name=name,
         location=place.url,

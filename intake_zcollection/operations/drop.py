@@ -18,6 +18,7 @@ from ..storage import layout
 from ..storage.location import open_location
 from ..storage.marker import remove_marker
 from ..storage.write import remove_attempts
+from ..writing.check import Views, may_break
 
 Time = str | dt.date | np.datetime64
 """A time of the registry's clock: text, a date (its first instant), a datetime64, in UTC; or a datetime with a zone."""
@@ -106,13 +107,14 @@ def parse_time(time: Time) -> dt.datetime:
 
 
 def drop_collection(
-    registry: Registry, name: str, storage_options: Mapping[str, Any] | None, signature: Signature
+    registry: Registry, name: str, storage_options: Mapping[str, Any] | None, views: Views, signature: Signature
 ) -> None:
     """Drop a collection and its data; see :func:`intake_zcollection.drop_collection`."""
+    breaks = may_break(views)
     collection = registry.collection(name)
     place = open_location(collection.location, collection.storage_options, storage_options)
     # Forgotten first, or readers would find a collection whose data is gone. Rows name what is left until all of it is.
-    garbage = registry.drop_collection(collection, layout.slot_path, signature=signature)
+    garbage = registry.drop_collection(collection, layout.slot_path, break_views=breaks, signature=signature)
     remove_attempts(place, garbage.paths)
     remove_marker(place, collection.uid)
     registry.forget_garbage(garbage)

@@ -1,6 +1,7 @@
 """Loading: registry → origins → lazy dataset. Only an exact row crop reads, and only the axis."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import xarray as xr
 
@@ -15,6 +16,11 @@ from ..schema.names import near
 
 def load(handle: Handle, selection: Selection, variables: Iterable[str] | None, chunks: Chunks) -> xr.Dataset:
     """Return a lazy dataset; see :meth:`intake_zcollection.Collection.load`."""
+    if isinstance(variables, str):
+        variables = [variables]
+    if variables is not None:
+        variables = tuple(variables)
+        selection = replace(selection, asked=selection.asked._replace(names=frozenset(variables)))
     selected = handle.select(selection)
     names = _loaded_names(selected, variables)
     if selection.crop:
@@ -27,8 +33,6 @@ def load(handle: Handle, selection: Selection, variables: Iterable[str] | None, 
 def _loaded_names(selected: Selected, variables: Iterable[str] | None) -> list[str]:
     """Return the names to load: those asked for and the axis; immutable ones once they have been stored."""
     schema, snapshot = selected.schema, selected.snapshot
-    if isinstance(variables, str):
-        variables = [variables]
     wanted = list(schema.variables) if variables is None else list(variables)
     for name in wanted:
         if name not in schema.variables:

@@ -1,7 +1,7 @@
 """Mapping: a function of each partition, its results collected or left to dask."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -43,8 +43,11 @@ def map_partitions(
     how: Execution,
 ) -> Any:
     """Call a function with each partition; see :meth:`intake_zcollection.Collection.map`."""
+    if inputs is not None and not isinstance(inputs, str):
+        inputs = tuple(inputs)
+        selection = replace(selection, asked=selection.asked._replace(names=frozenset(inputs)))
     chosen = handle.select(selection)
-    whole = handle.at(chosen.version).select() if depth else chosen
+    whole = handle.whole(chosen, selection.asked) if depth else chosen
     names = input_names(chosen.schema, inputs, chosen.collection.name)
     windows = plan_windows(whole, chosen.rows.keys, depth)
     collection = chosen.collection.name

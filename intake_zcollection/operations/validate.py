@@ -114,7 +114,7 @@ def _look(job: ValidateJob, _: Any) -> tuple[int, list[Problem]]:
             chunks += read
             problems += wrong
     axis = job.schema.axis
-    if job.partition and job.data and not any(problem.variable == axis for problem in problems):
+    if job.partition and axis in job.names and job.data and not any(problem.variable == axis for problem in problems):
         problems += _axis(job, job.schema.variables[axis])
     return chunks, problems
 

@@ -18,15 +18,15 @@ from ..handle import Handle
 from ..schema import Schema, Variable
 from ..schema.attributes import Attributes, check_attributes
 from ..schema.names import check_name, find_variable
-from ..schema.template import new_variable
-from ..writing.check import protected_names
+from ..writing.check import Views, may_break, protected_names
+from ..writing.own import new_variable_of
 
 
 def add_variable(handle: Handle, variable: Variable | xr.DataArray, signature: Signature) -> Version:
     """Add a variable to the schema; see :meth:`intake_zcollection.Collection.add_variable`."""
 
     def edit(schema: Schema) -> Schema:
-        new = new_variable(schema, variable)
+        new = new_variable_of(handle.record, schema, variable)
         if new.is_immutable:
             raise InvalidInputError(
                 f"variable {new.name} lacks the dimension {schema.dimension!r}: give its values with set_immutables"
@@ -58,7 +58,7 @@ def rename_variable(handle: Handle, old: str, new: str, signature: Signature) ->
     return _change(handle, edit, "rename_variable", signature.saying(f"{old} → {new}"))
 
 
-def drop_variable(handle: Handle, name: str, signature: Signature) -> Version:
+def drop_variable(handle: Handle, name: str, views: Views, signature: Signature) -> Version:
     """Drop a variable; see :meth:`intake_zcollection.Collection.drop_variable`."""
 
     def edit(schema: Schema) -> Schema:
@@ -66,7 +66,7 @@ def drop_variable(handle: Handle, name: str, signature: Signature) -> Version:
         _check_unprotected(schema, handle.record, name, "dropped")
         return replace(schema, variables={key: each for key, each in schema.variables.items() if key != name})
 
-    return _change(handle, edit, "drop_variable", signature.saying(name))
+    return _change(handle, edit, "drop_variable", signature.saying(name), break_views=may_break(views))
 
 
 def set_attributes(handle: Handle, attrs: Mapping[str, Any], variable: str | None, signature: Signature) -> Version:
@@ -98,8 +98,15 @@ def _check_free(schema: Schema, name: str, collection: str) -> None:
         raise AlreadyExistsError(f"collection {collection} has a variable {name} already; choose another name")
 
 
-def _change(handle: Handle, edit: Callable[[Schema], Schema], operation: str, signature: Signature) -> Version:
+def _change(
+    handle: Handle,
+    edit: Callable[[Schema], Schema],
+    operation: str,
+    signature: Signature,
+    *,
+    break_views: bool = False,
+) -> Version:
     def edit_record(record: SchemaRecord) -> SchemaRecord:
         return edit(Schema.of(handle.record, record)).to_record()
 
-    return handle.commit(operation, EditSchema(edit_record), signature=signature)
+    return handle.commit(operation, EditSchema(edit_record, break_views), signature=signature)

@@ -1,9 +1,7 @@
 """Cropping: some rows of what was selected. Of the parts that are cut the axis is read, and nothing else."""
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,55 +17,41 @@ def crop_axis(selected: Selected, axis_range: AxisRange) -> Selected:
     """Cut the rows outside the range off the parts that reach beyond it."""
     parts = selected.rows.parts
     low, high = axis_range
-    cut = np.zeros(len(parts), bool)
+    cut, outside = np.zeros(len(parts), bool), np.zeros(len(parts), bool)
     if low is not None:
-        cut |= parts["low"] < low
+        cut, outside = cut | (parts["low"] < low), outside | (parts["high"] < low)
     if high is not None:
-        cut |= parts["high"] > high
-    numbers = np.flatnonzero(cut)
+        cut, outside = cut | (parts["high"] > high), outside | (parts["low"] > high)
+    empty = [(0, 0, int(parts["low"][number]), int(parts["low"][number]), True) for number in np.flatnonzero(outside)]
+    numbers = np.flatnonzero(cut & ~outside)
     inside = []
     for values in _axis_of(selected, numbers):
         start = 0 if low is None else int(np.searchsorted(values, low, "left"))
         stop = len(values) if high is None else int(np.searchsorted(values, high, "right"))
         rows = values[start:stop] if start < stop else values[:1]
         inside.append((start, max(start, stop), *_bounds(rows)))
-    return _with_parts(selected, numbers, inside)
+    return _with_parts(selected, [*np.flatnonzero(outside).tolist(), *numbers.tolist()], [*empty, *inside])
 
 
 def crop_rows(selected: Selected, rows: Mapping[KeyValues, Sequence[tuple[int, int]]]) -> Selected:
     """Keep some rows of each partition: by the first, and the one after the last, in their order."""
-    numbers, starts, stops = _pieces(selected.rows, rows)
-
-    def taken(table: PartitionTable) -> PartitionTable:
-        return table.take(numbers, starts, stops)
-
-    origins = change_origins(selected.origins, lambda origin: replace(origin, rows=taken(origin.rows)))
+    ranges = list(_ranges(selected.rows, rows))
+    origins = change_origins(selected.origins, lambda origin: replace(origin, rows=origin.rows.of_rows(ranges)))
     selected = replace(selected, origins=origins)
     parts = selected.rows.parts
     cut = np.flatnonzero((parts["start"] > 0) | (parts["stop"] < parts["rows"]))
     bounds = [_bounds(values) for values in _axis_of(selected, cut)]
     kept = zip(parts["start"][cut].tolist(), parts["stop"][cut].tolist(), bounds, strict=True)
-    return _with_parts(selected, cut, [(start, stop, *each) for start, stop, each in kept])
+    return _with_parts(selected, cut.tolist(), [(start, stop, *each) for start, stop, each in kept])
 
 
-def _pieces(
-    table: PartitionTable, rows: Mapping[KeyValues, Sequence[tuple[int, int]]]
-) -> tuple[list[int], list[int], list[int]]:
-    """Return the numbers of parts, and which of their rows are wanted: the first, and the one after the last.
-
-    There may be as many ranges as parts, thousands: each is looked up among the ends of the parts.
-    """
-    pieces: list[tuple[int, int, int]] = []
-    sizes, first = table.piece_sizes.tolist(), 0
-    for values, count in zip(table.values.tolist(), table.counts.tolist(), strict=True):
-        ends = list(accumulate(sizes[first : first + count], initial=0))
+def _ranges(table: PartitionTable, rows: Mapping[KeyValues, Sequence[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
+    """Yield which rows of a table are wanted, counted through all partitions."""
+    before = 0
+    for values, size in zip(table.values.tolist(), table.sizes, strict=True):
         for start, stop in rows.get(tuple(values), ()):
-            for place in range(bisect_right(ends, start) - 1, bisect_left(ends, stop)):
-                low, high = max(start, ends[place]), min(stop, ends[place + 1])
-                pieces.append((first + place, low - ends[place], high - ends[place]))
-        first += count
-    numbers, starts, stops = zip(*pieces, strict=True) if pieces else ((), (), ())
-    return list(numbers), list(starts), list(stops)
+            yield before + start, before + stop
+        before += size
 
 
 def _axis_of(selected: Selected, numbers: Integers) -> list[Any]:
@@ -87,16 +71,20 @@ def _bounds(values: Any) -> tuple[int, int, bool]:
     return int(values[0]), int(values[-1]), bool(np.all(values[1:] > values[:-1]))
 
 
-def _with_parts(selected: Selected, numbers: Integers, inside: Sequence[tuple[int, int, int, int, bool]]) -> Selected:
-    """Replace rows and bounds of some parts, in all origins."""
+def _with_parts(
+    selected: Selected, numbers: Sequence[int], inside: Sequence[tuple[int, int, int, int, bool]]
+) -> Selected:
+    """Replace rows and bounds of some parts; where rows are divided in another way, the same rows are kept."""
     if not inside:
         return selected
+    table = selected.rows
+    parts = table.parts.copy()
+    cut = parts[numbers]
+    parts[numbers] = [(each["rows"], *new, each["held"]) for each, new in zip(cut, inside, strict=True)]
+    kept = replace(table, parts=parts)
 
-    def replaced(table: PartitionTable) -> PartitionTable:
-        parts = table.parts.copy()
-        cut = parts[numbers]
-        parts[numbers] = [(each["rows"], *new, each["held"]) for each, new in zip(cut, inside, strict=True)]
-        return replace(table, parts=parts)
+    def changed(rows: PartitionTable) -> PartitionTable:
+        return kept if rows is table else rows.of_rows(table.ranges_of(kept))
 
-    origins = change_origins(selected.origins, lambda origin: replace(origin, rows=replaced(origin.rows)))
+    origins = change_origins(selected.origins, lambda origin: replace(origin, rows=changed(origin.rows)))
     return replace(selected, origins=origins)

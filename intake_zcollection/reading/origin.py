@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from registry import Snapshot
+from registry import CollectionRecord, Overlay, Snapshot
 
 from ..schema import Schema, SchemaVariable, Values
 from ..schema.encoding import missing_value
@@ -19,7 +19,8 @@ from .table import PartitionTable
 class Origin:
     """Where variables lie: a place, the rows of those that are partitioned, and what is stored once.
 
-    A collection has one for all its variables. Of several origins of a dataset all have the same rows, piece by piece.
+    A collection has one for all its variables, a view another one for its own. Of several origins of a dataset all have
+    the same rows, partition by partition; they may be divided in other ways.
     """
 
     location: Location
@@ -31,11 +32,18 @@ class Origin:
 
     @classmethod
     def of(cls, location: Location, snapshot: Snapshot) -> "Origin":
-        """Return the origin of all that a snapshot has."""
+        """Return the origin of all that a snapshot has; of a view's, of all that is its base's."""
         rows = PartitionTable.of(snapshot.collection.keys, snapshot.fragments, snapshot.layers)
         stored = snapshot.immutable
         immutables = PartitionTable.of_immutables(*((stored.uid, stored.schema_version) if stored else (None,)))
-        return cls(location, snapshot.collection.uid, rows, immutables)
+        whose = snapshot.collection if snapshot.overlay is None else snapshot.overlay.root
+        return cls(location, whose.uid, rows, immutables)
+
+    @classmethod
+    def of_own(cls, location: Location, view: CollectionRecord, own: Overlay, base: "Origin") -> "Origin":
+        """Return the origin of the own variables of a view, over the rows of its base."""
+        rows = PartitionTable.of_own(base.rows, own.placed, own.layers)
+        return cls(location, view.uid, rows, PartitionTable.of_immutables(None))
 
     def table_of(self, variable: SchemaVariable) -> PartitionTable:
         """Return the rows of a variable, or the one piece of an immutable one."""

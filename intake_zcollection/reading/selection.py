@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import registry
-from registry import KEY_LIMITS, CollectionRecord, Filters, KeyValues, Snapshot
+from registry import KEY_LIMITS, Asked, CollectionRecord, Filters, KeyValues, Snapshot, pad_key
 
 from ..errors import InvalidInputError
 from ..partitioning import partitioning_from_json
@@ -41,6 +41,8 @@ class Selection:
     """The bounds as they were given: their kind is checked once the schema is known."""
     rows: Mapping[KeyValues, Sequence[tuple[int, int]]] | None = None
     """Which rows of each partition: the first, and the one after the last, in their order."""
+    asked: Asked = field(default_factory=Asked)
+    """Of a view: which variables are wanted, and what is to be done where its own are stale."""
 
     @classmethod
     def of(
@@ -87,7 +89,7 @@ class Selected:
     snapshot: Snapshot
     schema: Schema
     origins: Mapping[str, Origin]
-    """Where each variable lies. All have the same rows, piece by piece."""
+    """Where each variable lies. All have the same rows, partition by partition."""
     listing: Listing
     """Who says so."""
 
@@ -102,9 +104,33 @@ class Selected:
         return self.snapshot.version
 
     @property
+    def read(self) -> tuple[tuple[CollectionRecord, int], ...]:
+        """The collections that it is made of, and their versions: a view has a base."""
+        over = self.snapshot.overlay
+        return ((self.collection, self.version), *(over.read if over else ()))
+
+    @property
+    def inputs(self) -> Schema:
+        """The variables from which others are computed: all, or, in a view, those of its base."""
+        over = self.snapshot.overlay
+        if over is None:
+            return self.schema
+        known = {name: each for name, each in self.schema.variables.items() if each.id < over.own_ids}
+        return replace(self.schema, variables=known)
+
+    @property
     def rows(self) -> PartitionTable:
         """The rows that all partitioned variables have."""
         return self.origins[self.schema.axis].rows
+
+    @property
+    def bounds(self) -> dict[KeyValues, tuple[int, int]]:
+        """The first and the last axis value of each partition, by all six key columns."""
+        ends = np.cumsum(self.rows.counts)
+        lows = self.rows.parts["low"][ends - self.rows.counts].tolist()
+        highs = self.rows.parts["high"][ends - 1].tolist()
+        keys = (pad_key(tuple(values)) for values in self.rows.values.tolist())
+        return dict(zip(keys, zip(lows, highs, strict=True), strict=True))
 
     def table_of(self, name: str) -> PartitionTable:
         """Return where a variable lies: in the rows, or once."""

@@ -5,15 +5,16 @@ column, and a part of it is cut out without looking at the rest.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from registry import FragmentColumns, PartitionKey, format_key, name_values
+from registry import FragmentColumns, KeyValues, OwnFragment, PartitionKey, format_key, name_values, pad_key
 
 from ..schema import SchemaVariable
 from ..storage import layout
@@ -95,6 +96,30 @@ class PartitionTable:
             paths[uid.encode()] = layout.immutable_path(uid)
         return cls((), np.zeros((count, 0), np.int64), np.ones(count, np.int64), parts, fragments, {}, paths)
 
+    @classmethod
+    def of_own(
+        cls,
+        base: "PartitionTable",
+        own: Mapping[KeyValues, Sequence[OwnFragment]],
+        layers: Mapping[int, frozenset[int]],
+    ) -> "PartitionTable":
+        """Return the rows of a base, divided where a view has own values, which are all that is held."""
+        parts: list[tuple[int, ...]] = []
+        held: list[tuple[Any, ...]] = []
+        counts: list[int] = []
+        paths: dict[bytes, str] = {}
+        for values, rows in zip(base.values.tolist(), base.sizes, strict=True):
+            mine = own.get(pad_key(tuple(values)), ())
+            edges = sorted({0, rows, *(edge for each in mine for edge in each.at if edge < rows)})
+            for first, last in pairwise(edges):
+                here = [each for each in mine if each.at[0] <= first and last <= each.at[1]]
+                parts.append((last - first, 0, last - first, 0, 0, -1, len(here)))
+                held += [_own_row(each, first) for each in here]
+            counts.append(len(edges) - 1)
+            paths |= {each.uid.encode(): each.path for each in mine if each.path}
+        columns = np.array(parts, PART), np.array(held, FRAGMENT)
+        return cls(base.names, base.values, np.array(counts, np.int64), *columns, layers, paths)
+
     def __len__(self) -> int:
         return len(self.counts)
 
@@ -162,6 +187,30 @@ class PartitionTable:
         values, parts = self.values[begin:end], self.parts[first:last]
         return replace(self, values=values, counts=counts, parts=parts, fragments=fragments)
 
+    def of_rows(self, ranges: Iterable[tuple[int, int]]) -> "PartitionTable":
+        """Return it with ranges of rows alone, counted through all partitions, in their order."""
+        pieces: list[tuple[int, int, int]] = []
+        ends, starts = self._row_ends, self.parts["start"]
+        for start, stop in ranges:
+            first = int(np.searchsorted(ends, start, "right")) - 1
+            last = int(np.searchsorted(ends, stop, "left")) if start < stop else first
+            for number in range(first, last):
+                before = int(ends[number]) - int(starts[number])
+                pieces.append(
+                    (number, max(start, int(ends[number])) - before, min(stop, int(ends[number + 1])) - before)
+                )
+        numbers, firsts, lasts = zip(*pieces, strict=True) if pieces else ((), (), ())
+        return self.take(numbers, firsts, lasts)
+
+    def ranges_of(self, other: "PartitionTable") -> list[tuple[int, int]]:
+        """Return the rows that another table of the same parts has of this one's, counted through all partitions."""
+        starts = self._row_ends[:-1] + other.parts["start"] - self.parts["start"]
+        return [
+            (start, start + size)
+            for start, size in zip(starts.tolist(), other.piece_sizes.tolist(), strict=True)
+            if size
+        ]
+
     def take(self, numbers: Integers | Sequence[int], starts: Any = None, stops: Any = None) -> "PartitionTable":
         """Return it with some parts alone, in their order; of these perhaps with some of their rows alone.
 
@@ -182,7 +231,7 @@ class PartitionTable:
         """Return which fragment has the values of a variable, for each part; -1 where none has."""
         versions, layers = self.fragments["schema"], self.fragments["layer"]
         had = _mapped(versions, variable.was_there) & (layers <= 0)
-        if len(self.fragments) == len(self.parts):
+        if len(self.fragments) == len(self.parts) and not (layers > 0).any():
             return np.where(had, np.arange(len(self.parts)), -1)
         had |= _mapped(layers, lambda layer: variable.id in self.layers.get(layer, ())) & (layers > 0)
         found = self._newest_first[had[self._newest_first]]
@@ -205,12 +254,16 @@ class PartitionTable:
     def stretches(self, variable: SchemaVariable) -> Iterator[Stretch]:
         """Yield where the values of a variable lie, part by part."""
         holders = self.holders(variable)
-        here = self.fragments[holders]
+        here = self._held(holders)
         first = np.where(holders < 0, 0, here["start"])
         starts, stops = first + self.parts["start"], first + self.parts["stop"]
         columns = holders, here["uid"], starts, stops, here["group_rows"], self._places
         for holder, uid, start, stop, rows, place in zip(*(column.tolist() for column in columns), strict=True):
             yield Stretch(None if holder < 0 else self._path(uid, place), start, stop, rows)
+
+    def _held(self, holders: Integers) -> Records:
+        """Return fragments by their numbers; any for -1."""
+        return self.fragments[holders] if len(self.fragments) else np.zeros(len(holders), FRAGMENT)
 
     def paths_of(self, variable: SchemaVariable) -> list[tuple[str, ...]]:
         """Return the groups in which a variable lies, in the order of the rows, each once: those of each partition."""
@@ -243,7 +296,7 @@ class PartitionTable:
     def token_of(self, variable: SchemaVariable) -> str:
         """What tells the values of one variable in these rows from all others."""
         holders = self.holders(variable)
-        here = self.fragments[holders]
+        here = self._held(holders)
         here["uid"][holders < 0] = b""
         starts = np.where(holders < 0, 0, here["start"] + self.parts["start"])
         digest = hashlib.sha256(np.ascontiguousarray(here["uid"]).tobytes())
@@ -274,6 +327,12 @@ _FRAGMENT_COLUMNS = {
     **{"start": "start", "group_rows": "group_rows"},
 }
 _PART_COLUMNS = {"rows": "rows", "low": "axis_min", "high": "axis_max", "unique": "axis_unique"}
+
+
+def _own_row(own: OwnFragment, first: int) -> tuple[Any, ...]:
+    """Return a view's fragment as from one of its rows on."""
+    start = own.start + first - own.base_row
+    return own.uid, own.layer_id, own.written_version, own.schema_version, start, own.group_rows
 
 
 def _unpickled(

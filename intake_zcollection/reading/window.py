@@ -5,7 +5,7 @@ The idea of windows with a depth is that of ``dask.array.overlap``, taken from r
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import methodcaller
 from typing import Any
 
@@ -56,6 +56,12 @@ class Window:
         """The partition without its neighbours."""
         cut = methodcaller("cut", self.own, self.own + 1)
         return Window(self.key, change_origins(self.origins, cut), 0)
+
+    def of_rows(self, ranges: Iterable[tuple[int, int]]) -> "Window":
+        """Return the partition without its neighbours, and of it some ranges of rows alone."""
+        ranges = tuple(ranges)
+        origins = change_origins(self.alone.origins, lambda each: replace(each, rows=each.rows.of_rows(ranges)))
+        return Window(self.key, origins, 0)
 
     def read(self, schema: Schema, names: Iterable[str]) -> xr.Dataset:
         """Return variables of all its rows, in memory."""

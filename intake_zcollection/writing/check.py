@@ -1,7 +1,7 @@
 """Whether a dataset fits a schema; asked before anything is written."""
 
 from collections.abc import Container
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -14,6 +14,16 @@ from ..schema import Schema, SchemaVariable
 from ..schema.encoding import is_plain
 from ..schema.foreign import pandas_remedy
 from ..schema.names import near
+
+Views = Literal["refuse", "break"]
+"""What happens if views need what is to be dropped."""
+
+
+def may_break(views: Views) -> bool:
+    """Whether views may lose what they need; raises InvalidInputError for another word."""
+    if views not in ("refuse", "break"):
+        raise InvalidInputError(f"views={views!r} is neither 'refuse' nor 'break'")
+    return views == "break"
 
 
 def unknown_names(schema: Schema, data: xr.Dataset) -> list[str]:

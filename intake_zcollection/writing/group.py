@@ -74,5 +74,7 @@ def _written(target: Target, attempt: str, parts: Sequence[Part], rows: int, nby
             start=start,
             group_rows=rows,
             written_version=part.written_version,
+            base_version=target.base_version,
+            base_row=part.base_row,
         )
         start, shared = start + part.rows, shared + share

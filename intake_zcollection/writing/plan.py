@@ -1,6 +1,6 @@
 """The values of a write: what a verb wants done on a head. Nothing has happened yet."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from registry import (
     IMMUTABLE_SLOT,
     Cut,
+    Definition,
     Identity,
     KeyRange,
     KeyValues,
@@ -24,15 +25,18 @@ from registry import (
 )
 from registry.changes import (
     AddVariables,
+    BaseRead,
     Commit,
     NoOtherPart,
     NothingBetween,
+    OwnUnchanged,
     PutFragments,
     Requirement,
     SchemaUnchanged,
     Unchanged,
     Update,
 )
+from registry.overlay import Rows
 from registry.records import IMMUTABLE_LAYER, ROWS_LAYER, AxisSpan, Layer
 
 from ..errors import ConflictError
@@ -41,6 +45,7 @@ from ..reading.table import PartitionTable
 from ..schema import Schema, Values
 from ..storage import layout
 from ..storage.location import Location
+from .own import put_own
 
 Arrays = Mapping[str, Sequence[Any]]
 """The pieces of each variable, encoded, one per input; dask's arrive computed."""
@@ -63,6 +68,8 @@ class Target:
     """All six key columns."""
     uid: str
     path: str
+    base_version: int | None = None
+    """Of a view: the version of its base over whose rows it lies."""
 
     @classmethod
     def of_partition(
@@ -72,6 +79,10 @@ class Target:
         uid = layout.new_intent()
         values = pad_key(tuple(value for _, value in key))
         return cls(place, schema, schema_version, layer, values, uid, layout.fragment_path(key, uid))
+
+    def over(self, base_version: int | None) -> "Target":
+        """Return it as one of a view, over rows of a version of its base."""
+        return replace(self, base_version=base_version)
 
     @classmethod
     def of_immutables(cls, place: Location, schema: Schema, schema_version: int | None) -> "Target":
@@ -94,6 +105,8 @@ class Part:
     """Whether no axis value is repeated, if that is known."""
     written_version: int | None = None
     """The version that its values come from; None for the one that the commit makes."""
+    base_row: int | None = None
+    """Of a view's own values: over which rows of its base, by the first."""
 
 
 def part_of(key: KeyValues, axis: npt.NDArray[np.int64], written_version: int | None = None) -> Part:
@@ -116,6 +129,11 @@ def one_part(key: KeyValues, rows: PartitionTable) -> Part:
     parts = parts_of(key, rows)
     unique = None if any(part.unique is None for part in parts) else all(part.unique for part in parts)
     return Part(key, rows.rows, (parts[0].bounds[0], parts[-1].bounds[1]), unique)
+
+
+def own_parts(key: KeyValues, ranges: Iterable[Rows]) -> tuple[Part, ...]:
+    """Return the parts of a view's own values over ranges of rows of its base."""
+    return tuple(Part(key, last - first, (first, None), base_row=first) for first, last in ranges)
 
 
 @dataclass(frozen=True)
@@ -199,6 +217,10 @@ class Plan:
     """What is done before the fragments are made live."""
     summary: Mapping[str, int] = field(default_factory=dict)
     """Counts by name, in the order in which they are told; steps add to them."""
+    computes: tuple[Definition, ...] = ()
+    """Of a view: how its own variables are computed, as it is recorded with them."""
+    ended: tuple[KeyValues, ...] = ()
+    """Of a view: the partitions of which nothing stays."""
     kept: "Plan | None" = None
     """What stays of an earlier plan, of which some steps were planned again. It has its own head."""
 
@@ -279,12 +301,17 @@ class Plan:
         runs = tuple(run for step in steps for run in step.runs)
         # Joined plan by plan: what one of them knows, as it came meanwhile, another one may depend on.
         needs = [need for plan in self.plans for need in _joined([need for step in plan.steps for need in step.needs])]
+        over = self.head.snapshot.overlay
+        put: Update = PutFragments(written, cuts, runs)
+        if over is not None:
+            put = put_own(over, written, self.ended, self.head.bounds)
         return Commit(
             collection=self.plans[0].head.collection,
             operation=self.operation,
             requirements=(*(need for plan in self.plans for need in plan.requirements), *needs),
-            updates=(*self.updates, PutFragments(written, cuts, runs)),
+            updates=(*self.updates, put),
             summary=summary,
+            base=None if over is None else BaseRead(over.base_version, self.computes),
         )
 
 
@@ -371,8 +398,11 @@ def _joined(needs: Sequence[Requirement]) -> list[Requirement]:
     spans: list[AxisSpan] = []
     parts: set[tuple[KeyValues, int]] = set()
     others: list[Requirement] = []
+    own: dict[KeyValues, frozenset[tuple[Slot, Identity]]] = {}
     for need in needs:
         match need:
+            case OwnUnchanged():
+                own.update(need.fragments)
             case Unchanged():
                 slots.setdefault(need.variables, {}).update(need.slots)
             case NothingBetween():
@@ -383,6 +413,8 @@ def _joined(needs: Sequence[Requirement]) -> list[Requirement]:
                 parts |= need.known
             case _:
                 others.append(need)
+    if own:
+        others.append(OwnUnchanged(own))
     if spans:
         others.append(NoOtherPart(tuple(spans), frozenset(parts)))
     joined = [*others, *(Unchanged(read, variables) for variables, read in slots.items())]

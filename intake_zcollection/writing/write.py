@@ -97,7 +97,7 @@ def write(
     first, results, losses = plan.head, dict[Step, Result](), 0
     intents = [(first.collection, *intent) for intent in _intents(plan, results)]
     with (
-        handle.registry.begin((first.collection, first.version), intents=intents, signature=signature) as transaction,
+        handle.registry.begin(*first.read, intents=intents, signature=signature) as transaction,
         undoing(transaction, handle.location) as staged,
     ):
         ensure_marker(handle)  # not before: who may not write the registry changes nothing in the storage
@@ -115,7 +115,8 @@ def write(
                 again = _again(plan, conflict, first.schema, losses)
             plan = _plan_again(transaction, ask, again, plan, losses)
             if plan is not None:
-                transaction.pin(first.collection, plan.head.version)
+                for collection, number in plan.head.read:
+                    transaction.pin(collection, number)
                 transaction.stage(first.collection, _intents(plan, results))
     return handle.newest()
 
@@ -180,10 +181,12 @@ def knowing_whether_dropped(handle: Handle) -> Iterator[None]:
     try:
         yield
     except CorruptedDataError as error:
+        name = handle.record.name
         try:
-            handle.registry.collection(handle.record)
+            for each in (handle, handle.base) if handle.base else (handle,):
+                name = each.record.name
+                handle.registry.collection(each.record)
         except NotFoundError:
-            name = handle.record.name
             raise ConflictError(f"collection {name} was dropped meanwhile, and its data with it") from error
         raise
 

@@ -19,11 +19,14 @@ from .requirements import conflict
 from .updates import apply
 from .values import (
     AddVariables,
+    BaseRead,
     ClosePartitions,
     Commit,
     EditSchema,
     NoOtherPart,
+    OwnUnchanged,
     PutFragments,
+    PutOwn,
     RememberSources,
     SourcesUnchanged,
     Unchanged,
@@ -31,7 +34,7 @@ from .values import (
 
 # Each is planned on what was there before the commit, and would not see the other.
 _ONCE: dict[str, tuple[type, ...]] = {
-    "rows": (PutFragments, ClosePartitions),
+    "rows": (PutFragments, PutOwn, ClosePartitions),
     "variables": (AddVariables, EditSchema),
     "sources": (RememberSources,),
 }
@@ -80,7 +83,7 @@ def carry_out(
         summary = apply_all(locked, commit)
         if summary is not None:
             made = {"operation": commit.operation, "summary": summary, "committed_at": times[id_], **signed}
-            versions.append(add_version(locked, made))
+            versions.append(add_version(locked, made, of_base(locked, commit.base)))
         writes += locked.writes
     return tuple(versions), writes
 
@@ -93,10 +96,14 @@ def _wanted(commit: Commit) -> Iterator[KeyValues]:
                 yield from (slot.key for slot in slots)
             case NoOtherPart(spans):
                 yield from (key for key, _, _ in spans)
+            case OwnUnchanged(fragments):
+                yield from fragments
     for update in commit.updates:
-        if isinstance(update, PutFragments):
-            for concerned in (update.written, update.cuts, update.runs):
-                yield from (each.key for each in concerned)
+        match update:
+            case PutFragments(written, cuts, runs):
+                yield from (each.key for concerned in (written, cuts, runs) for each in concerned)
+            case PutOwn(keys):
+                yield from keys
 
 
 def _named(commit: Commit) -> Iterator[str]:
@@ -112,7 +119,7 @@ def _named(commit: Commit) -> Iterator[str]:
 def written_by(commit: Commit) -> Iterator[Written]:
     """Yield the fragments that a commit makes live."""
     for update in commit.updates:
-        if isinstance(update, PutFragments):
+        if isinstance(update, PutFragments | PutOwn):
             yield from update.written
 
 
@@ -197,10 +204,25 @@ def apply_all(now: Locked, commit: Commit) -> dict[str, int] | None:
     return {**commit.summary, **{name: n for each in made for name, n in each.items()}} if made else None
 
 
-def add_version(now: Locked, row: Mapping[str, Any]) -> Version:
+def of_base(now: Locked, read: BaseRead | None) -> dict[str, Any]:
+    """Return what is recorded with the version of a view: the version of its base, and what was computed from it.
+
+    Of two writers, the later one may have read the older version; the view lies over the newest one that it was over.
+    """
+    if now.record.kind != "view":
+        return {}
+    newest = queries.read_base_version(now.connection, now.id, now.version - 1)
+    computed = read and {
+        "base_version": read.version,
+        "definitions": [each.to_json() for each in read.definitions],
+    }
+    return {"base_version": max(now.state.base_version if read is None else read.version, newest), "reads": computed}
+
+
+def add_version(now: Locked, row: Mapping[str, Any], of_base: Mapping[str, Any]) -> Version:
     """Have the version recorded, and the head raised."""
     begin = {"collection_id": now.id, "version": now.version, "transaction_id": now.transaction_id}
-    now.write(sa.insert(tables.version), {**begin, **row})
+    now.write(sa.insert(tables.version), {**begin, **row, **of_base})
     now.write(_raising(), {"of_id": now.id, "new_head": now.version})
     return Version(now.record.name, now.version, **row)
 

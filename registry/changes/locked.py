@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from ..keys import KeyValues
 from ..records import ROWS_LAYER, CollectionRecord, FragmentRecord, SchemaRecord, Slot, SourceRecord
 from ..sql import queries
+from ..sql.bases import ViewState, read_state, read_view_schema
 from ..sql.fragments import read_live
 from ..sql.writes import Row, Write
 
@@ -84,10 +85,28 @@ class Locked:
 
     @cached_property
     def schema(self) -> SchemaRecord:
-        """The schema of the head, but for the attributes of the dataset."""
+        """The schema of the head; of a collection's, not the attributes of the dataset."""
+        if self.record.kind == "view":
+            return read_view_schema(self.connection, self.record, self.version, self.state)
         return queries.read_variables(self.connection, self.id, self.version)
+
+    @cached_property
+    def state(self) -> ViewState:
+        """What a view takes of its base now."""
+        return read_state(self.connection, self.record, self.version, head=True)
 
     @cached_property
     def sources(self) -> dict[str, SourceRecord]:
         """What is known of the sources that are asked for, by name."""
         return queries.read_sources(self.connection, self.id, self.names)
+
+
+def same(old: object, new: object) -> bool:
+    """Whether two values are equal, NaN in attributes too, which is not equal to itself."""
+    return old == new or repr(old) == repr(new)
+
+
+def end(now: Locked, table: sa.Table, *which: sa.ColumnElement[bool]) -> None:
+    """End the rows of a table in which the collection has something from a version on."""
+    open_ = table.c.collection_id == now.id, table.c.end_version.is_(None), *which
+    now.write(sa.update(table).where(*open_), {"end_version": now.version})

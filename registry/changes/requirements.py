@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..keys import KeyValues
 from ..records import ROWS_LAYER, AxisSpan, Conflict, Identity, Slot, SourceRecord
 from ..sql.fragments import read_keys_between
 from .locked import Locked
@@ -10,6 +11,7 @@ from .values import (
     AttributesUnchanged,
     NoOtherPart,
     NothingBetween,
+    OwnUnchanged,
     Requirement,
     SchemaUnchanged,
     SourcesUnchanged,
@@ -39,6 +41,13 @@ def conflict(now: Locked, requirement: Requirement) -> Conflict | None:
             return Conflict("changed its variables") if taken or now.schema.next_id != next_id else None
         case SourcesUnchanged(known):
             return _of_sources(now, known)
+        case OwnUnchanged(fragments):
+            live: dict[KeyValues, set[tuple[Slot, Identity]]] = {}
+            for slot, fragment in now.live.items():
+                live.setdefault(slot.key, set()).add((slot, fragment.identity))
+            # Without a place: what a view has is computed from one version of its base, its partitions together.
+            changed = any(live.get(key, set()) != expected for key, expected in fragments.items())
+            return Conflict("computed the same partitions") if changed else None
 
 
 def _of_attributes(now: Locked, attributes: Mapping[int, Mapping[str, Any]]) -> Conflict | None:

@@ -1,7 +1,7 @@
 """What a commit does to a collection, with its SQL: what is there is read first, and all is written together."""
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cache
 from typing import Any
 
@@ -15,7 +15,6 @@ from ..records import (
     Cut,
     Hunk,
     Kept,
-    SchemaRecord,
     Slot,
     Source,
     VariableRecord,
@@ -30,8 +29,20 @@ from ..sql.hunks import read_last_changes
 from ..sql.lookup import key_row
 from ..sql.moving import KEY, PART, SLOT, keeping, moving
 from .hunks import hunks_of_layers, hunks_of_runs, joined
-from .locked import Locked
-from .values import AddVariables, ClosePartitions, EditSchema, PutFragments, RememberSources, Rename, Update
+from .locked import Locked, end, same
+from .values import (
+    AddVariables,
+    ClosePartitions,
+    EditSchema,
+    EditView,
+    PutFragments,
+    PutOwn,
+    RecordDefinitions,
+    RememberSources,
+    Rename,
+    Update,
+)
+from .views import check_needs, edit_view, own_schemas
 
 _CLOCKS_DIFFER = dt.timedelta(seconds=1)
 """What is "now" for a caller may be this much ahead: machines differ by some of it, and SQLite counts milliseconds."""
@@ -45,12 +56,16 @@ def apply(now: Locked, update: Update) -> Counts | None:
     match update:
         case PutFragments():
             return _put_fragments(now, update)
+        case PutOwn():
+            return _put_own(now, update)
         case ClosePartitions():
             return _close_partitions(now, update)
         case AddVariables(variables):
             return _add_variables(now, variables)
-        case EditSchema(edit):
-            return _edit_schema(now, edit)
+        case EditSchema():
+            return _edit_schema(now, update)
+        case EditView() | RecordDefinitions():
+            return edit_view(now, update)
         case RememberSources(sources):
             return _remember_sources(now, sources)
         case Rename(name):
@@ -71,6 +86,20 @@ def _put_fragments(now: Locked, update: PutFragments) -> Counts:
     now.write(sa.insert(tables.fragment), [_row(now, *each) for each in written.items()])
     _record(now, hunks)
     return {}
+
+
+def _put_own(now: Locked, update: PutOwn) -> Counts | None:
+    """Close what a view has in some partitions, and insert what it has there from now on; None for no partitions."""
+    written = [(Slot(each.key, each.axis_min, _number(now, each.layer)), each) for each in update.written]
+    new = [(slot, each) for slot, each in written if each.written_version is None]
+    hunks = joined(
+        Hunk(slot.key, slot.layer_id, slot.axis_min, each.rows, each.rows, *update.bounds.get(slot.key, (None, None)))
+        for slot, each in new
+    )
+    _close(now, KEY, [_of(now, key) for key in update.keys])
+    now.write(sa.insert(tables.fragment), [_row(now, *each) for each in written])
+    _record(now, hunks)
+    return {} if update.keys else None
 
 
 def _check_free(now: Locked, update: PutFragments, slots: Iterable[Slot]) -> None:
@@ -100,7 +129,7 @@ def _number(now: Locked, layer: int | frozenset[int]) -> int:
     known = next((id_ for id_, ids in now.layers.items() if ids == layer), None)
     if known is not None:
         return known
-    id_ = 1 + max(now.layers, default=0)
+    id_ = 1 + max(now.layers, default=now.state.own_ids if now.record.kind == "view" else ROWS_LAYER)
     now.write(sa.insert(tables.layer), {"collection_id": now.id, "id": id_, "variable_ids": sorted(layer)})
     now.layers[id_] = layer
     return id_
@@ -133,6 +162,8 @@ def _row(now: Locked, slot: Slot, fragment: Written) -> dict[str, Any]:
         "rows": fragment.rows,
         "group_rows": fragment.rows if fragment.group_rows is None else fragment.group_rows,
         "packed": False,
+        "base_version": fragment.base_version,
+        "base_row": fragment.base_row,
         "nbytes": fragment.nbytes,
         "axis_max": fragment.axis_max,
         "axis_unique": fragment.axis_unique,
@@ -217,31 +248,27 @@ def _add_variables(now: Locked, variables: Iterable[VariableRecord]) -> Counts:
     return {}
 
 
-def _edit_schema(now: Locked, edit: Callable[[SchemaRecord], SchemaRecord]) -> Counts | None:
+def _edit_schema(now: Locked, update: EditSchema) -> Counts | None:
     """End the rows of what changed, and begin new ones; None if nothing changed."""
-    before = queries.read_schema(now.connection, now.id, now.version)
-    after = edit(before)
-    closed = [old.id for old in before.variables if not any(_same(old, new) for new in after.variables)]
-    begun = [new for new in after.variables if not any(_same(old, new) for old in before.variables)]
-    kept = _same(before.attributes, after.attributes)
+    if now.record.kind == "view":
+        before, after, shown = own_schemas(now, update)
+    else:
+        before = queries.read_schema(now.connection, now.id, now.version)
+        after, shown = update.edit(before), False
+        dropped = {each.id for each in before.variables} - {each.id for each in after.variables}
+        check_needs(now, dropped, break_views=update.break_views)
+    closed = [old.id for old in before.variables if not any(same(old, new) for new in after.variables)]
+    begun = [new for new in after.variables if not any(same(old, new) for old in before.variables)]
+    kept = same(before.attributes, after.attributes)
     if closed:
-        _end(now, tables.variable, tables.variable.c.id.in_(closed))
+        end(now, tables.variable, tables.variable.c.id.in_(closed))
     if begun:
         _add_variables(now, begun)
     if not kept:
-        _end(now, tables.dataset_attributes)
+        end(now, tables.dataset_attributes)
         begin = {"collection_id": now.id, "begin_version": now.version}
         now.write(sa.insert(tables.dataset_attributes), begin | {"attributes": after.attributes})
-    return {} if closed or begun or not kept else None
-
-
-def _same(old: object, new: object) -> bool:
-    return old == new or repr(old) == repr(new)  # NaN, in attributes, is not equal to itself
-
-
-def _end(now: Locked, table: sa.Table, *which: sa.ColumnElement[bool]) -> None:
-    open_ = table.c.collection_id == now.id, table.c.end_version.is_(None), *which
-    now.write(sa.update(table).where(*open_), {"end_version": now.version})
+    return {} if closed or begun or shown or not kept else None
 
 
 def _remember_sources(now: Locked, sources: Iterable[Source]) -> Counts:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InvalidInputError
 from ..keys import KeyValues
+from ..overlay import Definition
 from ..records import (
     AxisSpan,
     CollectionRecord,
@@ -94,8 +95,22 @@ class SourcesUnchanged:
     """By name, the version that brought it last; None where it was not known."""
 
 
+@dataclass(frozen=True)
+class OwnUnchanged:
+    """A view has in these partitions of its own what it had, no more and no less."""
+
+    fragments: Mapping[KeyValues, frozenset[tuple[Slot, Identity]]]
+
+
 Requirement = (
-    Unchanged | NoOtherPart | NothingBetween | VariablesAlive | AttributesUnchanged | SchemaUnchanged | SourcesUnchanged
+    OwnUnchanged
+    | Unchanged
+    | NoOtherPart
+    | NothingBetween
+    | VariablesAlive
+    | AttributesUnchanged
+    | SchemaUnchanged
+    | SourcesUnchanged
 )
 """What must still hold."""
 
@@ -138,6 +153,8 @@ class EditSchema:
     """Replace the schema by what a function makes of it, whatever the number of partitions."""
 
     edit: Callable[[SchemaRecord], SchemaRecord]
+    break_views: bool = False
+    """Whether variables may go that views show."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +171,59 @@ class Rename:
     name: str
 
 
-Update = PutFragments | ClosePartitions | AddVariables | EditSchema | RememberSources | Rename
+@dataclass(frozen=True)
+class PutOwn:
+    """Make fragments of a view live, in the place of all that it has in some partitions."""
+
+    keys: tuple[KeyValues, ...]
+    """The partitions: what is live there ends."""
+    written: tuple[Written, ...]
+    """What is new, and what stays of what was there; that has a written version."""
+    bounds: Mapping[KeyValues, tuple[int, int]] = field(default_factory=dict)
+    """The axis ranges of the partitions, for the record."""
+
+
+@dataclass(frozen=True)
+class EditView:
+    """Change what a view takes of its base; None leaves something as it is."""
+
+    pinned_version: int | None = None
+    filters: "Taken | None" = None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Which partitions of its base a view takes, as text of the predicate language; None for all."""
+
+    filters: str | None
+
+
+@dataclass(frozen=True)
+class RecordDefinitions:
+    """Remember how own variables of a view are computed; what is known of the same ones ends."""
+
+    definitions: tuple[Definition, ...]
+
+
+@dataclass(frozen=True)
+class BaseRead:
+    """Which version of its base a view was computed from, and what of it."""
+
+    version: int
+    definitions: tuple[Definition, ...] = ()
+
+
+Update = (
+    PutOwn
+    | EditView
+    | RecordDefinitions
+    | PutFragments
+    | ClosePartitions
+    | AddVariables
+    | EditSchema
+    | RememberSources
+    | Rename
+)
 """What is done."""
 
 
@@ -169,3 +238,5 @@ class Commit:
     """In the order in which they are applied."""
     summary: Mapping[str, int] = field(default_factory=dict)
     """Counts for the version; those of its updates join them."""
+    base: BaseRead | None = None
+    """Of a view: what was computed from."""

@@ -6,9 +6,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from ..errors import AlreadyExistsError
-from ..records import MARKER, CollectionDefinition, CollectionRecord, SchemaRecord, Slot, parse_name
+from ..errors import AlreadyExistsError, InvalidInputError
+from ..records import MARKER, BaseDefinition, CollectionDefinition, CollectionRecord, SchemaRecord, Slot, parse_name
 from . import queries, tables
+from .bases import schema_at
 from .engine import inserted_id
 from .functions import database_clock
 from .lookup import key_columns
@@ -61,7 +62,7 @@ def _insert_collection(
     fields = {
         field: getattr(definition, field)
         for field in definition.__dataclass_fields__
-        if field not in ("name", "keys", "schema")
+        if field not in ("name", "keys", "schema", "base")
     }
     collection_id = _insert(
         connection,
@@ -71,7 +72,8 @@ def _insert_collection(
             "uid": uid,
             "namespace_id": namespace_id(connection, namespace),
             "name": name,
-            "kind": "collection",
+            "kind": "view" if definition.base else "collection",
+            "base_id": definition.base and definition.base.collection.id,
         }
         | {"keys": list(definition.keys), "head_version": 0, "created_at": now},
     )
@@ -84,11 +86,45 @@ def _insert_collection(
 def _insert_schema(connection: sa.Connection, collection_id: int, schema: SchemaRecord) -> None:
     begin = {"collection_id": collection_id, "begin_version": 0}
     connection.execute(sa.insert(tables.dataset_attributes).values(begin | {"attributes": schema.attributes}))
-    connection.execute(sa.insert(tables.variable), queries.variable_rows(schema.variables, collection_id, 0))
+    if schema.variables:  # a view has none yet
+        connection.execute(sa.insert(tables.variable), queries.variable_rows(schema.variables, collection_id, 0))
 
 
 def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> int:
     return inserted_id(connection.execute(sa.insert(table).values(row)))
+
+
+def check_shown(connection: sa.Connection, base: BaseDefinition, head: int) -> None:
+    """Raise InvalidInputError if variables that a view is to show have been dropped meanwhile."""
+    pinned = head if base.pinned_version is None else base.pinned_version
+    alive = {each.id for each in schema_at(connection, base.collection, pinned).variables}
+    if gone := [name for id_, name in base.shown.items() if id_ not in alive]:
+        raise InvalidInputError(
+            f"the variables {', '.join(gone)} of collection {base.collection.name} were dropped just now; create the "
+            "view again"
+        )
+
+
+def record_view(connection: sa.Connection, view: CollectionRecord, base: BaseDefinition, head: int) -> None:
+    """Record what a new view takes of its base, which is locked, and has this head."""
+    begin = {"collection_id": view.id, "begin_version": 0}
+    taken = {"pinned_version": base.pinned_version, "filters": base.filters}
+    connection.execute(sa.insert(tables.view_state).values(begin | taken))
+    shown = [begin | {"base_variable_id": id_, "name": name} for id_, name in base.shown.items()]
+    connection.execute(sa.insert(tables.view_variable), shown)
+    need = {"base_id": base.collection.id, "view_id": view.id}
+    connection.execute(sa.insert(tables.view_need), [need | {"variable_id": id_} for id_ in base.shown])
+    if base.definitions:
+        known = [begin | {"id": number, "definition": each} for number, each in enumerate(base.definitions, 1)]
+        connection.execute(sa.insert(tables.view_definition), known)
+    row = tables.version.c
+    first = sa.update(tables.version).where(row.collection_id == view.id, row.version == 0)
+    connection.execute(first.values(base_version=head if base.pinned_version is None else base.pinned_version))
+
+
+def break_views(connection: sa.Connection, base_id: int) -> None:
+    """Leave the views of a collection without their base."""
+    connection.execute(sa.update(tables.collection).where(tables.collection.c.base_id == base_id).values(base_id=None))
 
 
 def forget_collection(connection: sa.Connection, collection: CollectionRecord, path_of: PathOf) -> None:

@@ -54,6 +54,8 @@ _FIELDS = (
 _AT_A_TIME = 10_000
 """So many rows are in memory beside the columns that they become."""
 
+_ALL = Selection()
+
 _IN_ORDER = (*KEY_NAMES, "axis_min", "layer_id")
 
 
@@ -83,6 +85,23 @@ def fragments_query(collection: CollectionRecord, version: int, selection: Selec
 
 
 def _fragments(table: sa.Table, collection: CollectionRecord, version: int, selection: Selection) -> AnySelect:
+    fields = (table.c[name] for name in _FIELDS[:-1])
+    known = sa.case((table.c.axis_unique.is_(None), -1), (table.c.axis_unique, 1), else_=0).label("axis_unique")
+    columns = *key_columns(table)[: len(collection.keys)], *fields, known
+    return chosen(table, columns, collection, version, selection)
+
+
+def chosen(
+    table: sa.Table,
+    wanted: Iterable[sa.ColumnElement[Any]],
+    collection: CollectionRecord,
+    version: int,
+    selection: Selection,
+) -> AnySelect:
+    """Select columns of the fragments in one of the tables that a version has, of the partitions of a selection.
+
+    By their keys; each part has to meet bounds where the selection says so.
+    """
     columns = key_columns(table)
     by_key = selection.keys is not None or selection.key_range is not None or selection.predicate is not None
 
@@ -90,9 +109,7 @@ def _fragments(table: sa.Table, collection: CollectionRecord, version: int, sele
         column: sa.ColumnElement[int] = table.c[name]
         return column + 0 if by_key else column  # an expression has no index, and that of the keys is the right one
 
-    fields = (table.c[name] for name in _FIELDS[:-1])
-    known = sa.case((table.c.axis_unique.is_(None), -1), (table.c.axis_unique, 1), else_=0).label("axis_unique")
-    query = sa.select(*columns[: len(collection.keys)], *fields, known).where(
+    query = sa.select(*wanted).where(
         table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER, compared("begin_version") <= version
     )
     if table is tables.past_fragment:
@@ -194,9 +211,11 @@ def read_partitions(
     return read_columns(connection, collection, version, selection).partitions
 
 
-def read_totals(connection: sa.Connection, collection: CollectionRecord, version: int) -> Totals:
+def read_totals(
+    connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection = _ALL
+) -> Totals:
     """Return how many partitions, rows and bytes a version has, and how far its axis reaches."""
-    fragments = fragments_query(collection, version, Selection()).order_by(None).subquery()
+    fragments = fragments_query(collection, version, selection).order_by(None).subquery()
     rows = sa.case((fragments.c.layer_id == ROWS_LAYER, fragments.c.rows), else_=0)
     each = sa.select(
         sa.func.sum(rows).label("rows"),
@@ -209,6 +228,18 @@ def read_totals(connection: sa.Connection, collection: CollectionRecord, version
     found = connection.execute(sa.select(sa.func.count(), *sums).select_from(key)).one()
     count, row_count, nbytes, low, high = found
     return Totals(count, int(row_count or 0), int(nbytes or 0), None if low is None else (low, high))
+
+
+def read_keys(
+    connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
+) -> set[KeyValues]:
+    """Return the keys of the partitions of a version that meet the predicate of a selection; with all six values."""
+    both = [tables.fragment, *([tables.past_fragment] if version < collection.head_version else [])]
+    found: set[KeyValues] = set()
+    for table in both:
+        query = chosen(table, key_columns(table), collection, version, selection)
+        found.update(map(tuple, connection.execute(query.where(table.c.layer_id == ROWS_LAYER).distinct())))
+    return found
 
 
 @cache

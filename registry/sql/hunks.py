@@ -1,7 +1,8 @@
 """What commits did, as they recorded it: SELECT statements on hunks, and what their rows become."""
 
+import json
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 import sqlalchemy as sa
@@ -10,20 +11,21 @@ from ..keys import MAX_KEYS, KeyValues
 from ..records import IMMUTABLE_LAYER, ROWS_LAYER, CollectionRecord, Hunk
 from ..selection import Selection
 from . import tables
-from .lookup import AnySelect, among_keys, given, key_columns, keys_parameter, numbers_in
+from .lookup import AnySelect, Lookup, among_keys, given, key_columns, keys_parameter, numbers_in
 from .where import compile_predicate
+
+_HUNK = "layer_id", "row_start", "removed", "added", "axis_min", "axis_max"
 
 
 @cache
 def hunks_query() -> AnySelect:
     """Select the hunks of the versions after ``since``, up to ``until``, by ``of_collection``: by key and version."""
     table = tables.change
-    names = "layer_id", "row_start", "removed", "added", "axis_min", "axis_max"
     within = table.c.version > sa.bindparam("since"), table.c.version <= sa.bindparam("until")
     mine = table.c.collection_id == sa.bindparam("of_collection"), table.c.layer_id >= ROWS_LAYER
     # Expressions are in the order of no index: the few versions are found by theirs, and what is found is sorted.
     order = *(column + 0 for column in key_columns(table)), table.c.version
-    columns = *key_columns(table), table.c.version, *(table.c[name] for name in names)
+    columns = *key_columns(table), table.c.version, *(table.c[name] for name in _HUNK)
     return sa.select(*columns).where(*mine, *within).order_by(*order)
 
 
@@ -34,6 +36,41 @@ def read_hunks(
     wanted = {"of_collection": collection.id, "since": since, "until": until}
     for row in connection.execute(hunks_query(), wanted):
         yield row.version, Hunk(tuple(row[:MAX_KEYS]), *row[MAX_KEYS + 1 :])
+
+
+@cache
+def hunks_of_keys_query() -> AnySelect:
+    """Select the hunks of partitions, up to the version ``until``, by ``of_collection``: by key and version.
+
+    :func:`read_hunks_of` has the parameter of the keys, each with the version after which its hunks are wanted.
+    """
+    table, wanted = tables.change, given("of_keys")
+    columns = key_columns(table)
+    *key, since = numbers_in(wanted, MAX_KEYS + 1)
+    mine = table.c.collection_id == sa.bindparam("of_collection"), *map(operator.eq, columns, key)
+    within = table.c.version > since, table.c.version <= sa.bindparam("until")
+    of_keys = Lookup(wanted, table, sa.and_(*mine, *within))
+    fields = table.c.version, *(table.c[name] for name in _HUNK)
+    query = sa.select(*columns, *fields).select_from(of_keys).where(table.c.layer_id >= ROWS_LAYER)
+    return query.order_by(*(column + 0 for column in columns), table.c.version)
+
+
+def read_hunks_of(
+    connection: sa.Connection, collection: CollectionRecord, since: Mapping[KeyValues, int], until: int
+) -> dict[KeyValues, list[tuple[int, list[Hunk]]]]:
+    """Return what versions did to partitions, each after a version of its own: by key, in the order of the versions."""
+    wanted = json.dumps([[*key, version] for key, version in sorted(since.items()) if version < until])
+    found: dict[KeyValues, list[tuple[int, list[Hunk]]]] = {}
+    rows = connection.execute(
+        hunks_of_keys_query(), {"of_collection": collection.id, "of_keys": wanted, "until": until}
+    )
+    for row in rows:
+        hunk = Hunk(tuple(row[:MAX_KEYS]), *row[MAX_KEYS + 1 :])
+        commits = found.setdefault(hunk.key, [])
+        if not commits or commits[-1][0] != row.version:
+            commits.append((row.version, []))
+        commits[-1][1].append(hunk)
+    return found
 
 
 def last_changes_query(collection: CollectionRecord, version: int, *, of_keys: bool) -> AnySelect:
@@ -91,6 +128,16 @@ def read_changing_versions(
     changes = connection.execute(changing_versions_query(collection, selection, after), parameters)
     keep = selection.keep or (lambda key: True)
     return {number for *key, number in changes if keep(dict(zip(collection.keys, key, strict=False)))}
+
+
+def read_last_immutables(connection: sa.Connection, collection: CollectionRecord, until: int) -> int:
+    """Return the last version, up to one, that stored immutable variables; 0 if none did."""
+    table = tables.change
+    here = table.c.collection_id == collection.id, *(column == 0 for column in key_columns(table))
+    last = sa.select(sa.func.max(table.c.version)).where(
+        *here, table.c.version <= until, table.c.layer_id == IMMUTABLE_LAYER
+    )
+    return connection.scalar(last) or 0
 
 
 def has_new_immutables(connection: sa.Connection, collection: CollectionRecord, since: int, until: int) -> bool:

@@ -57,7 +57,7 @@ def _postgresql_each(element: Any, compiler: Any, **options: Any) -> str:
     return f"json_array_elements(CAST({compiler.process(element.clauses, **options)} AS JSON))"
 
 
-class _Lookup(sa.Join):
+class Lookup(sa.Join):
     """For each row of the left table, in turn, those of the right one: an inner join that keeps this order.
 
     What it is joined by is all that is looked up: the collection too.
@@ -66,7 +66,7 @@ class _Lookup(sa.Join):
     inherit_cache = True
 
 
-@compiles(_Lookup, "sqlite")
+@compiles(Lookup, "sqlite")
 def _sqlite_lookup(element: Any, compiler: Any, **options: Any) -> str:
     options["asfrom"] = True
     left, right = (compiler.process(side, **options) for side in (element.left, element.right))
@@ -74,7 +74,7 @@ def _sqlite_lookup(element: Any, compiler: Any, **options: Any) -> str:
     return f"{left} CROSS JOIN {right} ON {compiler.process(element.onclause, **options)}"
 
 
-@compiles(_Lookup, "postgresql")
+@compiles(Lookup, "postgresql")
 def _postgresql_lookup(element: Any, compiler: Any, **options: Any) -> str:
     # An OFFSET keeps it from being made an ordinary join, for which Postgres may read the whole table: before ANALYZE
     # it guesses that there are as many keys as rows.
@@ -93,7 +93,7 @@ def keys_parameter(keys: Iterable[KeyValues]) -> dict[str, str]:
 def among_keys(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
     """Return the rows of a collection in a table that have one of the keys in :func:`keys_parameter`."""
     wanted = given("of_keys")
-    return _Lookup(wanted, table, sa.and_(mine, *map(operator.eq, key_columns(table), numbers_in(wanted))))
+    return Lookup(wanted, table, sa.and_(mine, *map(operator.eq, key_columns(table), numbers_in(wanted))))
 
 
 def given(name: str) -> sa.FromClause:
@@ -118,13 +118,13 @@ def numbers_parameter(numbers: Iterable[int]) -> dict[str, str]:
 def among_numbers(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
     """Return the rows of a collection in a table that have one of the versions in :func:`numbers_parameter`."""
     wanted = given("of_numbers")
-    return _Lookup(wanted, table, sa.and_(mine, table.c.version == numbers_in(wanted)[0]))
+    return Lookup(wanted, table, sa.and_(mine, table.c.version == numbers_in(wanted)[0]))
 
 
 def among_names(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
     """Return the rows of a collection in a table that have one of the names in :func:`names_parameter`."""
     wanted = given("of_names")
-    return _Lookup(wanted, table, sa.and_(mine, table.c.name == _item(wanted, 0)))
+    return Lookup(wanted, table, sa.and_(mine, table.c.name == _item(wanted, 0)))
 
 
 def names_parameter(names: Iterable[str]) -> dict[str, str]:
@@ -137,7 +137,7 @@ def among_ranges(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause
     wanted = given("of_ranges")
     key, limits = sa.tuple_(*key_columns(table)), numbers_in(wanted, 2 * MAX_KEYS)
     first, last = sa.tuple_(*limits[:MAX_KEYS]), sa.tuple_(*limits[MAX_KEYS:])
-    return _Lookup(wanted, table, sa.and_(mine, key >= first, key <= last))
+    return Lookup(wanted, table, sa.and_(mine, key >= first, key <= last))
 
 
 def ranges_parameter(ranges: Iterable[KeyRange]) -> dict[str, str]:

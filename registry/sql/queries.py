@@ -12,7 +12,6 @@ from ..records import (
     CollectionRecord,
     Json,
     SchemaRecord,
-    Snapshot,
     Source,
     SourceRecord,
     VariableRecord,
@@ -20,6 +19,7 @@ from ..records import (
     version_number,
 )
 from ..selection import Selection
+from ..snapshot import Snapshot
 from . import tables
 from .engine import standby_note
 from .fragments import read_columns, read_immutable
@@ -242,6 +242,12 @@ def read_version(connection: sa.Connection, collection: CollectionRecord, versio
     if row is None:
         raise _no_version(connection, collection, number)
     return version_record(row, collection.name)
+
+
+def read_base_version(connection: sa.Connection, view_id: int, version: int) -> int:
+    """Return the version of its base that a version of a view lies over."""
+    row = connection.execute(version_query(), {"of_collection": view_id, "number": version}).one()
+    return int(row.base_version)
 
 
 def read_versions(

@@ -142,10 +142,8 @@ collection = Table(
     Column("description", Text, nullable=False),
     Column("metadata", Document, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
-    # Of views only.
+    # Of views only; NULL once the base was dropped under them.
     Column("base_id", ForeignKey("collection.id")),
-    Column("base_version", Integer),
-    Column("filters", Text),
     UniqueConstraint("namespace_id", "name"),
     CheckConstraint("kind IN ('collection', 'view')", name="kind"),
     sqlite_autoincrement=True,  # no number is given twice: intents and garbage still name it when its row is gone
@@ -205,7 +203,7 @@ def _fragment_columns(*end: Column[Any]) -> list[Column[Any]]:
         Column("rows", BigInteger, nullable=False),
         Column("group_rows", BigInteger, nullable=False),
         Column("packed", Boolean, nullable=False),
-        # Of views only.
+        # Of views only, whose fragments are named by the row of the base that they begin at: axis_min has it too.
         Column("base_version", Integer),
         Column("base_row", BigInteger),
         Column("nbytes", BigInteger, nullable=False),
@@ -346,6 +344,50 @@ version = Table(
     Column("message", Text, nullable=False),
     Column("operation", String(32), nullable=False),
     Column("summary", Document, nullable=False),
+    # Of a view's that computed something: what from.
+    Column("reads", Document),
+)
+
+# What a view takes of its base.
+view_state = Table(
+    "view_state",
+    metadata,
+    _collection_id(primary_key=True),
+    Column("begin_version", Integer, primary_key=True, autoincrement=False),
+    Column("end_version", Integer),
+    # NULL follows the head.
+    Column("pinned_version", Integer),
+    Column("filters", Text),
+)
+
+view_variable = Table(
+    "view_variable",
+    metadata,
+    _collection_id(primary_key=True),
+    Column("base_variable_id", Integer, primary_key=True, autoincrement=False),
+    Column("begin_version", Integer, primary_key=True, autoincrement=False),
+    Column("end_version", Integer),
+    Column("name", Text, nullable=False),
+)
+
+# How a view's own variables are computed.
+view_definition = Table(
+    "view_definition",
+    metadata,
+    _collection_id(primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("begin_version", Integer, primary_key=True, autoincrement=False),
+    Column("end_version", Integer),
+    Column("definition", Document, nullable=False),
+)
+
+# What may not be dropped of a collection: variables that views show.
+view_need = Table(
+    "view_need",
+    metadata,
+    Column("base_id", ForeignKey("collection.id", ondelete="CASCADE"), primary_key=True),
+    Column("variable_id", Integer, primary_key=True, autoincrement=False),
+    Column("view_id", ForeignKey("collection.id", ondelete="CASCADE"), primary_key=True),
 )
 
 source = Table(

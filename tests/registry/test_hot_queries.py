@@ -31,7 +31,8 @@ from registry import (
     pad_key,
 )
 from registry.changes import ClosePartitions, Commit, NoOtherPart, NothingBetween, PutFragments, Unchanged
-from registry.sql.engine import engine_of, parse_url
+from registry.sql.engine import engine_of, parse_url, reading
+from registry.sql.hunks import read_hunks_of
 
 from .conftest import change, commit, create, fragment
 
@@ -264,6 +265,19 @@ def versions(filters: Filters) -> Question:
     return ask
 
 
+def hunks_since(number: int) -> Question:
+    """What a view asks: of each partition, what was done to it since a version of its own."""
+
+    def ask(registry: Registry) -> object:
+        since = {pad_key(key): place % 3 for place, key in enumerate(some(number))}
+        with reading(registry._url) as connection:
+            found = read_hunks_of(connection, registry.collection("made/a"), since, VERSIONS)
+        assert len(found) == number
+        return found
+
+    return ask
+
+
 QUESTIONS: dict[str, Question] = {
     **{f"{n} keys": of_keys(n) for n in (1, 2, 20, 500, 501)},
     **{f"{n} keys of an old version": of_keys(n, OLD + 5) for n in (1, 2, 20, 500, 501)},
@@ -287,6 +301,7 @@ QUESTIONS: dict[str, Question] = {
     },
     **{f"the last changes of {n} keys": changes(n, VERSIONS) for n in (1, 2, 20, 500, 501)},
     "the last changes up to an old version": changes(20, VERSIONS - 1),
+    **{f"the hunks of {n} keys": hunks_since(n) for n in (1, 2, 20, 500)},
     "the versions that touched a partition": versions("year == 100 and month == 5"),
     "the versions that touched a key": versions((("year", 100), ("month", 5))),
     "a version": lambda registry: registry.version("made/a", OLD),
@@ -361,7 +376,7 @@ SELECT 1, k0, k1, 0, 0, 0, 0, axis_min, layer_id, n + 59, n + 60, n + 59, 0, gro
 FROM fragment, numbers WHERE collection_id = 1 AND k0 = 100 AND k1 = 5 AND axis_min = 0
 """,
     "change": "SELECT 1, 100, 5, 0, 0, 0, 0, n + 60, 0, 0, 10, 10, 0, 9 FROM numbers",
-    "version": "SELECT 1, n + 60, NULL, NULL, '2022-01-01 00:00:00', NULL, 'me', '', 'insert', '{}', NULL FROM numbers",
+    "version": "SELECT 1, n + 60, NULL, NULL, '2022-01-01', NULL, 'me', '', 'insert', '{}', NULL, NULL FROM numbers",
 }
 
 

@@ -1,39 +1,47 @@
 """Which rows of which parts ranges of rows are, against all rows one by one."""
 
-from typing import Any, cast
+import itertools
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_zcollection.reading.crop import _pieces
-from intake_zcollection.reading.table import PartitionTable
-from registry import KeyValues
+from intake_zcollection.reading.crop import _ranges
+from intake_zcollection.reading.table import FRAGMENT, PART, PartitionTable
 
 
-class Table:
-    """Partitions of one key, by the sizes of their parts: all that is asked of a table."""
+def table_of(partitions: list[list[int]]) -> PartitionTable:
+    """Return the table of partitions of one key, by the sizes of their parts, each in a group of its own."""
+    sizes = [size for each in partitions for size in each]
+    parts, fragments = np.zeros(len(sizes), PART), np.zeros(len(sizes), FRAGMENT)
+    parts["rows"] = parts["stop"] = sizes
+    parts["low"] = np.arange(len(sizes))
+    parts["held"] = 1
+    fragments["start"] = np.arange(len(sizes))
+    keys, counts = np.arange(len(partitions))[:, None], np.array([len(each) for each in partitions], np.int64)
+    return PartitionTable(("k",), keys, counts, parts, fragments)
 
-    def __init__(self, partitions: list[list[int]]) -> None:
-        self.values = np.arange(len(partitions))[:, None]
-        self.counts = np.array([len(each) for each in partitions], np.int64)
-        self.piece_sizes = np.array([size for each in partitions for size in each], np.int64)
+
+def rows_of(table: PartitionTable) -> list[tuple[int, int]]:
+    """Return all rows, by the part, which a table has as the first value of its axis."""
+    return [(int(part["low"]), row) for part in table.parts for row in range(part["start"], part["stop"])]
 
 
 @given(st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=5), max_size=4), st.data())
 def test_ranges_of_rows_are_divided_where_parts_end(partitions: list[list[int]], data: st.DataObject) -> None:
     wanted = [sorted(data.draw(st.sets(st.integers(0, sum(sizes) - 1)))) for sizes in partitions]
-    rows: dict[KeyValues, list[tuple[int, int]]] = {
+    rows = {
         (number,): [(int(run[0]), int(run[-1]) + 1) for run in np.split(some, np.flatnonzero(np.diff(some) > 1) + 1)]
         for number, some in enumerate(wanted)
         if some
     }
-    numbers, starts, stops = _pieces(cast("PartitionTable", cast("Any", Table(partitions))), rows)
-    found = [(n, row) for n, start, stop in zip(numbers, starts, stops, strict=True) for row in range(start, stop)]
-    expected, first = [], 0
-    for sizes, some in zip(partitions, wanted, strict=True):
-        every = [(first + part, row) for part, size in enumerate(sizes) for row in range(size)]
-        expected += [every[row] for row in some]
-        first += len(sizes)
-    assert found == expected
-    assert all(start < stop for start, stop in zip(starts, stops, strict=True))
+    table = table_of(partitions)
+    every, ends = rows_of(table), list(itertools.accumulate(map(sum, partitions), initial=0))
+    cropped = table.of_rows(_ranges(table, rows))
+    assert rows_of(cropped) == [every[end + row] for end, some in zip(ends, wanted, strict=False) for row in some]
+    assert all(cropped.piece_sizes > 0)
+    assert np.array_equal(cropped.fragments["start"], cropped.parts["low"])
+    again = data.draw(st.sets(st.integers(0, max(cropped.rows - 1, 0))) if cropped.rows else st.just(set[int]()))
+    assert rows_of(cropped.of_rows((row, row + 1) for row in sorted(again))) == [
+        rows_of(cropped)[row] for row in sorted(again)
+    ]

@@ -1,0 +1,198 @@
+"""Syncing a view: what of its own values is stale, and computing just that."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from registry import (
+    Asked,
+    Definition,
+    Difference,
+    KeyValues,
+    Overlay,
+    PartitionChange,
+    PartitionKey,
+    RowChange,
+    Signature,
+    Stale,
+    Version,
+    name_values,
+    pad_key,
+)
+from registry.changes import EditView, Taken
+from registry.overlay import Reason, Rows, joined
+
+from ..errors import InvalidInputError
+from ..execution import Execution
+from ..handle import Handle
+from ..reading.selection import Selected, Selection
+from ..reading.window import Call
+from ..writing.functions import import_function
+from ..writing.plan import Again, Plan, Step
+from ..writing.updating import Updating
+from ..writing.write import write
+
+
+def stale(handle: Handle, selection: Selection, base_version: int | None = None) -> Difference:
+    """Return what of a view's own values has to be computed, and why; see :meth:`intake_zcollection.View.stale`."""
+    asked = Asked(stale="fill", tells=True, base_version=base_version)
+    return _difference(handle.select(replace(selection, asked=asked)))
+
+
+@dataclass(eq=False)
+class Syncing:
+    """A sync that was asked for."""
+
+    pinned_version: int | None
+    done: Difference | None = field(default=None, init=False)
+    """What was stale on the head that was planned last."""
+
+    def plan(self, handle: Handle, head: Selected, _: Again | None) -> Plan | None:
+        """Return the steps of all definitions, on what is stale of their outputs."""
+        self.done = _difference(head)
+        over, name = _overlay(head), head.collection.name
+        plans = []
+        for definition in over.definitions:
+            if rows := _rows(head, definition):
+                plan = _updating(head, definition).plan(handle, head, None, rows)
+                plans += [plan] if plan else []
+        ended = _gone(head)
+        moves = self.pinned_version is not None
+        if not (plans or ended or moves):
+            return None
+        edits = (EditView(pinned_version=self.pinned_version),) if moves else ()
+        return Plan(
+            head,
+            "sync",
+            f"sync {name}",
+            _counted_once(step for plan in plans for step in plan.steps),
+            tuple(need for plan in plans for need in plan.requirements),
+            edits,
+            {"updated": 0, "rows": 0},
+            tuple(each for plan in plans for each in plan.computes),
+            ended,
+        )
+
+
+def sync(
+    handle: Handle, syncing: Syncing, selection: Selection, how: Execution, *, dry_run: bool, signature: Signature
+) -> Difference:
+    """Compute what is stale of what has a definition; see :meth:`intake_zcollection.View.sync`."""
+    if syncing.pinned_version is not None:
+        _check_pin(handle, syncing.pinned_version)
+    if dry_run:
+        return stale(handle, selection, syncing.pinned_version)
+    asked = Asked(stale="fill", tells=True, base_version=syncing.pinned_version)
+    plan = partial(syncing.plan, handle)
+    write(handle, plan, how, signature=signature, selection=replace(selection, asked=asked))
+    assert syncing.done is not None  # it was planned at least once
+    return syncing.done
+
+
+def set_filters(handle: Handle, filters: str | None, signature: Signature) -> Version:
+    """Have a view take other partitions of its base; see :meth:`intake_zcollection.View.set_filters`."""
+    return handle.commit("set_filters", EditView(filters=Taken(filters)), signature=signature)
+
+
+def _check_pin(handle: Handle, version: int) -> None:
+    """Raise InvalidInputError for a version before that which own values lie over: it never knew of them."""
+    base, name = handle.base, handle.record.name
+    assert base is not None  # it is a view's
+    base.at(version).select(Selection())
+    head = handle.select(Selection(asked=Asked(frozenset())))
+    over = _overlay(head)
+    newest = max([0, *(each.base_version for some in over.live.values() for each in some)])
+    if version < newest:
+        raise InvalidInputError(
+            f"view {name} has values over version {newest} of {base.record.name}: it can be pinned there or later, and "
+            f"not at version {version}; create another view for that"
+        )
+
+
+def _counted_once(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Return steps, of which several of one partition count as one."""
+    counted: set[KeyValues | None] = set()
+    once = []
+    for step in steps:
+        once.append(replace(step, counts={}) if step.key in counted else step)
+        counted.add(step.key)
+    return tuple(once)
+
+
+def _updating(head: Selected, definition: Definition) -> Updating:
+    names = {each.id: name for name, each in head.schema.variables.items()}
+    if any(id_ not in names for id_ in definition.inputs):
+        made = ", ".join(names[id_] for id_ in definition.outputs)
+        raise InvalidInputError(
+            f"view {head.collection.name} computes {made} from variables that its base has no more: update {made} by "
+            "another function"
+        )
+    assert definition.function is not None  # no other is recorded
+    call = Call(import_function(head.collection.name, definition.function), definition.args, definition.kwargs)
+    return Updating(
+        call,
+        [names[id_] for id_ in definition.inputs],
+        [names[id_] for id_ in definition.outputs],
+        definition.depth,
+        definition.trim,
+        definition.rowwise,
+        definition.code_version,
+    )
+
+
+def _rows(head: Selected, definition: Definition) -> dict[KeyValues, tuple[Rows, ...]]:
+    """Return the partitions, and their rows, in which an output is stale."""
+    over = _overlay(head)
+    found: dict[KeyValues, tuple[Rows, ...]] = {}
+    sizes = dict(zip((pad_key(tuple(each)) for each in head.rows.values.tolist()), head.rows.sizes, strict=True))
+    for key, by_variable in over.stale.items():
+        stale = [by_variable[id_] for id_ in definition.outputs if id_ in by_variable]
+        if stale and definition.rowwise:
+            found[key] = tuple(joined(rows for each in stale for rows in each.rows))
+        elif stale:
+            found[key] = ((0, sizes[key]),)
+    return found
+
+
+def _gone(head: Selected) -> tuple[KeyValues, ...]:
+    """Return the partitions of which the view has own values, and which its base has not any more."""
+    over = _overlay(head)
+    there = {pad_key(tuple(each)) for each in head.rows.values.tolist()}
+    return tuple(sorted(over.live.keys() - there))
+
+
+def _difference(head: Selected) -> Difference:
+    """Return what is stale as a difference: rows that have to be computed, and of which variables."""
+    over, schema, bounds = _overlay(head), head.snapshot.schema, head.bounds
+    changes = [
+        _change(key, bounds[_columns(key)], found) for key in head.rows.keys if (found := over.stale.get(_columns(key)))
+    ]
+    own = frozenset(each.id for each in schema.variables if each.id >= over.own_ids)
+    for values in _gone(head):
+        key = name_values(head.collection.keys, values[: len(head.collection.keys)])
+        rows = RowChange((0, max(each.at[1] for each in over.live[values])), (0, 0), own)
+        changes.append(PartitionChange(key, "removed", (rows,), (None, None), "gone"))
+    partitions = {each.key: each for each in sorted(changes, key=lambda each: _columns(each.key))}
+    version = head.version
+    return Difference(head.collection, version, version, partitions, schema, schema, False, over.base_version)
+
+
+_REASONS: tuple[Reason, ...] = ("new", "rows", "inputs", "neighbour", "code")
+"""Of several, the first is told."""
+
+
+def _change(key: PartitionKey, bounds: tuple[int, int], stale: Mapping[int, Stale]) -> PartitionChange:
+    reason = min((each.reason for each in stale.values()), key=_REASONS.index)
+    ranges = joined(rows for each in stale.values() for rows in each.rows)
+    changed = tuple(RowChange(rows, rows, frozenset(stale)) for rows in ranges)
+    return PartitionChange(key, "changed", changed, bounds, reason)
+
+
+def _columns(key: PartitionKey) -> KeyValues:
+    return pad_key(tuple(value for _, value in key))
+
+
+def _overlay(head: Selected) -> Overlay:
+    over = head.snapshot.overlay
+    assert over is not None  # it is a view's
+    return over

@@ -1,0 +1,57 @@
+"""What a view takes of its base, version by version, and what its own variables are computed from.
+
+Revision 0009, after 0008. No view was recorded before.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+_RELEASE = "0.1.0"
+"""The first that reads this revision."""
+
+_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    for name in ("base_version", "filters"):  # they have versions now
+        op.drop_column("collection", name)
+    op.add_column("version", sa.Column("reads", sa.Text(), nullable=True))
+    _create("view_state", sa.Column("pinned_version", sa.Integer()), sa.Column("filters", sa.Text()))
+    _create("view_variable", sa.Column("name", sa.Text(), nullable=False), key="base_variable_id")
+    _create("view_definition", sa.Column("definition", sa.Text(), nullable=False), key="id")
+    op.create_table(
+        "view_need",
+        sa.Column("base_id", _ID, nullable=False),
+        sa.Column("variable_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("view_id", _ID, nullable=False),
+        *(
+            sa.ForeignKeyConstraint(
+                [column], ["collection.id"], name=f"fk_view_need_{column}_collection", ondelete="CASCADE"
+            )
+            for column in ("base_id", "view_id")
+        ),
+        sa.PrimaryKeyConstraint("base_id", "variable_id", "view_id", name="pk_view_need"),
+    )
+    columns = sa.column("revision", sa.String()), sa.column("release", sa.Text())
+    op.bulk_insert(sa.table("release", *columns), [{"revision": revision, "release": _RELEASE}])
+
+
+def _create(table: str, *columns: sa.Column[object], key: str = "") -> None:
+    """Make a table of what a view has from a version to another."""
+    names = ["collection_id", *([key] if key else []), "begin_version"]
+    op.create_table(
+        table,
+        sa.Column("collection_id", _ID, nullable=False),
+        *(sa.Column(name, sa.Integer(), autoincrement=False, nullable=False) for name in names[1:]),
+        sa.Column("end_version", sa.Integer(), nullable=True),
+        *columns,
+        sa.ForeignKeyConstraint(
+            ["collection_id"], ["collection.id"], name=f"fk_{table}_collection_id_collection", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint(*names, name=f"pk_{table}"),
+    )

@@ -1,0 +1,368 @@
+"""Views: SELECT statements on what they take of their bases and have of their own, and what the rows become."""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import chain, groupby
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..errors import StaleViewError
+from ..keys import MAX_KEYS, KeyValues, format_key, name_values, pad_key
+from ..overlay import (
+    Asked,
+    Computed,
+    Definition,
+    Overlay,
+    OwnFragment,
+    OwnPartition,
+    Stale,
+    Stored,
+    stale_rows,
+    visible,
+)
+from ..records import ROWS_LAYER, CollectionRecord, FragmentColumns, Hunk, SchemaRecord, Totals, Version
+from ..selection import Selection
+from ..snapshot import Snapshot
+from . import queries, tables
+from .bases import (
+    ViewState,
+    columns_at,
+    hunks_between,
+    hunks_of,
+    immutable_at,
+    keys_at,
+    layers_of,
+    read_definitions,
+    read_state,
+    read_view_schema,
+    stored_at,
+    totals_at,
+)
+from .fragments import chosen
+from .lookup import among_numbers, key_columns, keys_parameter, numbers_parameter
+
+_NO_SCHEMA = SchemaRecord((), {})
+
+
+def read_needs(
+    connection: sa.Connection, base_id: int, variables: Iterable[int] | None = None
+) -> list[tuple[str, int]]:
+    """Return the names of views, and which variables of their base each shows: some, or all of them."""
+    need = tables.view_need
+    query = queries.collections_query().join(need, need.c.view_id == tables.collection.c.id)
+    query = query.with_only_columns(queries.FULL_NAME, need.c.variable_id).where(need.c.base_id == base_id)
+    if variables is not None:
+        query = query.where(need.c.variable_id.in_([*variables]))
+    return [(name, variable) for name, variable in connection.execute(query)]
+
+
+def read_view(
+    connection: sa.Connection,
+    view: CollectionRecord,
+    version: int | Version | None,
+    selection: Selection,
+    asked: Asked,
+) -> Snapshot:
+    """Return a version of a view: its schema, partitions of its base, and what it has of its own over them.
+
+    At which version of the base each partition is read is known before any is left out by its bounds.
+    """
+    number = queries.check_version(connection, view, version)
+    state = read_state(connection, view, number, head=version is None)
+    if asked.base_version is not None:
+        state = replace(state, base_version=asked.base_version)
+    schema = read_view_schema(connection, view, number, state)
+    own_ids = {each.id for each in schema.variables if each.id >= state.own_ids}
+    named = {each.id for each in schema.variables if asked.names is None or each.name in asked.names}
+    definitions = read_definitions(connection, view, number)
+    selection = state.chosen(selection)
+    asking = _Asking(connection, view, number, state, selection, frozenset(own_ids & named), definitions, schema)
+    behind = asking.behind() if asked.stale in ("last", "raise") else {}
+    fragments = _read_base(connection, state, selection, behind)
+    stale = asking.stale(_rows_of(fragments)) if asked.tells or asked.stale in ("raise", "skip") else {}
+    if asked.stale == "raise" and stale:
+        raise _stale_error(view, stale)
+    if asked.stale == "skip" and stale:
+        fragments = _select(fragments, lambda key: key not in stale)
+    return Snapshot(
+        collection=view,
+        version=number,
+        schema=schema,
+        fragments=fragments,
+        immutable=immutable_at(connection, state.base, state.base_version),
+        layers=asking.base_layers,
+        overlay=asking.overlay(stale, behind),
+    )
+
+
+def read_view_totals(connection: sa.Connection, view: CollectionRecord, version: int, *, head: bool) -> Totals:
+    """Return how much a view has: the partitions and rows of its base that it takes; the bytes are its own."""
+    state = read_state(connection, view, version, head=head)
+    totals = totals_at(connection, state.base, state.base_version, state.chosen(Selection()))
+    own = _read_fragments(connection, view, version, Selection())
+    return replace(totals, nbytes=sum(each.nbytes for each in own))
+
+
+class _Asking:
+    """What a view has of its own in the partitions of a selection, and what of some variables is stale."""
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        view: CollectionRecord,
+        version: int,
+        state: ViewState,
+        selection: Selection,
+        variables: frozenset[int],
+        definitions: tuple[Definition, ...] = (),
+        schema: SchemaRecord = _NO_SCHEMA,
+    ) -> None:
+        self._connection, self._state, self._variables, self._definitions = connection, state, variables, definitions
+        self._selection = selection
+        self._layers = queries.read_layers(connection, view.id)
+        self.base_layers = layers_of(connection, state.base)
+        self._defined = {id_: each for each in definitions for id_ in each.outputs}
+        self._immutable_ids = frozenset(each.id for each in schema.variables if None not in each.sizes)
+        found = _read_fragments(connection, view, version, replace(selection, axis_range=(None, None), parts=False))
+        computed = _read_computed(connection, view, {each.written_version for each in found})
+        self._own = self._with_hunks(found, {each: computed[each.written_version] for each in found})
+        self._changed = {key for key, each in self._own.items() if each.since}
+
+    def _with_hunks(
+        self, found: Iterable[OwnFragment], computed: Mapping[OwnFragment, Mapping[frozenset[int], Computed]]
+    ) -> dict[KeyValues, OwnPartition]:
+        by_fragment = {each: computed[each][self._layers[each.layer_id]] for each in found}
+        since: dict[KeyValues, int] = {}
+        for each, what in by_fragment.items():
+            since[each.key] = min(since.get(each.key, what.base_version), what.base_version, each.base_version)
+        hunks = hunks_of(self._connection, self._state.base, since, self._state.base_version)
+        own = {}
+        for key, group in groupby(by_fragment, key=lambda each: each.key):
+            fragments = tuple(group)
+            mine = {each: by_fragment[each] for each in fragments}
+            own[key] = OwnPartition(fragments, mine, hunks.get(key, ()), self.base_layers)
+        return own
+
+    def behind(self) -> dict[KeyValues, int]:
+        """Return the partitions that are read as they were, and when: what their values were computed from is gone."""
+        length = len(self._state.base.keys)
+        changed = Selection(keys={key[:length] for key in self._changed})
+        rows = _rows_of(columns_at(self._connection, self._state.base, self._state.base_version, changed))
+        behind = {}
+        for key in self._changed & rows.keys():
+            own = self._own[key]
+            stale = self._stale(key, rows[key], own.placed(self._state.base_version))
+            used = {each for id_ in self._variables for each in visible(self._holding(own, id_))}
+            if stale and own.used_were_replaced(used):
+                behind[key] = own.base_version
+        return behind
+
+    def _holding(self, own: OwnPartition, variable: int) -> list[OwnFragment]:
+        return [each for each in own.fragments if variable in self._layers[each.layer_id]]
+
+    def _stale(self, key: KeyValues, rows: int, placed: Sequence[OwnFragment]) -> dict[int, Stale]:
+        own = self._own.get(key)
+        given = own, placed, self._layers, self._defined, self._stored
+        found = {id_: stale_rows(id_, rows, *given) for id_ in self._variables}
+        return {id_: each for id_, each in found.items() if each is not None}
+
+    @cached_property
+    def _stored(self) -> Stored:
+        used = (each.by.uses for own in self._own.values() for each in own.computed.values())
+        if not self._immutable_ids & frozenset().union(*used):
+            return Stored(frozenset(), 0)  # it does not matter when
+        return Stored(self._immutable_ids, stored_at(self._connection, self._state.base, self._state.base_version))
+
+    def stale(self, rows: Mapping[KeyValues, int]) -> dict[KeyValues, dict[int, Stale]]:
+        """Return what is stale in partitions of so many rows."""
+        if not self._variables:
+            return {}
+        at = self._state.base_version
+        stale = {}
+        for key, count in rows.items():
+            placed = self._own[key].placed(at) if key in self._own else ()
+            stale[key] = self._of_neighbours(key, count) | self._stale(key, count, placed)
+        return {key: found for key, found in stale.items() if found}
+
+    def _of_neighbours(self, key: KeyValues, rows: int) -> dict[int, Stale]:
+        """Return what is stale since a neighbour partition changed, or came between."""
+        keys, hunks = self._around
+        own = self._own.get(key)
+        found: dict[int, Stale] = {}
+        if own is None or not keys:
+            return found
+        for id_ in self._variables:
+            for each in visible(self._holding(own, id_)):
+                computed = own.computed[each]
+                place, depth = bisect_left(keys, key), computed.by.depth
+                near = {*keys[max(0, place - depth) : place + depth + 1]} - {key}
+                if any(computed.saw(at, hunk, self.base_layers) for each in near for at, hunk in hunks.get(each, ())):
+                    found[id_] = Stale("neighbour", ((0, rows),))
+        return found
+
+    @cached_property
+    def _around(self) -> tuple[list[KeyValues], dict[KeyValues, list[tuple[int, Hunk]]]]:
+        """The keys of all partitions that are there, or changed, and how, since values of neighbours were computed."""
+        deep = [each for own in self._own.values() for each in own.computed.values() if each.by.depth]
+        if not deep:
+            return [], {}
+        base, at = self._state.base, self._state.base_version
+        hunks: dict[KeyValues, list[tuple[int, Hunk]]] = {}
+        for version, hunk in hunks_between(self._connection, base, min(each.base_version for each in deep), at):
+            if self._state.takes(hunk.key):
+                hunks.setdefault(hunk.key, []).append((version, hunk))
+        there = keys_at(self._connection, base, at, self._state.chosen(Selection()))
+        return sorted({*there, *hunks}), hunks
+
+    def _uses(self) -> dict[int, frozenset[int]]:
+        uses: dict[int, frozenset[int]] = {}
+        for own in self._own.values():
+            for each, computed in own.computed.items():
+                for id_ in self._layers[each.layer_id]:
+                    uses[id_] = uses.get(id_, frozenset()) | computed.by.uses
+        return uses
+
+    def _below(self, behind: Mapping[KeyValues, int]) -> Overlay | None:
+        """Return what the base has of its own, if it is a view, at the versions at which its partitions are read."""
+        base, length = self._state.base, len(self._state.base.keys)
+        if base.kind != "view":
+            return None
+        below = own_at(self._connection, base, self._state.base_version, replace(self._selection, keep=None))
+        placed = dict(below.placed)
+        for version in set(behind.values()):
+            keys = Selection(keys={key[:length] for key, at in behind.items() if at == version})
+            older = own_at(self._connection, base, version, keys)
+            placed |= {key: older.placed.get(key, ()) for key, at in behind.items() if at == version}
+        return replace(below, placed=placed)
+
+    def overlay(self, stale: Mapping[KeyValues, Mapping[int, Stale]], behind: Mapping[KeyValues, int]) -> Overlay:
+        """Return all of it, as it lies over the partitions as they are read."""
+        at = self._state.base_version
+        return Overlay(
+            base=self._state.base,
+            base_version=at,
+            live={key: each.fragments for key, each in self._own.items()},
+            placed={key: each.fragments if key in behind else each.placed(at) for key, each in self._own.items()},
+            layers=self._layers,
+            stale=stale,
+            behind=behind,
+            definitions=self._definitions,
+            is_pinned=self._state.pinned_version is not None,
+            filters=self._state.filters,
+            own_ids=self._state.own_ids,
+            uses=self._uses(),
+            below=self._below(behind),
+        )
+
+
+def own_at(connection: sa.Connection, view: CollectionRecord, version: int, selection: Selection) -> Overlay:
+    """Return what a view has of its own at one of its versions, over the rows of its base then."""
+    state = read_state(connection, view, version, head=False)
+    asking = _Asking(connection, view, version, state, selection, frozenset())
+    return asking.overlay({}, {})
+
+
+def _read_fragments(
+    connection: sa.Connection, view: CollectionRecord, version: int, selection: Selection
+) -> list[OwnFragment]:
+    """Return the own fragments of partitions, by their keys and rows."""
+    if selection.keys is not None and not selection.keys:
+        return []
+    fields = "layer_id", "group_uid", *OwnFragment._fields[3:]
+    both = [tables.fragment, *([tables.past_fragment] if version < view.head_version else [])]
+    branches = [
+        chosen(table, (*key_columns(table), *(table.c[name] for name in fields)), view, version, selection)
+        for table in both
+    ]
+    query = sa.union_all(*branches) if len(branches) > 1 else branches[0]
+    rows = connection.execute(query, {} if selection.keys is None else keys_parameter(selection.keys))
+    found = [OwnFragment._make((tuple(row[:MAX_KEYS]), *row[MAX_KEYS:])) for row in rows]
+    if (keep := selection.keep) is not None:
+        kept = {key for key in {each.key for each in found} if keep(dict(zip(view.keys, key, strict=False)))}
+        found = [each for each in found if each.key in kept]
+    return sorted(found, key=lambda each: (each.key, each.base_row, each.layer_id))
+
+
+def _read_computed(
+    connection: sa.Connection, view: CollectionRecord, versions: Iterable[int]
+) -> dict[int, dict[frozenset[int], Computed]]:
+    """Return what own values were computed from, by the version that wrote them and the variables of their layer."""
+    query = sa.select(tables.version.c.version, tables.version.c.reads)
+    query = query.select_from(among_numbers(tables.version, tables.version.c.collection_id == view.id))
+    rows = connection.execute(query, numbers_parameter(versions))
+    return {
+        row.version: {
+            frozenset(each["outputs"]): Computed(row.reads["base_version"], Definition.from_json(each))
+            for each in row.reads["definitions"]
+        }
+        for row in rows
+    }
+
+
+def _read_base(
+    connection: sa.Connection, state: ViewState, selection: Selection, behind: Mapping[KeyValues, int]
+) -> FragmentColumns:
+    """Return the partitions of the base, each at the version at which it is read; whole ones, or rows have no
+    numbers.
+    """
+    base, length, selection = state.base, len(state.base.keys), replace(selection, parts=False)
+    columns = columns_at(connection, base, state.base_version, selection)
+    if not behind:
+        return columns
+    read = [_select(columns, lambda key: key not in behind)]
+    for version in set(behind.values()):
+        keys = {key[:length] for key, at in behind.items() if at == version}
+        read.append(columns_at(connection, base, version, replace(selection, keys=keys)))
+    return _merged(read)
+
+
+def _keys_of(columns: FragmentColumns) -> Iterator[KeyValues]:
+    """Yield the key of each row."""
+    return map(pad_key, zip(*(columns[f"k{place}"] for place in range(len(columns.names))), strict=True))
+
+
+def _rows_of(columns: FragmentColumns) -> dict[KeyValues, int]:
+    """Return how many rows each partition has."""
+    rows: dict[KeyValues, int] = {}
+    for key, layer_id, count in zip(_keys_of(columns), columns["layer_id"], columns["rows"], strict=True):
+        if layer_id == ROWS_LAYER:
+            rows[key] = rows.get(key, 0) + count
+    return rows
+
+
+def _select(columns: FragmentColumns, keep: Callable[[KeyValues], bool]) -> FragmentColumns:
+    """Return those of some partitions."""
+    return _taken(columns, [number for number, key in enumerate(_keys_of(columns)) if keep(key)])
+
+
+def _merged(read: Sequence[FragmentColumns]) -> FragmentColumns:
+    """Return fragments of different partitions in the order of their keys; those of each partition are in order."""
+    names = read[0].columns.keys()
+    every = FragmentColumns(
+        read[0].names, {name: _like(read[0][name], chain(*(each[name] for each in read))) for name in names}
+    )
+    keys = list(_keys_of(every))
+    return _taken(every, sorted(range(len(keys)), key=keys.__getitem__))
+
+
+def _taken(columns: FragmentColumns, numbers: Sequence[int]) -> FragmentColumns:
+    taken = {name: _like(column, map(column.__getitem__, numbers)) for name, column in columns.columns.items()}
+    return FragmentColumns(columns.names, taken)
+
+
+def _like(column: Sequence[Any], values: Iterable[Any]) -> Sequence[Any]:
+    return array("q", values) if isinstance(column, array) else list(values)
+
+
+def _stale_error(view: CollectionRecord, stale: Mapping[KeyValues, object]) -> StaleViewError:
+    length = len(view.keys)
+    names = [format_key(name_values(view.keys, key[:length])) for key in sorted(stale)]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return StaleViewError(
+        f"view {view.name}: own values of {', '.join(names[:5])}{more} are stale; sync() computes them, and "
+        "stale='last' or 'fill' shows what there is"
+    )

@@ -219,8 +219,8 @@ def rows_after(rows: Rows, script: Iterable[Stretch]) -> list[Rows]:
 
 
 def _was_used(fragment: OwnFragment, change: RowChange, by: Definition) -> bool:
-    if change.before[0] >= fragment.at[1] or change.before[1] <= fragment.at[0]:
-        return False
+    if max(change.before[0], fragment.at[0]) >= min(change.before[1], fragment.at[1]):
+        return False  # rows that came between those that it lies over are none of them
     if change.variables is not None:
         return bool(change.variables & by.uses)
     came = change.after[1] > change.after[0]

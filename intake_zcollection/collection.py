@@ -831,7 +831,7 @@ class Collection:
 
     def _facts(self) -> list[tuple[str, str]]:
         version = self.version
-        totals, schema = self._handle.registry.totals(self._handle.record, version.number), self.schema
+        totals, schema = self._handle.registry.totals(self._handle.record, self._handle.version), self.schema
         facts = [
             (
                 "version",

@@ -267,6 +267,14 @@ class Stale:
     """Which rows have no value, or, of what is computed by whole partitions, all."""
 
 
+_REASONS: tuple[Reason, ...] = ("new", "rows", "inputs", "neighbour", "code")
+
+
+def first_reason(stale: Iterable[Stale]) -> Reason:
+    """Return the one that is told of several."""
+    return min((each.reason for each in stale), key=_REASONS.index)
+
+
 def stale_rows(
     variable: int,
     rows: int,
@@ -352,6 +360,14 @@ class Overlay:
     def read(self) -> tuple[tuple[CollectionRecord, int], ...]:
         """What it is over, and what that is over, at which versions."""
         return ((self.base, self.base_version), *(self.below.read if self.below else ()))
+
+    def reasons(self, there: Iterable[KeyValues]) -> dict[KeyValues, Reason]:
+        """Return why own values have to be computed, by partition, where some have: of several reasons, the first.
+
+        What is there are the partitions of the base that it takes; without the others, it has to give up own values.
+        """
+        found: dict[KeyValues, Reason] = dict.fromkeys(self.live.keys() - {*there}, "gone")
+        return found | {key: first_reason(stale.values()) for key, stale in self.stale.items()}
 
 
 class Asked(NamedTuple):

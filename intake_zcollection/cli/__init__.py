@@ -94,3 +94,20 @@ def changes(registry: str | None, as_json: bool, name: str, **chosen: Any) -> No
 
     with look.opened(registry) as found:
         look.print_rows(look.changes(found, name, **chosen), as_json=as_json, nothing="no partition changed")
+
+
+@_looking
+@_name
+@_filters
+@click.option(
+    "--trust", "trusted", multiple=True, metavar="MODULE", help="Import functions from it, and below; may be repeated."
+)
+@click.option("--dry-run", is_flag=True, help="Compute nothing.")
+@click.option("--message", default="", help="Recorded with the version.")
+def sync(registry: str | None, as_json: bool, name: str, **chosen: Any) -> None:
+    """Compute what of a view is stale, and tell which partitions that was."""
+    from . import look
+    from .sync import synced  # the arrays' libraries, too
+
+    with look.opened(registry) as found:
+        look.print_rows(synced(found, name, **chosen), as_json=as_json, nothing="nothing is stale")

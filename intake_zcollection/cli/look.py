@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -13,6 +14,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from registry import (
+    Asked,
     CollectionRecord,
     Registry,
     SchemaRecord,
@@ -21,10 +23,14 @@ from registry import (
     connect,
     counted,
     format_key,
+    pad_key,
 )
 
 Row = Mapping[str, Any]
 """What is told of one thing, by the name of the column."""
+
+_TABLES = "definitions", "variables"
+"""The facts that are tables."""
 
 _EPOCH = dt.datetime(1970, 1, 1)
 
@@ -61,11 +67,12 @@ def facts(registry: Registry, name: str, version: int | None) -> dict[str, Any]:
     """Return what there is to say of a collection at a version, with its variables."""
     snapshot = registry.resolve(name, version=version, keys=())
     record, made = snapshot.collection, registry.version(name, snapshot.version)
-    totals = registry.totals(name, snapshot.version)
+    totals = registry.totals(name, version)  # of a view that follows its base, the newest version has more than it had
     low, high = _bounds(record, snapshot.schema, totals.bounds)
     return {
         "collection": record.name,
         "description": record.description,
+        **(_view_facts(registry, name, version) if record.kind == "view" else {}),
         "version": made.number,
         "committed": _time(made.committed_at),
         "author": made.author,
@@ -84,6 +91,32 @@ def facts(registry: Registry, name: str, version: int | None) -> dict[str, Any]:
         "storage_options": record.storage_options,
         "metadata": record.metadata,
         "variables": [_variable(each) for each in snapshot.schema.variables],
+    }
+
+
+def _view_facts(registry: Registry, name: str, version: int | None) -> dict[str, Any]:
+    """Return what a view is over, how its own variables are computed, and in how many partitions some are stale."""
+    snapshot = registry.resolve(name, version=version, asked=Asked(stale="fill", tells=True))
+    names, over = {each.id: each.name for each in snapshot.schema.variables}, snapshot.overlay
+    assert over is not None  # it is a view's
+    reasons = over.reasons(pad_key(each.values) for each in snapshot.partitions)
+    return {
+        "base": over.base.name,
+        "base_version": over.base_version,
+        "pinned_version": over.base_version if over.is_pinned else None,
+        "filters": over.filters,
+        "stale": dict(sorted(Counter(reasons.values()).items())),
+        "definitions": [
+            {
+                "outputs": ", ".join(names[id_] for id_ in each.outputs),
+                "inputs": ", ".join(names[id_] for id_ in each.inputs if id_ in names),
+                "function": each.function,
+                "rowwise": each.rowwise,
+                "depth": each.depth,
+                "code_version": each.code_version,
+            }
+            for each in over.definitions
+        ],
     }
 
 
@@ -159,12 +192,14 @@ def print_facts(told: Mapping[str, Any], *, as_json: bool) -> None:
         return
     sheet = Table(box=None, show_header=False, pad_edge=False)
     for name, value in told.items():
-        if name != "variables" and value not in (None, "", {}):
+        if name not in _TABLES and (name == "stale" or value not in (None, "", {})):
             sheet.add_row(f"[bold]{name}[/bold]", _text(name, value))
     console = _console()
     console.print(sheet)
-    console.print()
-    console.print(_table(told["variables"]))
+    for name in _TABLES:
+        if rows := told.get(name):
+            console.print()
+            console.print(_table(rows))
 
 
 def _console() -> Console:
@@ -188,6 +223,10 @@ def _text(name: str, value: Any) -> str:
             return "—"
         case int() if name == "bytes":
             return decimal(value)
+        case Mapping() if name == "stale":
+            text = (
+                ", ".join(f"{counted(count, 'partitions')}: {reason}" for reason, count in value.items()) or "nothing"
+            )
         case Mapping() if name == "summary":
             text = ", ".join(counted(count, what) for what, count in value.items() if count)
         case Mapping():

@@ -20,7 +20,7 @@ from registry import (
     pad_key,
 )
 from registry.changes import EditView, Taken
-from registry.overlay import Reason, Rows, joined
+from registry.overlay import Rows, first_reason, joined
 
 from ..errors import InvalidInputError
 from ..execution import Execution
@@ -110,13 +110,10 @@ def _check_pin(handle: Handle, version: int) -> None:
 
 
 def _counted_once(steps: Iterable[Step]) -> tuple[Step, ...]:
-    """Return steps, of which several of one partition count as one."""
-    counted: set[KeyValues | None] = set()
-    once = []
-    for step in steps:
-        once.append(replace(step, counts={}) if step.key in counted else step)
-        counted.add(step.key)
-    return tuple(once)
+    """Return steps, of which several of one partition count as one: that of most rows."""
+    every = tuple(steps)
+    most = {step.key: step for step in sorted(every, key=lambda step: step.counts["rows"])}
+    return tuple(step if step is most[step.key] else replace(step, counts={}) for step in every)
 
 
 def _updating(head: Selected, definition: Definition) -> Updating:
@@ -177,15 +174,10 @@ def _difference(head: Selected) -> Difference:
     return Difference(head.collection, version, version, partitions, schema, schema, False, over.base_version)
 
 
-_REASONS: tuple[Reason, ...] = ("new", "rows", "inputs", "neighbour", "code")
-"""Of several, the first is told."""
-
-
 def _change(key: PartitionKey, bounds: tuple[int, int], stale: Mapping[int, Stale]) -> PartitionChange:
-    reason = min((each.reason for each in stale.values()), key=_REASONS.index)
     ranges = joined(rows for each in stale.values() for rows in each.rows)
     changed = tuple(RowChange(rows, rows, frozenset(stale)) for rows in ranges)
-    return PartitionChange(key, "changed", changed, bounds, reason)
+    return PartitionChange(key, "changed", changed, bounds, first_reason(stale.values()))
 
 
 def _columns(key: PartitionKey) -> KeyValues:

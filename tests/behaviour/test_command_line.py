@@ -1,6 +1,9 @@
 """``zregistry``: what there is in a registry, as tables for people and as JSON for programs."""
 
+import importlib
 import json
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from click.testing import CliRunner, Result
 
 import intake_zcollection as izc
 from intake_zcollection.cli import main
+from intake_zcollection.writing import functions
 
 Look = Callable[..., Result]
 
@@ -166,3 +170,120 @@ def test_without_a_registry_it_says_how_to_give_one(monkeypatch: pytest.MonkeyPa
     result = CliRunner().invoke(main, ["list"])
     assert result.exit_code == 2
     assert "ZC_REGISTRY" in result.output
+
+
+# Views
+
+
+@pytest.fixture
+def view(levels: izc.Collection, registry: izc.Registry, tmp_path: Path) -> izc.View:
+    """A view of the levels, one variable computed row by row, and one by whole months, which is not recorded."""
+    view = izc.create_view(
+        registry, "hydro/rise", levels, location=f"{tmp_path}/rise", variables=["level"], filters="month > 0"
+    )
+    new = [izc.Variable(name, "f8", ("time",)) for name in ("doubled", "anomaly")]
+    view.update(doubled, inputs=["level"], outputs=new[:1], rowwise=True, code_version="1")
+    view.update(lambda month: {"anomaly": month.level - month.level.mean()}, inputs=["level"], outputs=new[1:])
+    return view
+
+
+def doubled(data: xr.Dataset) -> dict[str, xr.DataArray]:
+    """What can be imported, and is recorded."""
+    return {"doubled": data.level * 2}
+
+
+def correct(levels: izc.Collection) -> None:
+    """Make an hour of February another one."""
+    time = np.array(["2022-02-01T05"], "M8[ns]")
+    levels.insert(xr.Dataset({"level": ("time", [9.0])}, {"time": time}), merge="upsert")
+
+
+def corrected(view: izc.View) -> float:
+    """What the view computed from the hour."""
+    return float(view.load(variables=["doubled"], stale="raise").doubled.sel(time="2022-02-01T05"))
+
+
+def test_show_tells_what_a_view_is_over_how_it_is_computed_and_what_is_stale(
+    look: Look, levels: izc.Collection, view: izc.View
+) -> None:
+    facts = told(look("show", "hydro/rise", "--json"))
+    assert (facts["base"], facts["base_version"], facts["pinned_version"]) == ("hydro/level", 2, None)
+    assert (facts["filters"], facts["stale"]) == ("month > 0", {})
+    assert facts["definitions"] == [
+        {
+            **{"outputs": "doubled", "inputs": "level, time", "function": f"{__name__}:doubled"},
+            **{"rowwise": True, "depth": 0, "code_version": "1"},
+        }
+    ]
+    correct(levels)
+    facts = told(look("show", "hydro/rise", "--json"))
+    assert (facts["base_version"], facts["stale"]) == (3, {"rows": 1})
+    assert told(look("show", "hydro/rise", "--json", "--version", "2"))["base_version"] == 2
+    levels.drop_partitions(filters="month == 1")
+    facts = told(look("show", "hydro/rise", "--json"))
+    assert (facts["partitions"], facts["rows"], facts["stale"]) == (1, 24, {"gone": 1, "rows": 1})
+    assert "1 by Date" in repr(view)  # the base as it is now, too
+    assert "base" not in told(look("show", "hydro/level", "--json"))
+
+
+def test_people_see_of_a_view_what_is_stale_and_its_definitions(
+    look: Look, levels: izc.Collection, view: izc.View
+) -> None:
+    assert re.search(r"^stale +nothing *$", look("show", "hydro/rise").output, re.MULTILINE)
+    correct(levels)
+    shown = look("show", "hydro/rise").output
+    assert re.search(r"^stale +1 partition: rows *$", shown, re.MULTILINE)
+    assert re.search(rf"^doubled +level, time +{__name__}:doubled +True +0 +1 *$", shown, re.MULTILINE)
+
+
+def test_a_view_has_partitions_versions_and_changes_as_a_collection_has(look: Look, view: izc.View) -> None:
+    january, february = told(look("partitions", "hydro/rise", "--json"))
+    assert (january["partition"], january["rows"], january["version"]) == ("year=2022/month=01", 24, 2)
+    assert (february["first"], february["last"]) == ("2022-02-01T00:00:00.000000000", "2022-02-01T23:00:00.000000000")
+    assert [row["operation"] for row in told(look("versions", "hydro/rise", "--json"))] == [
+        "update",
+        "update",
+        "create",
+    ]
+    changed = told(look("changes", "hydro/rise", "--json", "--since", "1"))
+    assert [(row["kind"], row["changed"], row["variables"]) for row in changed] == [("changed", 24, "anomaly")] * 2
+
+
+def test_sync_computes_what_is_stale_and_tells_what_that_was(
+    look: Look, levels: izc.Collection, view: izc.View
+) -> None:
+    assert look("sync", "hydro/rise").output == "nothing is stale\n"
+    correct(levels)
+    stale = [{"partition": "year=2022/month=02", "reason": "rows", "rows": 24, "variables": "doubled, anomaly"}]
+    assert told(look("sync", "hydro/rise", "--dry-run", "--json")) == stale
+    assert told(look("sync", "hydro/rise", "--filters", "month == 1", "--json")) == []
+    assert view.version.number == 2
+    assert told(look("sync", "hydro/rise", "--message", "every night", "--json")) == stale
+    assert (view.version.operation, view.version.message) == ("sync", "every night")
+    assert corrected(view) == 18
+    # What was computed without a definition is stale still.
+    assert [row["variables"] for row in told(look("sync", "hydro/rise", "--json"))] == ["anomaly"]
+
+
+def test_sync_imports_the_functions_of_modules_that_it_is_told_to_trust(
+    look: Look, levels: izc.Collection, view: izc.View, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tripling.py").write_text("def tripled(data):\n    return {'doubled': data.level * 3}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(functions, "_trusted", set())
+    tripled = importlib.import_module("tripling").tripled
+    view.update(tripled, inputs=["level"], outputs=["doubled"], run=False)
+    correct(levels)
+    monkeypatch.delitem(sys.modules, "tripling")
+    refused = look("sync", "hydro/rise")
+    assert refused.exit_code == 1
+    assert "trust('tripling')" in refused.output
+    assert "tripling" not in sys.modules
+    assert look("sync", "hydro/rise", "--trust", "tripling").exit_code == 0
+    assert corrected(view) == 27
+
+
+def test_what_is_no_view_is_not_synced(look: Look) -> None:
+    result = look("sync", "hydro/level")
+    assert result.exit_code == 1
+    assert "hydro/level is a collection" in result.output

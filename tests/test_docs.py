@@ -1,10 +1,12 @@
 """The documentation is a contract: what README.md and docs/ show runs, what they name exists."""
 
+import importlib
 import inspect
 import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -135,6 +137,7 @@ def test_the_python_blocks_of_a_document_run_in_order(
     document: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     waiting = ""  # YAML, for the file that the next Python block opens
     for block in blocks_of(text):
@@ -144,6 +147,11 @@ def test_the_python_blocks_of_a_document_run_in_order(
             run_commands(block.code)
         elif block.language == "sql":
             run_sql(make_url(os.environ["OWNER_URL"]), block.code)
+        elif module := re.match(r"# (\w+)\.py\n", block.code):  # for the blocks after it to import
+            Path(f"{module[1]}.py").write_text(block.code)
+            sys.modules.pop(module[1], None)  # another document's, or that of the other engine
+            importlib.invalidate_caches()
+            continue
         elif block.language != "python":
             continue
         if waiting:

@@ -42,7 +42,7 @@ def upgrade() -> None:
     on_sqlite = op.get_context().dialect.name == "sqlite"
     for view in ("current_partition", "history"):
         op.execute(f"DROP VIEW {view}")
-    for statement in (_current_partition, _history, _changes):
+    for statement in (_current_partition, _history, changes):
         op.execute(statement(on_sqlite))
     if not on_sqlite:
         _set_storage()
@@ -57,8 +57,6 @@ def _set_storage() -> None:
 
 
 # Views
-
-_AXIS = "LEFT JOIN variable a ON a.collection_id = {}.{} AND a.name = {}.axis AND a.end_version IS NULL"
 
 
 def _current_partition(on_sqlite: bool) -> str:
@@ -90,7 +88,7 @@ def _current_partition(on_sqlite: bool) -> str:
         GROUP BY f.collection_id, {keys}, n.name, c.name, c.head_version, c.keys, c.axis
         HAVING min(f.layer_id) = 0
         ) p
-        {_AXIS.format("p", "collection_id", "p")}
+        LEFT JOIN variable a ON a.collection_id = p.collection_id AND a.name = p.axis AND a.end_version IS NULL
         """
 
 
@@ -107,8 +105,8 @@ def _history(on_sqlite: bool) -> str:
         """
 
 
-def _changes(on_sqlite: bool) -> str:
-    """Return the statement of the view with a row per hunk."""
+def changes(on_sqlite: bool, axis_of: str = "c.id") -> str:
+    """Return the statement of the view with a row per hunk; the axis is a variable of the collection of that id."""
     return f"""
         CREATE VIEW changes AS
         SELECT n.name AS namespace, c.name AS collection, h.version,
@@ -121,7 +119,7 @@ def _changes(on_sqlite: bool) -> str:
                {_axis_text("h.axis_max", "a.dtype", on_sqlite)} AS axis_max
         FROM namespace n
         JOIN collection c ON c.namespace_id = n.id
-        {_AXIS.format("c", "id", "c")}
+        LEFT JOIN variable a ON a.collection_id = {axis_of} AND a.name = c.axis AND a.end_version IS NULL
         JOIN change h ON h.collection_id = c.id
         """
 

@@ -1,10 +1,12 @@
 """What a view takes of its base, version by version, and what its own variables are computed from.
 
-Revision 0009, after 0008. No view was recorded before.
+Revision 0009, after 0008. No view was recorded before. The changes of one are told by the axis of its base.
 """
 
 import sqlalchemy as sa
 from alembic import op
+
+from registry.migrations.versions.v0008_views import changes
 
 revision = "0009"
 down_revision = "0008"
@@ -14,10 +16,21 @@ depends_on = None
 _RELEASE = "0.1.0"
 """The first that reads this revision."""
 
+_ROOT = """(
+            WITH RECURSIVE under(id, base_id) AS (
+                SELECT c.id, c.base_id
+                UNION ALL SELECT b.id, b.base_id FROM under JOIN collection b ON b.id = under.base_id
+            )
+            SELECT under.id FROM under WHERE under.base_id IS NULL
+        )"""
+"""The collection that is under a view, and under that which it is over: it has the axis."""
+
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
+    op.execute("DROP VIEW changes")
+    op.execute(changes(op.get_context().dialect.name == "sqlite", axis_of=_ROOT))
     for name in ("base_version", "filters"):  # they have versions now
         op.drop_column("collection", name)
     op.add_column("version", sa.Column("reads", sa.Text(), nullable=True))

@@ -17,8 +17,9 @@ from registry import Registry, Version, connect
 
 from ..collection import Collection
 from ..errors import ZCollectionError
-from ..opening import create_collection
+from ..opening import create_collection, create_view
 from ..partitioning import Date
+from ..schema import Variable
 
 FOLDER = Path("zcollection-demo")
 REGISTRY = f"sqlite:///{FOLDER}/registry.db"
@@ -83,7 +84,10 @@ def _tell(source: xr.Dataset) -> None:
         _title("5  Every version can be read, now and later")
         _compare_versions(catalog, last)
 
-    _title("6  On disk: plain Zarr, which any Zarr library opens")
+    _title("6  A view: variables of one's own over a collection that it never writes")
+    _compute_over(registry, last)
+
+    _title("7  On disk: plain Zarr, which any Zarr library opens")
     _show_tree(collection)
     _show_next_steps()
 
@@ -166,9 +170,40 @@ def _compare_versions(catalog: intake.Catalog, last: Version) -> None:
         console.print(f"{version} {float(month.surface_temperature.mean()):.3f}")
 
 
+def anomaly(year: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Compute what each month has beside the mean of its year."""
+    return {"anomaly": year.surface_temperature - year.surface_temperature.mean("time", skipna=False)}
+
+
+def _compute_over(registry: Registry, last: Version) -> None:
+    before = last.number - 1
+    _code(f"""
+        view = izc.create_view(
+            registry, "demo/anomaly", base=collection, pinned_version={before},
+            location="{FOLDER}/anomaly",
+        )
+        new = izc.Variable("anomaly", "f4", ("time", "latitude", "longitude"))
+        view.update(anomaly, outputs=[new])
+        for change in view.sync(pinned_version={last.number}).values():
+            print("computed again:", change, change.reason)""")
+    view = create_view(
+        registry,
+        "demo/anomaly",
+        "demo/sst",
+        location=str(FOLDER / "anomaly"),
+        pinned_version=before,
+        description="Sea surface temperature, and what it has beside the mean of its year",
+    )
+    view.update(anomaly, outputs=[Variable("anomaly", "f4", ("time", "latitude", "longitude"), {"units": "K"})])
+    for change in view.sync(pinned_version=last).values():
+        console.print(f"computed again: {change}, {change.reason}")
+    console.print(f"nothing is stale: {view.is_synced()}")
+
+
 def _show_tree(collection: Collection) -> None:
     tree = Tree(f"{FOLDER}/")
     tree.add("registry.db")
+    tree.add("anomaly/  [dim]←[/dim] [dim]what the view computed")
     branch = tree.add("sst/")
     first, *others = collection.partitions(filters="year == 2008")[0].fragments["time"]
     year, uid = first.split("/")

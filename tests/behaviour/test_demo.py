@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 import intake
+import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
@@ -120,6 +121,11 @@ def test_two_versions_have_two_means(run: Run) -> None:
     assert before - after == pytest.approx(0.25, abs=0.0011)
 
 
+def test_of_its_view_the_year_of_the_correction_alone_is_computed_again(run: Run) -> None:
+    assert [line for line in run.lines if line.startswith("computed again")] == ["computed again: year=2008, rows"]
+    assert "nothing is stale: True" in run.lines
+
+
 def test_it_shows_a_tree_of_files_that_exist(run: Run) -> None:
     assert "zcollection-demo/" in run.lines
     fragment = run.collection.partitions(filters="year == 2008")[0].fragments["time"][0]
@@ -161,11 +167,14 @@ def test_the_packages_catalog_opens_what_it_made(run: Run, monkeypatch: pytest.M
         catalog = intake.open_catalog(str(path))
         month = catalog.sst(version=54).read().sel(time="2008-01")
         year = catalog.sst_year(year=2010).to_dask()
+        view = catalog.sst_anomaly.read()
 
-    assert list(catalog) == ["sst", "sst_year"]
+    assert list(catalog) == ["sst", "sst_year", "sst_anomaly"]
     assert float(month.surface_temperature.mean()) == pytest.approx(300.06, abs=0.01)
     assert year.sizes["time"] == 9
     assert set(year.time.dt.year.values.tolist()) == {2010}
+    means = view.surface_temperature.groupby("time.year").mean("time")
+    np.testing.assert_allclose(view.anomaly, view.surface_temperature.groupby("time.year") - means, atol=1e-4)
 
 
 def test_what_it_tells_to_go_on_with_works(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

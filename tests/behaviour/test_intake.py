@@ -478,7 +478,7 @@ def demo_catalog(
 def test_the_demos_catalog_opens_the_collection(demo_catalog: tuple[intake.Catalog, xr.Dataset]) -> None:
     catalog, data = demo_catalog
 
-    assert list(catalog) == ["sst", "sst_year"]
+    assert list(catalog) == ["sst", "sst_year", "sst_anomaly"]
     same(catalog.sst.to_dask().compute(), data)
     same(catalog.sst(version=1).read(), data.sel(time="2006"))
 

@@ -14,6 +14,7 @@ from .report import Row, as_json, nbytes, show
 from .scale import scale
 from .shapes import QUICK, Sizes
 from .startup import startup
+from .views import views
 from .writers import writers
 
 SHAPES: dict[str, Callable[[Path, Sizes], Iterable[Row]]] = {
@@ -24,6 +25,7 @@ SHAPES: dict[str, Callable[[Path, Sizes], Iterable[Row]]] = {
     "startup": startup,
     "writers": writers,
     "scale": scale,
+    "views": views,
 }
 
 
@@ -65,6 +67,10 @@ def _title(shape: str, sizes: Sizes) -> str:
             )
         case "scale":
             return f"a registry of {sizes.registered:,} partitions by hour, with a layer each, and of a hundredth"
+        case "views":
+            return (
+                f"{sizes.synced} days of hourly rows of 100 values, one of which is corrected; {sizes.shown} partitions"
+            )
     return f"{nbytes(sizes.nbytes)} made by dask, in a process of its own"
 
 
@@ -78,6 +84,8 @@ def _notes(shape: str) -> list[str]:
         return ["CPU: of all processes, imports not included; wall: until the last has ended. ×: together over one."]
     if shape == "scale":
         return ["CPU: of this process, least of five; server: of Postgres beside it, mean. No data is written or read."]
+    if shape == "views":
+        return ["CPU: of all threads, least of five; of what computes everything, one. A correction is not in it."]
     notes = [
         f"CPU: of all threads ({CPU_COUNT} work), with the system's part. Writing includes waiting for the disk.",
         "×: ours over theirs. Bare limit: the same chunks, coded by the same codec, as files; no metadata.",

@@ -36,6 +36,10 @@ class Sizes:
     """Partitions of a large registry."""
     asked: int = 5
     """How often each question is asked of it; the least counts."""
+    synced: int = 365
+    """Days of hourly rows, of which an hour is corrected under a view."""
+    shown: int = 10_000
+    """Partitions of a view that is loaded; and of another one, a tenth."""
 
 
 QUICK = Sizes(
@@ -48,6 +52,8 @@ QUICK = Sizes(
     writers=2,
     inserts=3,
     registered=20_000,
+    synced=40,
+    shown=100,
 )
 
 

@@ -15,6 +15,7 @@ SIZES = {
     "startup": (Sizes(rounds=1), 5),
     "writers": (Sizes(writers=2, inserts=2), 6),
     "scale": (Sizes(registered=3000, asked=1), 22),
+    "views": (Sizes(synced=3, shown=10, asked=1), 10),
 }
 """Of each shape, and the number of its rows."""
 

@@ -1,5 +1,6 @@
 """The shape of views: a sync after one corrected hour, next to computing everything; lazy loads, next to the base's."""
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,12 +31,14 @@ def by_partitions(data: xr.Dataset) -> dict[str, xr.DataArray]:
 
 def views(directory: Path, sizes: Sizes) -> Iterator[Row]:
     """Sync views of a year by day and by month, and load views of many partitions."""
+    gc.freeze()  # or it would be looked through before each of many measures
     functions: tuple[tuple[str, Function], ...] = ("rows", row_by_row), ("partitions", by_partitions)
     for (name, resolution), (what, function) in itertools.product((("days", "D"), ("months", "M")), functions):
         place = directory / f"{name} {what}"
         yield _synced(place, f"year by {name}, computed by {what}", resolution, function, sizes)
     for count in (sizes.shown // 10, sizes.shown):
         yield from _shown(directory / f"{count}", count, sizes.asked)
+    gc.unfreeze()
 
 
 def _hours(hours: int, width: int) -> xr.Dataset:

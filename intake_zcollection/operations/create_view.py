@@ -10,6 +10,7 @@ from registry import (
     Filters,
     Registry,
     SchemaRecord,
+    Selection,
     Signature,
     parse_predicate,
 )
@@ -131,7 +132,9 @@ def filter_text(filters: Filters | None, names: tuple[str, ...]) -> str | None:
         It is not understood, or cannot be kept: a function, or keys.
     """
     if isinstance(filters, Mapping) and filters and all(isinstance(name, str) for name in filters):
-        filters = " and ".join(_term(name, value) for name, value in filters.items())
+        equalities = {name: _listed(value) for name, value in filters.items()}
+        Selection.of(equalities, names)  # or "1" would be as good as 1 here
+        filters = " and ".join(_term(name, value) for name, value in equalities.items())
     if filters is None:
         return None
     if not isinstance(filters, str):
@@ -142,10 +145,13 @@ def filter_text(filters: Filters | None, names: tuple[str, ...]) -> str | None:
     return parse_predicate(filters, names).text
 
 
+def _listed(value: Any) -> Any:
+    return [*value] if isinstance(value, Iterable) and not isinstance(value, str | bytes) else value
+
+
 def _term(name: str, value: Any) -> str:
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        values = [*value]
-        return f"{name} in ({', '.join(map(str, values))}{',' * (len(values) == 1)})"
+    if isinstance(value, list):
+        return f"{name} in ({', '.join(map(str, value))}{',' * (len(value) == 1)})"
     return f"{name} == {value}"
 
 

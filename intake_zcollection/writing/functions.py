@@ -3,10 +3,8 @@
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-from registry import Definition
 
 from ..errors import InvalidInputError
 
@@ -56,10 +54,10 @@ def import_function(view: str, path: str) -> Callable[..., Any]:
     return function
 
 
-def is_recordable(definition: Definition) -> bool:
-    """Whether another process can do the same: it can import the function, and has the arguments."""
+def is_plain(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether arguments are the same to whom a registry tells them."""
+    given = [list(args), dict(kwargs)]
     try:
-        plain = json.loads(json.dumps([list(definition.args), dict(definition.kwargs)], allow_nan=False))
+        return bool(json.loads(json.dumps(given, allow_nan=False)) == given)
     except (TypeError, ValueError):
         return False
-    return definition.function is not None and plain == [list(definition.args), dict(definition.kwargs)]

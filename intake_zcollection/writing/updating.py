@@ -31,7 +31,7 @@ from ..schema import Schema, SchemaVariable, Values, Variable
 from ..schema.encoding import encode
 from ..schema.names import find_variable, near
 from .check import check_dtype, protected_names
-from .functions import is_recordable, path_of_function
+from .functions import is_plain, path_of_function
 from .own import new_variable_of, own_need
 from .plan import (
     Again,
@@ -249,7 +249,7 @@ class Updating:
         evolution = Evolution(head.schema, schema, head.version)
         definition = self.definition(head, schema, seen, wanted)
         updates = (*evolution.updates, *self.recorded((definition,)))
-        if not is_recordable(definition):
+        if definition.function is None:
             raise InvalidInputError(
                 f"the function to update view {name} with cannot be recorded: it has to be importable, by its module "
                 "and name, and its arguments have to be what JSON can hold"
@@ -258,15 +258,17 @@ class Updating:
 
     def recorded(self, definitions: tuple[Definition, ...]) -> tuple[Update, ...]:
         """Return the update that makes definitions a view's, as far as another process can do the same."""
-        recordable = tuple(each for each in definitions if is_recordable(each))
+        recordable = tuple(each for each in definitions if each.function is not None)
         return (RecordDefinitions(recordable),) if recordable else ()
 
     def definition(self, head: Selected, schema: Schema, inputs: Iterable[str], outputs: Iterable[str]) -> Definition:
         """Return how the outputs are computed, in terms that outlive their names."""
         seen, over = sorted(schema.variables[name].id for name in inputs), head.snapshot.overlay
         below = {} if over is None or over.below is None else over.below.uses
+        args, kwargs = self.call.args, dict(self.call.kwargs)
+        path = path_of_function(self.call.function) if is_plain(args, kwargs) else None
         return Definition(
-            function=path_of_function(self.call.function),
+            function=path,
             inputs=tuple(seen),
             through=tuple(sorted(frozenset().union(*(below.get(id_, frozenset()) for id_ in seen)))),
             outputs=tuple(sorted(schema.variables[name].id for name in outputs)),
@@ -274,8 +276,8 @@ class Updating:
             rowwise=self.rowwise,
             trim=self.trim,
             code_version=self.code_version,
-            args=self.call.args,
-            kwargs=dict(self.call.kwargs),
+            args=args if path else (),
+            kwargs=kwargs if path else {},
         )
 
     def _computation(self, head: Selected, schema: Schema, window: Window, inputs: tuple[str, ...]) -> Computation:

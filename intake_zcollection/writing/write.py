@@ -106,8 +106,8 @@ def write(
             with knowing_whether_dropped(handle):
                 results |= _put_down(plan, results, handle.location, how)
             try:
-                (version,) = transaction.commit([plan.commit(results, losses)])
-                return version
+                made = transaction.commit([plan.commit(results, losses)])
+                return made[0] if made else handle.newest()
             except ConflictError as conflict:
                 if not (repeatable and _may_repeat(conflict)):
                     raise

@@ -15,7 +15,7 @@ from registry.sql.engine import reading
 from registry.transaction import system_login
 from tests.conftest import make_grid
 from tests.postgres import PostgresServer, run_sql
-from tests.verbs import MORE, WRITING
+from tests.verbs import MORE, VIEW_WRITING, WRITING, view_over
 
 TEMPLATE = xr.Dataset(
     {"level": ("time", [1.0, 2.0])},
@@ -49,6 +49,17 @@ def test_a_write_records_author_login_and_message(collection: izc.Collection, lo
     assert (version.operation, version.author, version.login) == (verb, "nightly job", login)
     what = {"add_variable": "added: ", "rename_variable": "ice → snow: ", "drop_variable": "quality: "}
     assert version.message == what.get(verb, "") + "of the new gauge"
+
+
+@pytest.mark.parametrize("verb", VIEW_WRITING)
+def test_a_write_of_a_view_records_author_login_and_message(collection: izc.Collection, login: str, verb: str) -> None:
+    view = view_over(collection)
+    before = view.version.number
+    VIEW_WRITING[verb](view, author="nightly job", message="of the new gauge")
+    version = view.version
+    assert (version.number, collection.version.number) == (before + 1, 2)
+    assert (version.operation, version.author, version.login) == (verb, "nightly job", login)
+    assert version.message.endswith("of the new gauge")
 
 
 @each_write

@@ -16,7 +16,17 @@ import intake_zcollection as izc
 from registry.migrations import HEAD_REVISION
 from tests.conftest import Store, make_grid
 from tests.sql import run_sql
-from tests.verbs import COPYING, MORE, READING, WRITING, double
+from tests.verbs import (
+    COPYING,
+    MORE,
+    READING,
+    VIEW_COPYING,
+    VIEW_READING,
+    VIEW_WRITING,
+    WRITING,
+    double,
+    view_over,
+)
 
 _processes = multiprocessing.get_context("forkserver")
 
@@ -83,6 +93,32 @@ def test_who_holds_a_renamed_collection_goes_on_with_it(held: izc.Collection, re
         call(held)
     assert held.name == "made/renamed"
     assert izc.open_collection(registry, "made/renamed").version == held.version
+
+
+def test_who_holds_a_dropped_view_is_told_so_by_every_verb(held: izc.Collection, registry: izc.Registry) -> None:
+    view = view_over(held)
+    by_another(drop, registry.url, view.name)
+    for verb, call in (VIEW_READING | VIEW_WRITING | VIEW_COPYING).items():
+        if verb != "base":
+            with pytest.raises(izc.NotFoundError, match="made/view was dropped"):
+                pytest.fail(f"{verb} returned {call(view)!r}")
+    assert not Path(view.location).exists()
+    assert held.load().sizes["time"] == 2
+
+
+def rename_both(url: str, base: str) -> None:
+    izc.rename_collection(url, base, "made/renamed")
+    izc.rename_collection(url, "made/view", "made/renamed_view")
+
+
+def test_who_holds_a_view_goes_on_with_it_though_it_and_its_base_are_renamed(
+    held: izc.Collection, registry: izc.Registry
+) -> None:
+    view = view_over(held)
+    by_another(rename_both, registry.url, held.name)
+    for call in (VIEW_WRITING | VIEW_COPYING | VIEW_READING).values():
+        call(view)
+    assert (view.name, view.base.name) == ("made/renamed_view", "made/renamed")
 
 
 def upgrade_to_the_future(registry: izc.Registry) -> None:

@@ -20,7 +20,7 @@ from tests import verbs
 from tests.conftest import make_grid
 from tests.postgres import role, run_sql
 from tests.registry.conftest import only_reading
-from tests.verbs import MORE, Verb
+from tests.verbs import MORE, Verb, view_over
 
 _processes = multiprocessing.get_context("forkserver")
 
@@ -41,7 +41,10 @@ def fill(url: str, location: Path) -> None:
     collection = create(izc.connect(url, create=True), "made/c", str(location))
     collection.insert(make_grid(days=2))
     collection.insert(make_grid("2022-01-11", days=2))
-    (location / MARKER).unlink()
+    view = view_over(collection)
+    verbs.VIEW_WRITING["update"](view)
+    for each in (location, Path(view.location)):
+        (each / MARKER).unlink()
 
 
 def fill_and_be_killed(url: str, location: Path) -> None:
@@ -60,6 +63,13 @@ WRITING: dict[str, Verb] = {
 }
 """All that writes somewhere."""
 
+VIEW_WRITING: dict[str, Verb] = {
+    **verbs.VIEW_WRITING,
+    **verbs.VIEW_COPYING,
+    "create_view": lambda each: view_over(each, "made/over_it"),
+    "drop_collection": lambda each: izc.drop_collection(registry_of(each), each.name),
+}
+
 
 def registry_of(collection: izc.Collection) -> izc.Registry:
     return collection._handle.registry
@@ -76,6 +86,9 @@ def see_that_it_is_read(url: str) -> None:
     for read in READING.values():
         read(collection)
     assert collection.load().sizes["time"] == 4
+    view = izc.open_collection(collection._handle.registry, "made/view")
+    for read in verbs.VIEW_READING.values():
+        read(view)
     for command in (["list"], ["show", "made/c"], ["partitions", "made/c"], ["versions", "made/c"]):
         told = CliRunner().invoke(main, [*command, "-r", url])
         assert (told.exit_code, told.exception) == (0, None), told.output
@@ -83,12 +96,13 @@ def see_that_it_is_read(url: str) -> None:
 
 def see_that_it_is_not_written(url: str, storage: Path, match: str) -> None:
     """All that writes says that this user may not, and changes nothing in the storage."""
-    collection = izc.open_collection(url, "made/c")
     before = files_below(storage)
-    for verb, call in WRITING.items():
-        with pytest.raises(izc.ReadOnlyError, match=match):
-            pytest.fail(f"{verb} returned {call(collection)!r}")
-        assert files_below(storage) == before, verb
+    for name, writing in (("made/c", WRITING), ("made/view", VIEW_WRITING)):
+        collection = izc.open_collection(url, name)
+        for verb, call in writing.items():
+            with pytest.raises(izc.ReadOnlyError, match=match):
+                pytest.fail(f"{verb} returned {call(collection)!r}")
+            assert files_below(storage) == before, verb
 
 
 def see_that_it_is_copied(url: str, directory: Path) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import SHAPES
+from benchmarks.measure import measure
 from benchmarks.shapes import Sizes
+from tests.postgres import PostgresServer
 
 SIZES = {
     "small": (Sizes(partitions=4), 5),
@@ -20,6 +22,15 @@ SIZES = {
 """Of each shape, and the number of its rows."""
 
 
+@pytest.fixture
+def _nothing_is_waited_for(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure at once, and have Postgres there: else the disk would be waited for, with what other tests write."""
+    assert measure.__kwdefaults__
+    monkeypatch.setitem(measure.__kwdefaults__, "before", lambda: None)
+    monkeypatch.setenv("ZC_POSTGRES_URL", postgres.url.render_as_string(hide_password=False))
+
+
+@pytest.mark.usefixtures("_nothing_is_waited_for")
 @pytest.mark.filterwarnings("ignore::UserWarning")  # what the compared ones warn of is theirs
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_operation_has_a_row_and_something_to_compare_it_with(tmp_path: Path, shape: str) -> None:

@@ -166,7 +166,7 @@ def once_per(count: str) -> Callable[[Callable[[Any], None]], Callable[[Any], No
     def decorated(check: Callable[[Any], None]) -> Callable[[Any], None]:
         @functools.wraps(check)
         def checked(self: Any) -> None:
-            now = self.collection.name, getattr(self, count)
+            now = self.collection._handle.record.id, getattr(self, count)  # its name would be asked of the registry
             if self.checked.get(check.__name__) != now:
                 check(self)
                 self.checked[check.__name__] = now
@@ -185,7 +185,7 @@ class CollectionMachine(RuleBasedStateMachine):
         self.registry = place.registry
         self.collections: list[izc.Collection] = []
         self.writes = 0
-        self.checked: dict[str, tuple[str, int]] = {}
+        self.checked: dict[str, tuple[int, int]] = {}
         self.rows = itertools.count()
 
     # What the rules share

@@ -997,7 +997,7 @@ def test_whatever_is_done_in_memory_the_collection_holds_what_the_model_says(
     shared_registry: tuple[izc.Registry, Sql], engine: str
 ) -> None:
     stores = tuple(Store(f"{protocol}://{uuid.uuid4().hex}") for protocol in ("memory", "counting"))
-    examples, steps = (22, 45) if engine == "sqlite" else (10, 30)
+    examples, steps = (22, 45) if engine == "sqlite" else (20, 30)
     run(Place(*shared_registry, stores), examples, steps)
 
 

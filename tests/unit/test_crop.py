@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from intake_zcollection.reading.crop import _ranges
 from intake_zcollection.reading.table import FRAGMENT, PART, PartitionTable
+from registry import KeyValues
 
 
 def table_of(partitions: list[list[int]]) -> PartitionTable:
@@ -30,7 +31,7 @@ def rows_of(table: PartitionTable) -> list[tuple[int, int]]:
 @given(st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=5), max_size=4), st.data())
 def test_ranges_of_rows_are_divided_where_parts_end(partitions: list[list[int]], data: st.DataObject) -> None:
     wanted = [sorted(data.draw(st.sets(st.integers(0, sum(sizes) - 1)))) for sizes in partitions]
-    rows = {
+    rows: dict[KeyValues, list[tuple[int, int]]] = {
         (number,): [(int(run[0]), int(run[-1]) + 1) for run in np.split(some, np.flatnonzero(np.diff(some) > 1) + 1)]
         for number, some in enumerate(wanted)
         if some

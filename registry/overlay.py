@@ -6,7 +6,7 @@ of the base tell. Nothing is compared and nothing is read: as in :mod:`registry.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -350,6 +350,12 @@ class Overlay:
     """By own variable, the ids of all that its values depend on."""
     below: "Overlay | None"
     """What its base has of its own, which is a view then."""
+
+    def with_older(self, older: "Overlay", keys: Iterable[KeyValues]) -> "Overlay":
+        """Return it with what some partitions had at an older version, of all that it is over too."""
+        placed = {**self.placed, **{key: older.placed.get(key, ()) for key in keys}}
+        below = self.below and older.below and self.below.with_older(older.below, keys)
+        return replace(self, placed=placed, below=below)
 
     @property
     def root(self) -> CollectionRecord:

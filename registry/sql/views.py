@@ -232,12 +232,11 @@ class _Asking:
         if base.kind != "view":
             return None
         below = own_at(self._connection, base, self._state.base_version, replace(self._selection, keep=None))
-        placed = dict(below.placed)
         for version in set(behind.values()):
-            keys = Selection(keys={key[:length] for key, at in behind.items() if at == version})
-            older = own_at(self._connection, base, version, keys)
-            placed |= {key: older.placed.get(key, ()) for key, at in behind.items() if at == version}
-        return replace(below, placed=placed)
+            keys = {key for key, at in behind.items() if at == version}
+            chosen = Selection(keys={key[:length] for key in keys})
+            below = below.with_older(own_at(self._connection, base, version, chosen), keys)
+        return below
 
     def overlay(self, stale: Mapping[KeyValues, Mapping[int, Stale]], behind: Mapping[KeyValues, int]) -> Overlay:
         """Return all of it, as it lies over the partitions as they are read."""

@@ -122,7 +122,8 @@ def create_view(
     name
         The full name, ``namespace/name``.
     base
-        The collection, or its full name; another team's namespace is as good as the own one.
+        The collection, or its full name; another team's namespace is as good as the own one. One that is open at a
+        version is taken at that.
     location
         Where the own variables go; it must not belong to another collection.
     pinned_version
@@ -160,6 +161,8 @@ def create_view(
                 f"the base {base.name} of view {name} is in the registry at {base.registry_url}, and a view is where "
                 f"its base is, not at {registry.url}"
             )
+        if base.read_only and pinned_version is None:
+            pinned_version = base.version
         base = base.name
     under = _handle(registry, registry.collection(base), storage_options)
     record = create(

@@ -186,7 +186,19 @@ class Updating:
     """The outputs, where the function itself says what they are: found once for all partitions."""
 
     def __post_init__(self) -> None:
-        """Keep what can be gone through only once."""
+        """Keep what can be gone through only once.
+
+        Raises InvalidInputError for what contradicts itself.
+        """
+        if not isinstance(self.rowwise, bool):
+            raise InvalidInputError(f"rowwise={self.rowwise!r} is neither True nor False")
+        if self.rowwise and self.depth:
+            raise InvalidInputError(
+                f"rowwise=True says that each row is computed from that row alone, and depth={self.depth!r} that the "
+                "function sees neighbour partitions: leave one of them out"
+            )
+        if not isinstance(self.code_version, str | None):
+            raise InvalidInputError(f"code_version={self.code_version!r} is not text")
         for name in ("inputs", "outputs"):
             if isinstance(given := getattr(self, name), Iterator):
                 setattr(self, name, tuple(given))
@@ -198,7 +210,7 @@ class Updating:
         again: Again | None,
         rows: Mapping[KeyValues, tuple[Rows, ...]] | None = None,
     ) -> Plan | None:
-        """Return a step per partition; None if there are none.
+        """Return a step per partition; None if there are none, and nothing is to be recorded either.
 
         Of a view, perhaps of some partitions alone, and of some rows of these: by all six key columns.
         """
@@ -208,7 +220,7 @@ class Updating:
         whole = whole.evolved(schema)
         windows = plan_windows(whole, self._keys(head, again, rows), self.depth)
         if not windows:
-            return None
+            return None if head.snapshot.overlay is None or not wanted else self._recording(head)
         if again is None or again.keys is None:
             self._inferred = None  # no step is left that goes by it
         if wanted is None:
@@ -239,6 +251,16 @@ class Updating:
 
     def record(self, head: Selected, _: Again | None) -> Plan:
         """Return what makes it the definition of a view's outputs, which nothing is computed for."""
+        plan = self._recording(head)
+        if plan is None:
+            raise InvalidInputError(
+                f"the function to update view {head.collection.name} with cannot be recorded: it has to be importable, "
+                "by its module and name, and its arguments have to be what JSON can hold"
+            )
+        return plan
+
+    def _recording(self, head: Selected) -> Plan | None:
+        """Return what records it; None if no other process can do the same."""
         name = head.collection.name
         seen = _input_names(head, self.inputs)
         schema, wanted = _add_outputs(head, self.outputs)
@@ -250,10 +272,7 @@ class Updating:
         definition = self.definition(head, schema, seen, wanted)
         updates = (*evolution.updates, *self.recorded((definition,)))
         if definition.function is None:
-            raise InvalidInputError(
-                f"the function to update view {name} with cannot be recorded: it has to be importable, by its module "
-                "and name, and its arguments have to be what JSON can hold"
-            )
+            return None
         return Plan(head, "define", f"define {', '.join(wanted)} of {name}", (), evolution.requirements, updates)
 
     def recorded(self, definitions: tuple[Definition, ...]) -> tuple[Update, ...]:

@@ -1,5 +1,6 @@
 """Views: own variables over a base that is shown and never written; creating, reading, writing and dropping."""
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,9 +171,11 @@ def test_a_view_may_be_over_a_version_of_its_base_and_stays_there(base: izc.Coll
     version = base.version
     base.insert(days("2022-04-01", 3))
     pinned, following = view_of(base, "made/pinned", pinned_version=version), view_of(base, "made/following")
+    of_old = view_of(base.at(version=1), "made/of_old")
     base.insert(days("2022-04-02", 1, level=100.0))
-    assert (pinned.base_version, following.base_version) == (1, 3)
-    xr.testing.assert_identical(pinned.load().compute(), base.at(version=1).load().compute())
+    assert (pinned.base_version, of_old.base_version, following.base_version) == (1, 1, 3)
+    for view in (pinned, of_old):
+        xr.testing.assert_identical(view.load().compute(), base.at(version=1).load().compute())
     xr.testing.assert_identical(following.load().compute(), base.load().compute())
     with pytest.raises(izc.NotFoundError, match="made/days has no version 9"):
         view_of(base, pinned_version=9)
@@ -322,6 +325,35 @@ def test_validate_reads_what_is_the_views_own(doubled: izc.View) -> None:
     assert {(each.variable, each.partition) for each in report.problems} == {("double", "year=2022/month=02")}
 
 
+def test_a_view_and_what_is_loaded_of_it_can_be_sent_to_other_processes(doubled: izc.View) -> None:
+    again = pickle.loads(pickle.dumps(doubled))
+    assert type(again) is izc.View
+    assert_computed(pickle.loads(pickle.dumps(again.load(chunks="partition"))).compute(), "double")
+
+
+def test_a_copy_as_a_view_has_the_same_base_and_definitions_and_computes_for_itself(doubled: izc.View) -> None:
+    doubled.rename_variable("flag", "quality")
+    copy = doubled.copy("made/copy", f"{doubled.location}_copy", as_view=True, filters={"month": (2, 3)})
+    assert isinstance(copy, izc.View)
+    assert copy.base.name == "made/days"
+    assert set(copy.schema.variables) == set(doubled.schema.variables)
+    assert {key: each.reason for key, each in copy.stale().items()} == {FEBRUARY: "new", MARCH: "new"}
+    copy.sync()
+    loaded = copy.load(stale="raise").compute()
+    assert_computed(loaded, "double")
+    assert months(loaded) == [2, 3]
+    copy.drop_variable("double")
+    assert_computed(doubled.load().compute(), "double")
+
+
+def test_a_copy_of_a_view_that_is_behind_has_what_a_load_shows(doubled: izc.View) -> None:
+    before = doubled.load().compute()
+    doubled.base.insert(days("2022-02-10", 1, level=100.0))
+    for number, view in enumerate((doubled, doubled.at(version=1))):
+        copy = view.copy(f"made/copy{number}", f"{doubled.location}_copy{number}")
+        xr.testing.assert_identical(copy.load().compute(), before)
+
+
 @pytest.mark.parametrize("filters", [None, "month == 2"])
 def test_a_copy_of_a_view_is_a_collection_of_what_it_shows(
     registry: izc.Registry, base: izc.Collection, filters: str | None
@@ -425,6 +457,18 @@ def test_inputs_are_what_the_function_sees(base: izc.Collection) -> None:
     assert [each for each in seen if each != {"time", "height"}] == [{"time", "height", "flag"}] * 3
 
 
+def test_over_a_base_without_rows_a_function_is_recorded_and_a_sync_computes_what_comes(
+    registry: izc.Registry, tmp_path: Path
+) -> None:
+    base = create_base(registry, tmp_path / "base")
+    view = view_of(base)
+    assert view.update(lambda data: {"double": data.ssh}, outputs=[DOUBLE]).number == 0  # there is nothing to do
+    assert view.update(double, outputs=[DOUBLE], rowwise=True).operation == "define"
+    base.insert(WINTER)
+    view.sync()
+    assert_computed(view.load(stale="raise").compute(), "double")
+
+
 def test_outputs_that_are_not_told_are_found_by_what_the_function_returns(view: izc.View) -> None:
     view.add_variable(DOUBLE)
     view.update(double, rowwise=True)
@@ -438,6 +482,16 @@ def test_the_rows_that_filters_and_bounds_choose_are_computed_by_partitions(view
     view.update(double, outputs=["double"], where={"time": ("2022-02-10", "2022-02-11")})
     assert np.isfinite(view.load(stale="fill").double.values).sum() == 59
     assert list(view.stale()) == [MARCH]
+
+
+def test_own_variables_are_stored_in_the_format_of_the_base(registry: izc.Registry, tmp_path: Path) -> None:
+    base = create_base(registry, tmp_path / "base", zarr_format=2)
+    base.insert(WINTER)
+    view = view_of(base)
+    view.update(lambda data: data.assign(double=data["ssh"] * 2), outputs=[DOUBLE], rowwise=True)
+    assert list(Path(view.location).rglob("double/.zarray"))
+    assert_computed(view.load().compute(), "double")
+    assert view.validate().ok
 
 
 def test_neighbours_are_seen_within_a_depth(view: izc.View) -> None:
@@ -549,6 +603,9 @@ def test_what_would_change_rows_is_refused_with_what_to_do(
         ({"func": double, "outputs": ["time"]}, "time of view made/view is its base's"),
         ({"func": double, "outputs": "double"}, "'double' is not a list"),
         ({"func": double, "outputs": [DOUBLE]}, "double, which is there"),
+        ({"func": double, "outputs": ["double"], "rowwise": True, "depth": 1}, "rowwise=True says .* and depth=1 that"),
+        ({"func": double, "outputs": ["double"], "rowwise": "yes"}, "rowwise='yes' is neither"),
+        ({"func": double, "outputs": ["double"], "code_version": 3}, "code_version=3 is not text"),
         ({"func": double, "outputs": ["dubble"]}, "made/view has no variable dubble"),
         ({"func": lambda data: {}, "outputs": ["double"]}, "returned no double, which a view has to compute together"),
         ({"func": lambda data: None, "outputs": ["double"]}, "returned NoneType"),

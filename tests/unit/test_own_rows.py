@@ -1,4 +1,6 @@
-"""When a partition of a view is read as it was: what its own values were computed from is another by now."""
+"""Own values of a view: when their partition is read as it was, and what counts as computed by other code."""
+
+from typing import Any
 
 import pytest
 
@@ -45,3 +47,26 @@ def test_rows_that_went_were_used_by_what_is_computed_from_whole_partitions_alon
     gone = Hunk(KEY, 0, 15, 2, 0)
     assert not was_used(gone, rowwise=True)
     assert was_used(gone, rowwise=False)
+
+
+def by(function: str | None = "module:name", **how: Any) -> Definition:
+    return Definition(function, (INPUT,), (2**20,), **how)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        pytest.param(by(), by(depth=1), True, id="the function alone"),
+        pytest.param(by(), by("module:other"), False, id="another function"),
+        pytest.param(by(), by(None), True, id="one that is not known"),
+        pytest.param(by(code_version="1"), by(None, code_version="2"), False, id="another code version"),
+        pytest.param(by(args=(1,), kwargs={"a": [1]}), by(args=(1,), kwargs={"a": [1]}), True, id="equal arguments"),
+        pytest.param(by(), by(args=(1,)), False, id="an argument more"),
+        pytest.param(by(kwargs={"a": 1}), by(kwargs={"a": True}), False, id="an argument of another type"),
+    ],
+)
+def test_the_same_is_computed_by_the_same_function_of_the_same_version_with_the_same_arguments(
+    one: Definition, other: Definition, expected: bool
+) -> None:
+    assert one.does_as(other) is expected
+    assert other.does_as(one) is expected

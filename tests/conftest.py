@@ -27,6 +27,7 @@ from registry.sql import sqlite
 from tests.connections import kept_connections
 from tests.ftp import FTPServer, running_ftp_server
 from tests.postgres import PostgresServer, running_postgres
+from tests.postgres_server import quick_place
 from tests.s3 import S3Server, running_server
 
 # Of hypothesis' profiles, "ci" tries the same examples in each run and is the default where CI is in the environment.
@@ -130,6 +131,14 @@ def compiling_once(database: ModuleType, url: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _the_disk_is_not_waited_for() -> Iterator[None]:
+    """Synchronize nothing: only a failure of power would tell, and all that others have written is waited for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sync", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _statements_for_sqlite_are_compiled_once(empty_database: Path) -> Iterator[None]:
     with compiling_once(sqlite, f"sqlite:///{empty_database}"):
         yield
@@ -145,7 +154,7 @@ def sqlite_copies(empty_database: Path) -> Copies:
 
     @contextmanager
     def copy() -> Iterator[str]:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory(dir=quick_place()) as folder:  # each commit would wait for a disk
             shutil.copyfile(empty_database, f"{folder}/registry.db")
             yield f"sqlite:///{folder}/registry.db"
 
@@ -153,10 +162,10 @@ def sqlite_copies(empty_database: Path) -> Copies:
 
 
 @pytest.fixture
-def sqlite_url(empty_database: Path, tmp_path: Path) -> str:
+def sqlite_url(sqlite_copies: Copies) -> Iterator[str]:
     """The URL of an empty registry in SQLite."""
-    shutil.copyfile(empty_database, tmp_path / "registry.db")
-    return f"sqlite:///{tmp_path}/registry.db"
+    with sqlite_copies() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -291,8 +291,8 @@ def test_threads_may_create_several_registries_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.one_engine("sqlite", "its journal")
-def test_the_write_ahead_log_is_set_once_and_for_all(registry: Registry, tmp_path: Path) -> None:
-    assert journal_of(tmp_path / "registry.db") == "wal"
+def test_the_write_ahead_log_is_set_once_and_for_all(registry: Registry) -> None:
+    assert journal_of(Path(str(parse_url(registry.url).database))) == "wal"
 
 
 def test_an_empty_file_becomes_a_registry_like_any_other(tmp_path: Path) -> None:
@@ -414,9 +414,9 @@ def test_connections_are_durable_check_foreign_keys_and_wait_for_locks(registry:
 
 
 @pytest.mark.one_engine("sqlite", "one writer at a time")
-def test_a_writer_takes_its_lock_at_the_beginning_and_a_reader_none(registry: Registry, tmp_path: Path) -> None:
+def test_a_writer_takes_its_lock_at_the_beginning_and_a_reader_none(registry: Registry) -> None:
     url = parse_url(registry.url)
-    with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None, timeout=0)) as impatient:
+    with closing(sqlite3.connect(str(url.database), isolation_level=None, timeout=0)) as impatient:
         with writing(url), pytest.raises(sqlite3.OperationalError, match="locked"):
             impatient.execute("BEGIN IMMEDIATE")
         with reading(url) as connection:
@@ -555,9 +555,9 @@ def test_a_registry_in_use_can_be_pickled_and_used_by_another_process(registry: 
 # What is shown
 
 
-@pytest.mark.one_engine("sqlite", "the path of its file")
-def test_repr_is_the_address(registry: Registry, tmp_path: Path) -> None:
-    assert repr(registry) == f"<Registry sqlite:///{tmp_path}/registry.db>"
+def test_repr_is_the_address(sqlite_url: str) -> None:
+    with connect(sqlite_url) as registry:
+        assert repr(registry) == f"<Registry {sqlite_url}>"
 
 
 def test_notebooks_show_the_collections_and_no_foreign_markup(registry: Registry) -> None:

@@ -173,7 +173,7 @@ def test_migrations_make_the_same_keys_checks_and_options_too(registry: Registry
     engine = sa.create_engine(f"sqlite:///{tmp_path}/metadata.db")
     metadata.create_all(engine)
     engine.dispose()
-    migrated = parts_of_tables(tmp_path / "registry.db")
+    migrated = parts_of_tables(Path(str(registry._url.database)))
     migrated.pop("alembic_version")
     assert migrated == parts_of_tables(tmp_path / "metadata.db")
 
@@ -184,7 +184,7 @@ def test_migrations_rendered_for_sqlite_make_the_same_database(registry: Registr
         connection.executescript(render("sqlite"))
         assert connection.execute("SELECT * FROM alembic_version").fetchall() == [(HEAD_REVISION,)]
         assert connection.execute("SELECT * FROM current_partition, history").fetchall() == []
-    assert parts_of_tables(tmp_path / "rendered.db") == parts_of_tables(tmp_path / "registry.db")
+    assert parts_of_tables(tmp_path / "rendered.db") == parts_of_tables(Path(str(registry._url.database)))
 
 
 def test_migrations_rendered_for_postgres_are_one_transaction_with_its_own_types() -> None:

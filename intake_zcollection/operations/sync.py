@@ -25,7 +25,7 @@ from registry.overlay import Rows, first_reason, joined
 from ..errors import InvalidInputError
 from ..execution import Execution
 from ..handle import Handle
-from ..reading.selection import Selected, Selection
+from ..reading.selection import NO_PARTITIONS, Selected, Selection
 from ..reading.window import Call
 from ..writing.functions import import_function
 from ..writing.plan import Again, Plan, Step
@@ -57,10 +57,10 @@ class Syncing:
                 plan = _updating(head, definition).plan(handle, head, None, rows)
                 plans += [plan] if plan else []
         ended = _gone(head)
-        moves = self.pinned_version is not None
+        moves = self.pinned_version is not None or (not plans and _is_awaited(handle, head))
         if not (plans or ended or moves):
             return None
-        edits = (EditView(pinned_version=self.pinned_version),) if moves else ()
+        edits = (EditView(pinned_version=self.pinned_version, moves=self.pinned_version is None),) if moves else ()
         return Plan(
             head,
             "sync",
@@ -72,6 +72,14 @@ class Syncing:
             tuple(each for plan in plans for each in plan.computes),
             ended,
         )
+
+
+def _is_awaited(handle: Handle, head: Selected) -> bool:
+    """Whether views over this one wait for a version of it that is over the newest one of its base."""
+    if not handle.registry.views_of(handle.record):
+        return False
+    last = handle.at(head.version).select(NO_PARTITIONS)
+    return _overlay(last).base_version < _overlay(head).base_version
 
 
 def sync(

@@ -189,6 +189,8 @@ class EditView:
 
     pinned_version: int | None = None
     filters: "Taken | None" = None
+    moves: bool = False
+    """Whether a version is made even if all stays as it is: it is over a newer version of the base."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def edit_view(now: Locked, update: EditView | RecordDefinitions) -> dict[str, in
     pinned = now.state.pinned_version if update.pinned_version is None else update.pinned_version
     filters = now.state.filters if update.filters is None else update.filters.filters
     if (pinned, filters) == (now.state.pinned_version, now.state.filters):
-        return None
+        return {} if update.moves else None
     end(now, tables.view_state)
     begin = {"collection_id": now.id, "begin_version": now.version}
     now.write(sa.insert(tables.view_state), begin | {"pinned_version": pinned, "filters": filters})

@@ -149,6 +149,21 @@ def test_a_pinned_view_over_a_view_stays(chain: list[Any], registry: izc.Registr
     assert float(data.ssh.max()) > 90
 
 
+def test_rows_that_leave_the_collection_leave_all_views_over_it(registry: izc.Registry, tmp_path: Path) -> None:
+    base = create_base(registry, tmp_path / "base")
+    base.insert(WINTER)
+    first = view_of(base)
+    first.update(double, outputs=[DOUBLE], inputs=["ssh"], rowwise=True)
+    second = izc.create_view(registry, "made/second", first, location=str(tmp_path / "second"))
+    base.drop_rows(where={"time": ("2022-02-01", "2022-02-10")})
+    assert first.is_synced()  # what is left is what it was
+    assert second.load().sizes["time"] == 90
+    assert first.sync() == {}
+    assert second.load().sizes["time"] == 80
+    assert first.sync() == {}
+    assert first.version.number == 2  # there was nothing more to tell
+
+
 def change(base: izc.Collection, random: Random) -> None:
     """Do something to the collection under the views."""
     first = np.datetime64("2022-01-01") + np.timedelta64(random.randrange(100), "D")
@@ -163,10 +178,10 @@ def change(base: izc.Collection, random: Random) -> None:
         base.rewrite()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_whatever_happens_below_nothing_lies_beside_what_it_was_not_computed_from(chain: list[Any], seed: int) -> None:
     random = Random(seed)
-    for _ in range(8):
+    for _ in range(7):
         if random.random() < 0.6:
             change(chain[0], random)
         else:

@@ -241,10 +241,13 @@ def _collection(registry: Registry, record: CollectionRecord, storage_options: M
 
 def _handle(registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None) -> Handle:
     from .handle import Handle
+    from .operations.create_view import check_options_of_view
     from .storage.location import open_location
 
     base = _handle(registry, registry.base(record), storage_options) if record.kind == "view" else None
     place = open_location(record.location, record.storage_options, storage_options)
+    if base is not None:
+        check_options_of_view(storage_options, place, base.location)
     return Handle(registry, record, place, base=base)
 
 

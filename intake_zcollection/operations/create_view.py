@@ -21,7 +21,7 @@ from ..reading.selection import NO_PARTITIONS
 from ..schema import Schema
 from ..schema.attributes import attributes_to_json
 from ..schema.names import check_name, find_variable
-from ..storage.location import public_options, resolve_location
+from ..storage.location import Location, check_whose, public_options, resolve_location
 from ..writing.marking import creating
 
 Shown = Iterable[str] | Mapping[str, str]
@@ -44,6 +44,8 @@ def create_view(
     """Record a new view and claim its location; see :func:`intake_zcollection.create_view`."""
     if not isinstance(description, str):
         raise InvalidInputError(f"description={description!r} is not text")
+    place = _place(location, storage_options)
+    check_options_of_view(storage_options, place, base.location)
     over = base if pinned_version is None else base.at(pinned_version)
     chosen = over.select(NO_PARTITIONS)
     collection = chosen.collection
@@ -55,7 +57,7 @@ def create_view(
     )
     nothing = SchemaRecord((), {})
     described = attributes_to_json(metadata or {}, f"the metadata of view {name}")
-    return _create(base.registry, name, location, storage_options, taken, nothing, description, described, signature)
+    return _create(base.registry, name, place, taken, nothing, description, described, signature)
 
 
 def copy_view(
@@ -84,23 +86,21 @@ def copy_view(
     )
     own = SchemaRecord(tuple(each for each in variables if each.id >= over.own_ids), {})
     told = {**record.metadata, "copied_from": {"collection": record.name, "uid": record.uid, "version": head.version}}
-    return _create(view.registry, name, location, storage_options, taken, own, record.description, told, signature)
+    place = _place(location, storage_options)
+    return _create(view.registry, name, place, taken, own, record.description, told, signature)
 
 
 def _create(
     registry: Registry,
     name: str,
-    location: str,
-    storage_options: Mapping[str, Any] | None,
+    place: Location,
     taken: BaseDefinition,
     own: SchemaRecord,
     description: str,
     metadata: Mapping[str, Any],
     signature: Signature,
 ) -> CollectionRecord:
-    if not isinstance(location, str) or not location:
-        raise InvalidInputError(f"location={location!r} is not a directory or a URL")
-    place, base = resolve_location(location, storage_options), taken.collection
+    base = taken.collection
     definition = CollectionDefinition(
         name=name,
         location=place.url,
@@ -118,6 +118,17 @@ def _create(
     )
     with creating(registry, definition, place, signature=signature) as creation:
         return creation.record()
+
+
+def _place(location: str, storage_options: Mapping[str, Any] | None) -> Location:
+    if not isinstance(location, str) or not location:
+        raise InvalidInputError(f"location={location!r} is not a directory or a URL")
+    return resolve_location(location, storage_options)
+
+
+def check_options_of_view(storage_options: Mapping[str, Any] | None, view: Location, base: Location) -> None:
+    """Refuse options that may be secret where it is not said whether they are the view's or its base's."""
+    check_whose(storage_options, [(each.url, each.storage_options.get("endpoint_url")) for each in (view, base)])
 
 
 def filter_text(filters: Filters | None, names: tuple[str, ...]) -> str | None:

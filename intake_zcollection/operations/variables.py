@@ -28,9 +28,8 @@ def add_variable(handle: Handle, variable: Variable | xr.DataArray, signature: S
     def edit(schema: Schema) -> Schema:
         new = new_variable_of(handle.record, schema, variable)
         if new.is_immutable:
-            raise InvalidInputError(
-                f"variable {new.name} lacks the dimension {schema.dimension!r}: give its values with set_immutables"
-            )
+            do = "all own variables of a view have it" if handle.base else "give its values with set_immutables"
+            raise InvalidInputError(f"variable {new.name} lacks the dimension {schema.dimension!r}: {do}")
         _check_free(schema, new.name, handle.record.name)
         return schema.added(new, begin_version=0)
 

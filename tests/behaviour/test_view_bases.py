@@ -17,7 +17,7 @@ from tests import verbs
 from tests.conftest import Store, make_grid
 from tests.registry.conftest import only_reading
 from tests.s3 import S3Server
-from tests.sql import connected
+from tests.sql import connected, run_sql
 from tests.views import ANOMALY, DOUBLE, FEBRUARY, WINTER, anomaly, assert_computed, create_base, days, double, view_of
 
 _processes = multiprocessing.get_context("forkserver")
@@ -190,6 +190,17 @@ def test_a_base_and_its_view_have_credentials_of_their_own(registry: izc.Registr
     assert_computed(opened.load(stale="raise").compute(), "double")
     record = registry.collection("ours/view")
     assert set(record.storage_options) <= {"endpoint_url"}
+
+
+def test_flat_options_that_may_be_secret_go_to_one_place_only(registry: izc.Registry, s3: S3Server) -> None:
+    base = create_base(registry, s3.fresh_url(), storage_options=s3.storage_options)
+    with pytest.raises(izc.InvalidInputError, match=r"key, secret.* which of .*s3://other.*key them by URL prefix"):
+        view_of(base, location="s3://other/view", storage_options=s3.storage_options)
+    assert registry.views_of(base.name) == ()
+    view = view_of(base, location=s3.fresh_url(), storage_options=s3.storage_options)  # they are in one bucket
+    run_sql(registry, "UPDATE collection SET location = 's3://other/view' WHERE kind = 'view'")
+    with pytest.raises(izc.InvalidInputError, match="key them by URL prefix"):
+        izc.open_collection(registry, view.name, storage_options=s3.storage_options)
 
 
 def test_another_namespace_has_a_view_of_ones_collection(registry: izc.Registry, tmp_path: Path) -> None:

@@ -635,6 +635,11 @@ def test_what_has_no_missing_value_needs_a_fill_value(view: izc.View, dtype: str
     assert view.version.number == 0
 
 
+def test_own_variables_have_the_dimension_that_is_split(view: izc.View) -> None:
+    with pytest.raises(izc.InvalidInputError, match="lacks the dimension 'time': all own variables of a view have it"):
+        view.add_variable(izc.Variable("own", "f8", ("x",)))
+
+
 def test_attributes_of_a_view_are_its_own_and_shown_variables_keep_their_bases(doubled: izc.View) -> None:
     doubled.set_attributes({"title": "doubled", "by": "ada"})
     doubled.set_attributes({"units": "m"}, "double")

@@ -23,6 +23,7 @@ from ..collection import Collection
 from ..opening import open_collection
 from ..schema.attributes import attributes_to_json
 from ..storage.location import hide_secrets
+from ..view import View
 
 
 class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no types
@@ -92,7 +93,9 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
     def _get_schema(self) -> Schema:
         """Describe the data from the registry alone: ``shape`` has the sizes of whole partitions."""
         head = self._open(self._version)
-        self._described = self._open(head.version.number)
+        # No version of a view tells how the base is by now, which it follows.
+        follows = isinstance(head, View) and not head.read_only
+        self._described = head if follows else self._open(head.version.number)
         dataset = self._described.load(**self._selection, crop=False)
         selection = {name: self._selection[name] for name in ("filters", "where")}
         self._partitions = tuple(partition.key for partition in self._described.partitions(**selection))

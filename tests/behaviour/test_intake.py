@@ -218,6 +218,19 @@ def test_discover_describes_the_selection_by_whole_partitions(open_entry: OpenEn
     assert described["npartitions"] == 2
 
 
+def test_a_view_that_follows_its_base_is_described_with_what_the_base_has_by_now(
+    open_entry: OpenEntry, fresh: izc.Collection, registry: izc.Registry, tmp_path: Path
+) -> None:
+    view = izc.create_view(registry, "made/view", fresh, location=f"{tmp_path}/view", variables=["ice"])
+    view.set_attributes({"title": "made over the data"})
+    fresh.insert(make_grid("2022-04-01", days=30))
+
+    source = open_entry(of=view)
+    assert (source.discover()["npartitions"], source.shape["time"]) == (4, 120)
+    same(source.read_partition(3), view.load(filters="month == 4").compute())
+    assert open_entry("version: 0", of=view).discover()["npartitions"] == 3
+
+
 def test_discover_fills_the_attributes_that_intake_has_for_it(open_entry: OpenEntry) -> None:
     source = open_entry()
 

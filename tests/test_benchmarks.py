@@ -8,6 +8,7 @@ from benchmarks.__main__ import SHAPES
 from benchmarks.measure import measure
 from benchmarks.shapes import Sizes
 from tests.postgres import PostgresServer
+from tests.processes import start_fork_server
 
 SIZES = {
     "small": (Sizes(partitions=4), 5),
@@ -24,7 +25,8 @@ SIZES = {
 
 @pytest.fixture
 def _nothing_is_waited_for(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure at once, and have Postgres there: else the disk would be waited for, with what other tests write."""
+    """Measure at once, and have servers there: else the disk would be waited for, with what other tests write."""
+    start_fork_server()  # before the benchmarks do, with less than what other tests want
     assert measure.__kwdefaults__
     monkeypatch.setitem(measure.__kwdefaults__, "before", lambda: None)
     monkeypatch.setenv("ZC_POSTGRES_URL", postgres.url.render_as_string(hide_password=False))

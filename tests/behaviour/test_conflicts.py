@@ -25,6 +25,7 @@ from intake_zcollection.writing import group
 from registry.sql import tables
 from registry.sql.engine import writing
 from tests.conftest import both_engines
+from tests.processes import start_fork_server
 from tests.racing import (
     BEGIN,
     HOUR,
@@ -901,7 +902,7 @@ _processes = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module")
 def _children_start_fast() -> None:
-    _processes.set_forkserver_preload([__name__, "zarr", "registry.registry", "sqlalchemy.dialects.sqlite", "psycopg"])
+    start_fork_server()
 
 
 def run_all(function: Callable[..., None], registry: izc.Registry, collection: izc.Collection, count: int) -> None:

@@ -33,19 +33,15 @@ import registry.transaction
 from intake_zcollection.storage.objects import LocalStore
 from registry.creation import Creation
 from registry.transaction import Transaction
+from tests.processes import start_fork_server
 from tests.sql import run_sql
 
 _processes = multiprocessing.get_context("forkserver")
 
-_PRELOAD = [__name__, "dask.distributed", "zarr", "fsspec.implementations.memory", "scipy.sparse", "pint"]
-_PRELOAD += ["registry.registry", "alembic.config"]  # what the registry's tests want, too
-_PRELOAD += ["sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "psycopg"]
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _children_start_fast() -> None:
-    # Not at import: the fork server is one for all, and another module may have asked for less.
-    _processes.set_forkserver_preload(_PRELOAD)
+    start_fork_server()
 
 
 each_step = pytest.mark.both_engines("step")

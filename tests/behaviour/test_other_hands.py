@@ -15,6 +15,7 @@ import pytest
 import intake_zcollection as izc
 from registry.migrations import HEAD_REVISION
 from tests.conftest import Store, make_grid
+from tests.processes import start_fork_server
 from tests.sql import run_sql
 from tests.verbs import (
     COPYING,
@@ -33,7 +34,7 @@ _processes = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module", autouse=True)
 def _children_start_fast() -> None:
-    _processes.set_forkserver_preload([__name__, "registry.registry", "zarr", "sqlalchemy.dialects.sqlite", "pint"])
+    start_fork_server()
 
 
 def by_another(function: Callable[..., object], *arguments: Any) -> None:

@@ -24,6 +24,7 @@ from registry.sql.engine import writing
 from registry.sql.functions import database_clock
 from registry.transaction import Transaction
 from tests.conftest import both_engines
+from tests.processes import start_fork_server
 from tests.racing import BEGIN, HOUR, MONTH, Verb, assert_clean, held, rows, selected
 
 Make = Callable[..., izc.Collection]
@@ -388,7 +389,7 @@ _processes = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module")
 def _children_start_fast() -> None:
-    _processes.set_forkserver_preload([__name__, "zarr", "registry.registry", "sqlalchemy.dialects.sqlite"])
+    start_fork_server()
 
 
 def lose_and_die(url: str, name: str) -> None:

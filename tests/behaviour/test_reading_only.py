@@ -19,6 +19,7 @@ from registry import MARKER
 from tests import verbs
 from tests.conftest import make_grid
 from tests.postgres import role, run_sql
+from tests.processes import start_fork_server
 from tests.registry.conftest import only_reading
 from tests.verbs import MORE, Verb, view_over
 
@@ -29,7 +30,7 @@ PARTITIONING = izc.Date("time", "M")
 
 @pytest.fixture(scope="module", autouse=True)
 def _children_start_fast() -> None:
-    _processes.set_forkserver_preload([__name__, "registry.registry", "zarr", "sqlalchemy.dialects.sqlite", "pint"])
+    start_fork_server()
 
 
 def create(registry: izc.Registry | str, name: str, location: str) -> izc.Collection:

@@ -35,16 +35,14 @@ from registry import (
 from registry.changes import Commit, NothingBetween, PutFragments, Requirement, Unchanged, Update
 from registry.records import IMMUTABLE_LAYER, ROWS_LAYER
 from registry.sql.engine import engine_of, parse_url
+from tests.processes import start_fork_server
 from tests.sql import Row as Row
 from tests.sql import Sql as Sql
 from tests.sql import run_sql
 
 T = TypeVar("T")
 
-# Children of the fork server start in a few milliseconds, with these imported already.
 _processes = multiprocessing.get_context("forkserver")
-_dialects = ["sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "psycopg"]
-_processes.set_forkserver_preload(["registry.registry", "alembic.config", "pytest", *_dialects])
 
 
 # Records
@@ -289,6 +287,7 @@ def in_threads(function: Callable[..., T], arguments: Iterable[tuple[Any, ...]])
 def in_processes(function: Callable[..., T], arguments: Iterable[tuple[Any, ...]]) -> list[T]:
     """Call a function in one process per tuple of arguments, all at once."""
     calls = list(arguments)
+    start_fork_server()
     barrier = _processes.Barrier(len(calls))
     with ProcessPoolExecutor(len(calls), _processes, _keep, (barrier,)) as pool:
         return _results([pool.submit(_together, function, call) for call in calls])

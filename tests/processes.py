@@ -1,0 +1,24 @@
+"""The fork server, one for all tests of a process: its children start in milliseconds, with these imported already."""
+
+import multiprocessing
+from multiprocessing import forkserver
+
+PRELOADED = (
+    *("tests.behaviour.test_conflicts", "tests.behaviour.test_crash", "tests.behaviour.test_other_hands"),
+    *("tests.behaviour.test_queue", "tests.behaviour.test_reading_only", "tests.registry.conftest"),
+    *("dask.distributed", "zarr", "fsspec.implementations.memory", "scipy.sparse", "pint", "registry.registry"),
+    *(
+        "alembic.config",
+        "sqlalchemy.dialects.sqlite",
+        "sqlalchemy.dialects.postgresql",
+        "psycopg",
+        "benchmarks.writers",
+    ),
+)
+"""The modules that children find their functions in, and what they import later."""
+
+
+def start_fork_server() -> None:
+    """Start it unless it runs; whoever starts it chooses for all, so nobody else shall."""
+    multiprocessing.set_forkserver_preload(list(PRELOADED))
+    forkserver.ensure_running()

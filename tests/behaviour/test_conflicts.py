@@ -923,7 +923,7 @@ def run_all(function: Callable[..., None], registry: izc.Registry, collection: i
 def test_processes_that_correct_the_same_rows_all_succeed_and_the_last_one_wins(
     registry: izc.Registry, make_collection: Make
 ) -> None:
-    count = 10
+    count = 20
     collection = make_collection(rows([]))
     collection.insert(rows([*OLD, 14]))
     run_all(deliver_corrections, registry, collection, count)
@@ -945,7 +945,7 @@ def test_processes_that_correct_the_same_rows_all_succeed_and_the_last_one_wins(
 def test_processes_that_append_rows_of_their_own_to_one_partition_all_succeed(
     registry: izc.Registry, make_collection: Make, deliver: Callable[..., None], per_writer: int
 ) -> None:
-    count = 10
+    count = 20
     collection = make_collection(rows([]))
     run_all(deliver, registry, collection, count)
     found = held(collection)

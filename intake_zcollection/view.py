@@ -9,7 +9,7 @@ from registry import Filters, Registry, Signature, Version, version_number
 
 from .changes import Changes
 from .collection import Collection, as_registry
-from .errors import InvalidInputError, ReadOnlyError
+from .errors import InvalidInputError, NotFoundError, ReadOnlyError
 from .execution import Execution
 from .operations.create_view import copy_view, filter_text
 from .operations.sync import Syncing, set_filters, stale, sync
@@ -257,7 +257,10 @@ class View(Collection):
         return "\n".join(lines)
 
     def _facts(self) -> list[tuple[str, str]]:
-        base, *computed = self.lineage.splitlines()
+        try:
+            base, *computed = self.lineage.splitlines()
+        except NotFoundError as gone:  # its base was dropped, with views="break"
+            return [("base", str(gone)), ("location", self.location)]
         return [("base", base.partition(" ← ")[2]), *super()._facts(), *(("computed", each) for each in computed)]
 
     def _check_writable(self, verb: str) -> None:

@@ -404,7 +404,7 @@ MUTATIONS = (
         "an update does not notice rows that came to its partitions",
         (
             Edit(
-                "intake_zcollection/operations/update.py",
+                "intake_zcollection/writing/updating.py",
                 "needs[partition.key] = (Unchanged(slots, variables), alone)",
                 "needs[partition.key] = (Unchanged(slots, variables),)",
             ),
@@ -440,7 +440,13 @@ MUTATIONS = (
     ),
     Mutation(
         "what changed is told of variables that nobody sees any more",
-        (Edit("registry/sql/differences.py", "id_: ids & alive for", "id_: ids for"),),
+        (
+            Edit(
+                "registry/sql/differences.py",
+                "id_: ids & alive for id_, ids in read_layers(",
+                "id_: ids for id_, ids in read_layers(",
+            ),
+        ),
         ("tests/behaviour/test_changes.py", "-k", "a_variable_that_is_gone and sqlite"),
     ),
     Mutation(
@@ -456,7 +462,7 @@ MUTATIONS = (
     ),
     Mutation(
         "what changed is loaded with the rows beside it",
-        (Edit("intake_zcollection/reading/crop.py", "table.take(numbers, starts, stops)", "table.take(numbers)"),),
+        (Edit("intake_zcollection/reading/table.py", "self.take(numbers, firsts, lasts)", "self.take(numbers)"),),
         ("tests/behaviour/test_changes.py", "-k", "joined and sqlite"),
     ),
     Mutation(

@@ -82,6 +82,8 @@ class Computed:
 
     base_version: int
     by: Definition
+    filters: str | None = None
+    """Which partitions of the base the view took then."""
 
     def saw(self, version: int, hunk: Hunk, layers: Mapping[int, frozenset[int]]) -> bool:
         """Whether what a later version of the base did is something that they depend on."""

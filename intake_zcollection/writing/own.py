@@ -1,11 +1,12 @@
 """What a view has of its own, as the planner of a write sees it: what it lies over, and what of it stays."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import xarray as xr
 
-from registry import CollectionRecord, KeyValues, Overlay, OwnFragment, Written, without
+from registry import CollectionRecord, KeyValues, Overlay, OwnFragment, Written
 from registry.changes import OwnUnchanged, PutOwn
 
 from ..errors import InvalidInputError
@@ -31,27 +32,27 @@ def put_own(
     for each in written:
         new.setdefault(each.key, []).append(each)
     keys = tuple(dict.fromkeys((*ended, *new)))
-    stay = [
-        _as_written(piece, overlay.layers[piece.layer_id])
-        for key in keys
-        for piece in _stays(overlay, key, new.get(key, ()))
-    ]
+    stay = [piece for key in keys for piece in _stays(overlay, key, new.get(key, ()))]
     return PutOwn(keys, (*written, *stay), bounds)
 
 
-def _stays(overlay: Overlay, key: KeyValues, new: Sequence[Written]) -> Iterable[OwnFragment]:
-    """Yield what is left of the own values of a partition under new ones: where none of these has all their
-    variables.
+def _stays(overlay: Overlay, key: KeyValues, new: Sequence[Written]) -> Iterable[Written]:
+    """Yield what is left of the own values of a partition under new ones: in each row the variables that these do not
+    have. Or an older value would be seen again where the newer one ends, though it is not what would be computed.
     """
     for each in overlay.placed.get(key, ()):
-        variables = overlay.layers[each.layer_id]
-        covered = [
-            (fresh.base_row, fresh.base_row + fresh.rows)
-            for fresh in new
-            if isinstance(fresh.layer, frozenset) and variables <= fresh.layer and fresh.base_row is not None
-        ]
-        for first, last in without([each.at], covered):
-            yield each.moved((first - each.base_row, last - each.base_row), first, each.base_version)
+        variables, (start, stop) = overlay.layers[each.layer_id], each.at
+        layers = [(range(*_at(one)), one.layer) for one in new if isinstance(one.layer, frozenset)]
+        over = [(rows, layer) for rows, layer in layers if layer & variables]
+        inside = (edge for rows, _ in over for edge in (rows.start, rows.stop) if start < edge < stop)
+        for first, last in pairwise(sorted({start, stop, *inside})):
+            if left := variables.difference(*(layer for rows, layer in over if first in rows)):
+                yield _as_written(each.moved((first - start, last - start), first, each.base_version), left)
+
+
+def _at(written: Written) -> tuple[int, int]:
+    assert written.base_row is not None  # it is a view's
+    return written.base_row, written.base_row + written.rows
 
 
 def _as_written(own: OwnFragment, layer: frozenset[int]) -> Written:

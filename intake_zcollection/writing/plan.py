@@ -311,7 +311,7 @@ class Plan:
             requirements=(*(need for plan in self.plans for need in plan.requirements), *needs),
             updates=(*self.updates, put),
             summary=summary,
-            base=None if over is None else BaseRead(over.base_version, self.computes),
+            base=None if over is None else BaseRead(over.base_version, self.computes, over.filters),
         )
 
 

@@ -215,6 +215,7 @@ def of_base(now: Locked, read: BaseRead | None) -> dict[str, Any]:
     computed = read and {
         "base_version": read.version,
         "definitions": [each.to_json() for each in read.definitions],
+        "filters": read.filters,
     }
     return {"base_version": max(now.state.base_version if read is None else read.version, newest), "reads": computed}
 

@@ -213,6 +213,8 @@ class BaseRead:
 
     version: int
     definitions: tuple[Definition, ...] = ()
+    filters: str | None = None
+    """Which partitions of it the view took: which were neighbours."""
 
 
 Update = (

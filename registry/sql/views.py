@@ -24,6 +24,7 @@ from ..overlay import (
     stale_rows,
     visible,
 )
+from ..predicate import parse_predicate
 from ..records import ROWS_LAYER, CollectionRecord, FragmentColumns, Hunk, SchemaRecord, Totals, Version
 from ..selection import Selection
 from ..snapshot import Snapshot
@@ -131,11 +132,12 @@ class _Asking:
         computed = _read_computed(connection, view, {each.written_version for each in found})
         self._own = self._with_hunks(found, {each: computed[each.written_version] for each in found})
         self._changed = {key for key, each in self._own.items() if each.since}
+        self._known: dict[tuple[int, str | None], tuple[list[KeyValues], set[KeyValues]]] = {}
 
     def _with_hunks(
         self, found: Iterable[OwnFragment], computed: Mapping[OwnFragment, Mapping[frozenset[int], Computed]]
     ) -> dict[KeyValues, OwnPartition]:
-        by_fragment = {each: computed[each][self._layers[each.layer_id]] for each in found}
+        by_fragment = {each: _of_layer(computed[each], self._layers[each.layer_id]) for each in found}
         since: dict[KeyValues, int] = {}
         for each, what in by_fragment.items():
             since[each.key] = min(since.get(each.key, what.base_version), what.base_version, each.base_version)
@@ -190,33 +192,50 @@ class _Asking:
 
     def _of_neighbours(self, key: KeyValues, rows: int) -> dict[int, Stale]:
         """Return what is stale since a neighbour partition changed, or came between."""
-        keys, hunks = self._around
         own = self._own.get(key)
-        found: dict[int, Stale] = {}
-        if own is None or not keys:
-            return found
-        for id_ in self._variables:
-            for each in visible(self._holding(own, id_)):
-                computed = own.computed[each]
-                place, depth = bisect_left(keys, key), computed.by.depth
-                near = {*keys[max(0, place - depth) : place + depth + 1]} - {key}
-                if any(computed.saw(at, hunk, self.base_layers) for each in near for at, hunk in hunks.get(each, ())):
-                    found[id_] = Stale("neighbour", ((0, rows),))
-        return found
+        if own is None:
+            return {}
+        return {
+            id_: Stale("neighbour", ((0, rows),))
+            for id_ in self._variables
+            for each in visible(self._holding(own, id_))
+            if own.computed[each].by.depth and self._has_other_neighbours(key, own.computed[each])
+        }
+
+    def _has_other_neighbours(self, key: KeyValues, computed: Computed) -> bool:
+        """Whether partitions within its depth have changed since, were taken then alone, or are now."""
+        keys, otherwise = self._taken_since(computed.base_version, computed.filters)
+        place, depth = bisect_left(keys, key), computed.by.depth
+        near = {*keys[max(0, place - depth) : place + depth + 1]} - {key}
+        hunks = (done for each in near for done in self._done.get(each, ()))
+        return bool(near & otherwise) or any(computed.saw(at, hunk, self.base_layers) for at, hunk in hunks)
+
+    def _taken_since(self, version: int, filters: str | None) -> tuple[list[KeyValues], set[KeyValues]]:
+        """Return the partitions that the view took at a version of its base, by its filters then, or takes now; and
+        those that only one of both filters takes.
+        """
+        if (version, filters) not in self._known:
+            then, now = (_taking(each, self._state.base.keys) for each in (filters, self._state.filters))
+            changed = (key for key, hunks in self._done.items() if hunks[-1][0] > version)
+            every = {key: (then(key), now(key)) for key in {*self._there, *changed}}
+            taken = sorted(key for key, by in every.items() if any(by))
+            self._known[version, filters] = taken, {key for key in taken if not all(every[key])}
+        return self._known[version, filters]
 
     @cached_property
-    def _around(self) -> tuple[list[KeyValues], dict[KeyValues, list[tuple[int, Hunk]]]]:
-        """The keys of all partitions that are there, or changed, and how, since values of neighbours were computed."""
+    def _there(self) -> set[KeyValues]:
+        """The partitions of the base, whatever the view takes: it may have taken others."""
+        return keys_at(self._connection, self._state.base, self._state.base_version, Selection())
+
+    @cached_property
+    def _done(self) -> dict[KeyValues, list[tuple[int, Hunk]]]:
+        """What was done to each partition of the base since values of neighbours were computed, by its versions."""
         deep = [each for own in self._own.values() for each in own.computed.values() if each.by.depth]
-        if not deep:
-            return [], {}
-        base, at = self._state.base, self._state.base_version
-        hunks: dict[KeyValues, list[tuple[int, Hunk]]] = {}
-        for version, hunk in hunks_between(self._connection, base, min(each.base_version for each in deep), at):
-            if self._state.takes(hunk.key):
-                hunks.setdefault(hunk.key, []).append((version, hunk))
-        there = keys_at(self._connection, base, at, self._state.chosen(Selection()))
-        return sorted({*there, *hunks}), hunks
+        base, since = self._state.base, min(each.base_version for each in deep)
+        done: dict[KeyValues, list[tuple[int, Hunk]]] = {}
+        for version, hunk in hunks_between(self._connection, base, since, self._state.base_version):
+            done.setdefault(hunk.key, []).append((version, hunk))
+        return done
 
     def _uses(self) -> dict[int, frozenset[int]]:
         uses: dict[int, frozenset[int]] = {}
@@ -295,11 +314,26 @@ def _read_computed(
     rows = connection.execute(query, numbers_parameter(versions))
     return {
         row.version: {
-            frozenset(each["outputs"]): Computed(row.reads["base_version"], Definition.from_json(each))
+            frozenset(each["outputs"]): Computed(
+                row.reads["base_version"], Definition.from_json(each), row.reads["filters"]
+            )
             for each in row.reads["definitions"]
         }
         for row in rows
     }
+
+
+def _of_layer(computed: Mapping[frozenset[int], Computed], variables: frozenset[int]) -> Computed:
+    """Return what a layer was computed from: it may have lost variables since, to newer ones."""
+    return next(each for outputs, each in computed.items() if variables <= outputs)
+
+
+def _taking(filters: str | None, names: tuple[str, ...]) -> Callable[[KeyValues], bool]:
+    """Return what says whether a filter takes the partition of a key, of all six columns."""
+    if filters is None:
+        return lambda _: True
+    predicate = parse_predicate(filters, names)
+    return lambda key: predicate.evaluate(dict(zip(names, key, strict=False)))
 
 
 def _read_base(

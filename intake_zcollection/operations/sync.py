@@ -103,16 +103,16 @@ def set_filters(handle: Handle, filters: str | None, signature: Signature) -> Ve
 
 
 def _check_pin(handle: Handle, version: int) -> None:
-    """Raise InvalidInputError for a version before that which own values lie over: it never knew of them."""
+    """Raise InvalidInputError for a version before that which it was over last: changes are told forward alone, and
+    own values that lie over later rows, of partitions that it takes or not, would be seen beside others.
+    """
     base, name = handle.base, handle.record.name
     assert base is not None  # it is a view's
-    base.at(version).select(Selection())
-    head = handle.select(Selection(asked=Asked(frozenset())))
-    over = _overlay(head)
-    newest = max([0, *(each.base_version for some in over.live.values() for each in some)])
+    base.at(version).select(NO_PARTITIONS)
+    newest = _overlay(handle.at(handle.newest().number).select(NO_PARTITIONS)).base_version
     if version < newest:
         raise InvalidInputError(
-            f"view {name} has values over version {newest} of {base.record.name}: it can be pinned there or later, and "
+            f"view {name} was over version {newest} of {base.record.name}: it can be pinned there or later, and "
             f"not at version {version}; create another view for that"
         )
 

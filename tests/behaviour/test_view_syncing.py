@@ -631,7 +631,7 @@ def test_a_pinned_view_does_not_move_until_it_is_told(base: izc.Collection) -> N
 def test_a_pin_does_not_move_back_behind_what_was_computed(derived: izc.View) -> None:
     correct(derived.base)
     derived.sync()
-    with pytest.raises(izc.InvalidInputError, match=r"made/view has values over version 2 of made/days: .* version 1"):
+    with pytest.raises(izc.InvalidInputError, match=r"made/view was over version 2 of made/days: .* version 1"):
         derived.sync(pinned_version=1)
     with pytest.raises(izc.NotFoundError, match="made/days has no version 9"):
         derived.sync(pinned_version=9)

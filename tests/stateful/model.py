@@ -6,6 +6,7 @@ here once more, from the documentation and not from the library.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,8 @@ class Variable:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     values: Array | None = None
     """Of an immutable variable: its values, None before they are stored."""
+    id: int = field(default_factory=count(1).__next__)
+    """It stays, whatever the name: what views show goes by it."""
 
     @property
     def is_immutable(self) -> bool:

@@ -21,7 +21,6 @@ import xarray as xr
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
@@ -51,6 +50,7 @@ from .model import (
     to_numbers,
     weighted_neighbours,
 )
+from .views import ViewRules
 
 pytestmark = pytest.mark.hypothesis  # it marks its own tests alone
 
@@ -176,7 +176,7 @@ def once_per(count: str) -> Callable[[Callable[[Any], None]], Callable[[Any], No
     return decorated
 
 
-class CollectionMachine(RuleBasedStateMachine):
+class CollectionMachine(ViewRules):
     """A collection, and the states that its versions have to be in."""
 
     def __init__(self, place: Place) -> None:
@@ -257,8 +257,8 @@ class CollectionMachine(RuleBasedStateMachine):
         dtype = "T" if kind.dtype == "O" else kind.dtype  # text of any length
         return izc.Variable(name, dtype, dims, dict(variable.attrs), dict(kind.encoding), variable.fill_value)
 
-    def filters(self, draw: Any) -> tuple[Any, list[Key]]:
-        """A filter, and the partitions that it selects."""
+    def filter_text(self, draw: Any) -> tuple[str, Callable[[Key], bool]]:
+        """A filter as text, and which keys it selects."""
         keys = self.state.keys
         names = self.case.key_names
         terms = []
@@ -273,7 +273,12 @@ class CollectionMachine(RuleBasedStateMachine):
         def selects(key: Key) -> bool:
             return bool(eval(text, {"range": range}, dict(zip(names, key, strict=True))))
 
-        selected = [key for key in keys if selects(key)]
+        return text, selects
+
+    def filters(self, draw: Any) -> tuple[Any, list[Key]]:
+        """A filter, and the partitions that it selects."""
+        names, (text, selects) = self.case.key_names, self.filter_text(draw)
+        selected = [key for key in self.state.keys if selects(key)]
         if draw(seldom):
             return lambda key: selects(tuple(key[name] for name in names)), selected
         return text, selected
@@ -569,18 +574,20 @@ class CollectionMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def drop_variable(self, data: st.DataObject) -> None:
         name = data.draw(one_of([name for name in self.state.variables if name != "x"] or ["zzz"]))
-        if name == "zzz":
+        if name == "zzz" or (how := self.may_be_dropped(data.draw, self.state.variables[name].id, name)) is None:
             return
-        self.record(self.collection.drop_variable(name), self.state.without_variable(name))
+        self.record(self.collection.drop_variable(name, **how), self.state.without_variable(name))
 
     @rule(data=st.data())
     def drop_a_variable_and_add_one_of_its_name(self, data: st.DataObject) -> None:
         if not (names := self.state.names(immutable=False)):
             return
         name = data.draw(one_of(names))
-        variable = replace(self.state.variables[name], fill_value=None, attrs={})
+        variable = Variable(self.state.variables[name].kind)
         plain = not KINDS[str(variable.kind)].x
-        self.record(self.collection.drop_variable(name), self.state.without_variable(name))
+        if (how := self.may_be_dropped(data.draw, self.state.variables[name].id, name)) is None:
+            return
+        self.record(self.collection.drop_variable(name, **how), self.state.without_variable(name))
         if plain:
             version = self.collection.add_variable(self.as_given(name, variable))
             self.record(version, self.state.with_variable(name, variable))
@@ -957,6 +964,7 @@ class CollectionMachine(RuleBasedStateMachine):
         return {uid for (uid,) in self.query(f"{union} WHERE collection_id = :of")}
 
     def teardown(self) -> None:
+        self.drop_views()
         for collection in self.collections:
             self.collection = collection
             options = self.store.storage_options

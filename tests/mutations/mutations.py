@@ -481,4 +481,235 @@ MUTATIONS = (
         ),
         ("tests/behaviour/test_authors.py", "-k", "environment_says and sqlite"),
     ),
+    Mutation(
+        "own values are placed one row too late",
+        (
+            Edit(
+                "registry/overlay.py",
+                "after + low - each.origin)\n                if pieces",
+                "after + low - each.origin + 1)\n                if pieces",
+            ),
+        ),
+        ("tests/unit/test_overlay.py", "-k", "stay_beside"),
+    ),
+    Mutation(
+        "own values stay where their inputs were written over",
+        (
+            Edit(
+                "registry/overlay.py",
+                "if each.origin is not None and not each.variables & inputs:",
+                "if each.origin is not None:",
+            ),
+        ),
+        ("tests/unit/test_overlay.py", "-k", "stay_beside"),
+    ),
+    Mutation(
+        "rows that went count as replaced for what is computed row by row",
+        (
+            Edit(
+                "registry/overlay.py",
+                "return came or not by.rowwise",
+                "return True",
+            ),
+        ),
+        ("tests/unit/test_overlay.py", "-k", "whether_what_was_used"),
+    ),
+    Mutation(
+        "rows that came between those that were used count as replacing them",
+        (
+            Edit(
+                "registry/overlay.py",
+                "if max(change.before[0], fragment.at[0]) >= min(change.before[1], fragment.at[1]):",
+                "if change.before[0] >= fragment.at[1] or change.before[1] <= fragment.at[0]:",
+            ),
+        ),
+        ("tests/unit/test_overlay.py", "-k", "whether_what_was_used"),
+    ),
+    Mutation(
+        "of two own values of a row, the older one is seen",
+        (
+            Edit(
+                "registry/overlay.py",
+                "key=lambda each: (-each.written_version, -each.layer_id)",
+                "key=lambda each: (each.written_version, -each.layer_id)",
+            ),
+        ),
+        ("tests/unit/test_overlay.py", "-k", "written_later"),
+    ),
+    Mutation(
+        "own values are stale by what they were computed from",
+        (
+            Edit(
+                "registry/overlay.py",
+                "        if version <= self.base_version:\n            return False\n",
+                "",
+            ),
+        ),
+        ("tests/unit/test_overlay.py", "-k", "nothing_to_a_value"),
+    ),
+    Mutation(
+        "another code version makes nothing stale",
+        (
+            Edit(
+                "registry/overlay.py",
+                "if variable in definitions and not computed.by.does_as(definitions[variable]):",
+                "if variable not in definitions and definitions:",
+            ),
+        ),
+        ("tests/unit/test_overlay.py", "-k", "another_code_version"),
+    ),
+    Mutation(
+        "immutable variables make nothing stale",
+        (
+            Edit(
+                "registry/overlay.py",
+                "return computed.base_version < self.version and bool(self.ids & computed.by.uses)",
+                "return False",
+            ),
+        ),
+        ("tests/unit/test_overlay.py", "-k", "immutable_variables"),
+    ),
+    Mutation(
+        "rows without an own value are stale where they were when it was computed",
+        (
+            Edit(
+                "registry/overlay.py",
+                "missing = without(everything, [each.at for each in placed if variable in layers[each.layer_id]])",
+                "missing = without(everything, [each.at for each in mine])",
+            ),
+        ),
+        ("tests/unit/test_overlay.py", "-k", "row_by_row"),
+    ),
+    Mutation(
+        "what neighbours do makes nothing stale",
+        (
+            Edit(
+                "registry/sql/views.py",
+                "if own.computed[each].by.depth and self",
+                "if not own.computed[each].by.depth and self",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "since_another_is_gone and sqlite"),
+    ),
+    Mutation(
+        "who was a neighbour long ago is taken for one",
+        (
+            Edit(
+                "registry/sql/views.py",
+                "changed = (key for key, hunks in self._done.items() if hunks[-1][0] > version)",
+                "changed = self._done",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "since_another_is_gone and sqlite"),
+    ),
+    Mutation(
+        "who is a neighbour is asked by the filters of now alone",
+        (
+            Edit(
+                "registry/sql/views.py",
+                "return bool(near & otherwise) or any(",
+                "return any(",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "takes_other_partitions and sqlite"),
+    ),
+    Mutation(
+        "an older own value stays under a newer one of fewer variables",
+        (
+            Edit(
+                "intake_zcollection/writing/own.py",
+                "over = [(rows, layer) for rows, layer in layers if layer & variables]",
+                "over = [(rows, layer) for rows, layer in layers if variables <= layer]",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "not_seen_again and sqlite"),
+    ),
+    Mutation(
+        "own values that are not written anew are lost",
+        (
+            Edit(
+                "intake_zcollection/writing/own.py",
+                "return PutOwn(keys, (*written, *stay), bounds)",
+                "return PutOwn(keys, tuple(written), bounds)",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "not_seen_again and sqlite"),
+    ),
+    Mutation(
+        "a partition is seen as it was wherever something is stale",
+        (
+            Edit(
+                "registry/sql/views.py",
+                "if stale and own.used_were_replaced(used):",
+                "if stale:",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "rows_that_came_are_seen and sqlite"),
+    ),
+    Mutation(
+        "a partition is seen as it is, whatever its own values were computed from",
+        (
+            Edit(
+                "registry/sql/views.py",
+                "if stale and own.used_were_replaced(used):",
+                "if stale and not own.used_were_replaced(used):",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "seen_as_it_was and sqlite"),
+    ),
+    Mutation(
+        "a sync row by row computes whole partitions",
+        (
+            Edit(
+                "intake_zcollection/operations/sync.py",
+                "if stale and definition.rowwise:",
+                "if not stale and definition.rowwise:",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "with_the_rows_that_came and sqlite"),
+    ),
+    Mutation(
+        "who computes the same own values is not noticed",
+        (
+            Edit(
+                "registry/changes/requirements.py",
+                'return Conflict("computed the same partitions") if changed else None',
+                "return None",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "meanwhile_is_noticed and sqlite"),
+    ),
+    Mutation(
+        "a pinned view follows its base",
+        (
+            Edit(
+                "registry/sql/bases.py",
+                "    if row.pinned_version is not None:\n        number = row.pinned_version\n    elif head:",
+                "    if head:",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "pinned and sqlite"),
+    ),
+    Mutation(
+        "what views show is dropped unasked",
+        (
+            Edit(
+                "registry/changes/views.py",
+                "    if not break_views:\n        names",
+                "    if break_views:\n        names",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "dropped_unasked and sqlite"),
+    ),
+    Mutation(
+        "a view takes all partitions, whatever its filter",
+        (
+            Edit(
+                "registry/sql/bases.py",
+                "        if self.filters is None:\n            return selection",
+                "        if self.filters is not None or self.filters is None:\n            return selection",
+            ),
+        ),
+        ("tests/stateful/test_view_examples.py", "-k", "what_its_filter_says and sqlite"),
+    ),
 )

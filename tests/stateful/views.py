@@ -352,7 +352,7 @@ class ViewRules(RuleBasedStateMachine):
             code_version=str(number) if recorded else None,
             **options,
         )
-        if "run" not in options and not keys:
+        if "run" not in options and not keys and not recorded:
             assert version.number == before
             return
         if recorded:

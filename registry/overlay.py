@@ -169,14 +169,19 @@ class OwnPartition:
         """The partition's rows now, in terms of those that the fragments lie over."""
         return follow((hunks for version, hunks in self.since if version > self.base_version), self.base_layers)
 
-    def placed(self, version: int) -> tuple[OwnFragment, ...]:
+    def left(self, stored: "Stored") -> tuple[OwnFragment, ...]:
+        """Return those that were not computed from immutable variables that are others by now: these have one
+        version.
+        """
+        return tuple(each for each in self.fragments if not stored.since(self.computed[each]))
+
+    def placed(self, version: int, stored: "Stored | None" = None) -> tuple[OwnFragment, ...]:
         """Return what is left of them at a version of the base: cut where rows came, without what is replaced."""
+        left = self.fragments if stored is None else self.left(stored)
         if not any(at > self.base_version for at, _ in self.since):
-            return tuple(each._replace(base_version=version) for each in self.fragments)
+            return tuple(each._replace(base_version=version) for each in left)
         script = self.script
-        return tuple(
-            piece for each in self.fragments for piece in _placed(each, script, self.computed[each].by.uses, version)
-        )
+        return tuple(piece for each in left for piece in _placed(each, script, self.computed[each].by.uses, version))
 
     def used_were_replaced(self, of: "Iterable[OwnFragment]") -> bool:
         """Whether rows, or inputs, from which some of the fragments were computed are other ones now."""

@@ -157,8 +157,9 @@ class _Asking:
         behind = {}
         for key in self._changed & rows.keys():
             own = self._own[key]
-            stale = self._stale(key, rows[key], own.placed(self._state.base_version))
-            used = {each for id_ in self._variables for each in visible(self._holding(own, id_))}
+            stale = self._stale(key, rows[key], own.placed(self._state.base_version, self._stored))
+            shown = {each for id_ in self._variables for each in visible(self._holding(own, id_))}
+            used = shown & {*own.left(self._stored)}
             if stale and own.used_were_replaced(used):
                 behind[key] = own.base_version
         return behind
@@ -186,7 +187,7 @@ class _Asking:
         at = self._state.base_version
         stale = {}
         for key, count in rows.items():
-            placed = self._own[key].placed(at) if key in self._own else ()
+            placed = self._own[key].placed(at, self._stored) if key in self._own else ()
             stale[key] = self._of_neighbours(key, count) | self._stale(key, count, placed)
         return {key: found for key, found in stale.items() if found}
 
@@ -264,7 +265,10 @@ class _Asking:
             base=self._state.base,
             base_version=at,
             live={key: each.fragments for key, each in self._own.items()},
-            placed={key: each.fragments if key in behind else each.placed(at) for key, each in self._own.items()},
+            placed={
+                key: each.left(self._stored) if key in behind else each.placed(at, self._stored)
+                for key, each in self._own.items()
+            },
             layers=self._layers,
             stale=stale,
             behind=behind,
@@ -280,7 +284,8 @@ class _Asking:
 def own_at(connection: sa.Connection, view: CollectionRecord, version: int, selection: Selection) -> Overlay:
     """Return what a view has of its own at one of its versions, over the rows of its base then."""
     state = read_state(connection, view, version, head=False)
-    asking = _Asking(connection, view, version, state, selection, frozenset())
+    schema = read_view_schema(connection, view, version, state)
+    asking = _Asking(connection, view, version, state, selection, frozenset(), schema=schema)
     return asking.overlay({}, {})
 
 

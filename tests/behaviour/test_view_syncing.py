@@ -836,3 +836,16 @@ def test_a_sync_that_fails_leaves_nothing_behind(derived: izc.View, monkeypatch:
     assert "in partition year=2022/month=02" in failure.value.__notes__
     assert {path for path in Path(derived.location).rglob("*") if path.is_file()} == before
     assert derived.version.number == 2
+
+
+def test_what_was_computed_from_immutable_variables_ends_where_these_are_others(view: izc.View) -> None:
+    weighted = izc.Variable("weighted", "f8", ("time",))
+    view.update(lambda data: {"weighted": data["ssh"] * data["x"].sum()}, inputs=["ssh", "x"], outputs=[weighted])
+    assert view.load()["weighted"].equals((3 * view.load()["ssh"]).rename("weighted"))
+    view.base.set_immutables(xr.Dataset(coords={"x": [3, 4]}))
+    assert reasons(view.stale()) == {JANUARY: "inputs", FEBRUARY: "inputs", MARCH: "inputs"}
+    for stale in ("last", "fill"):
+        assert view.load(stale=stale)["weighted"].isnull().all()  # the base's are stored once, and are others now
+    view.update(lambda data: {"weighted": data["ssh"] * data["x"].sum()}, inputs=["ssh", "x"], outputs=["weighted"])
+    assert view.is_synced()
+    assert view.load()["weighted"].equals((7 * view.load()["ssh"]).rename("weighted"))

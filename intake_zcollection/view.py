@@ -9,7 +9,7 @@ from registry import Filters, Registry, Signature, Version, version_number
 
 from .changes import Changes
 from .collection import Collection, as_registry
-from .errors import InvalidInputError, NotFoundError, ReadOnlyError
+from .errors import InvalidInputError, ReadOnlyError
 from .execution import Execution
 from .operations.create_view import copy_view, filter_text
 from .operations.sync import Syncing, set_filters, stale, sync
@@ -257,10 +257,9 @@ class View(Collection):
         return "\n".join(lines)
 
     def _facts(self) -> list[tuple[str, str]]:
-        try:
-            base, *computed = self.lineage.splitlines()
-        except NotFoundError as gone:  # its base was dropped, with views="break"
-            return [("base", str(gone)), ("location", self.location)]
+        if self._handle.registry.collection(self._handle.record).base_id is None:
+            return [("base", "dropped, and nothing is left to show"), ("location", self.location)]
+        base, *computed = self.lineage.splitlines()
         return [("base", base.partition(" ← ")[2]), *super()._facts(), *(("computed", each) for each in computed)]
 
     def _check_writable(self, verb: str) -> None:

@@ -225,7 +225,8 @@ def scene(registry: izc.Registry, place: Store) -> Scene:
     options: dict[str, Any] = {"axis": "time", "partitioning": izc.Date("time", "M")}
     first = izc.create_collection(registry, "made/first", TEMPLATE, location=place.location("there"), **options)
     record = registry.collection(first.name)
-    given = {each.name: getattr(record, each.name) for each in fields(CollectionDefinition) if each.name != "schema"}
+    names = [each.name for each in fields(CollectionDefinition) if each.name not in ("schema", "base")]
+    given = {name: getattr(record, name) for name in names}
     definition = CollectionDefinition(schema=registry.resolve(record).schema, **given)
     izc.drop_collection(registry, "made/first")
     return Scene(registry, place, definition)

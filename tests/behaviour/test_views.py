@@ -722,6 +722,7 @@ def test_a_collection_that_has_views_is_not_dropped_unless_they_may_break(
         izc.drop_collection(registry, "made/days")
     assert doubled.load().sizes["time"] == 90
     izc.drop_collection(registry, "made/days", views="break")
+    assert "dropped, and nothing is left to show" in repr(doubled)
     assert not Path(location).exists()
     for use in (lambda: doubled.load(), lambda: izc.open_collection(registry, "made/view"), lambda: doubled.sync()):
         with pytest.raises(izc.NotFoundError, match=r"base of view made/view was dropped"):

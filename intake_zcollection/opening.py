@@ -122,8 +122,8 @@ def create_view(
     name
         The full name, ``namespace/name``.
     base
-        The collection, or its full name; another team's namespace is as good as the own one. One that is open at a
-        version is taken at that.
+        The collection, or another view, or its full name; another team's namespace is as good as the own one. One that
+        is open at a version is taken at that.
     location
         Where the own variables go; it must not belong to another collection.
     pinned_version
@@ -143,7 +143,7 @@ def create_view(
     NotFoundError
         There is no such base, or version, or variable.
     InvalidInputError
-        The base is in another registry, or is a view itself; or something cannot be recorded as asked.
+        The base is in another registry; or something cannot be recorded as asked.
     AlreadyExistsError
         The name or the location is taken.
     """
@@ -232,11 +232,9 @@ def open_dataset(
 
 
 def _collection(registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None) -> Collection:
-    from .collection import Collection
-    from .view import View
+    from .view import shown
 
-    handle = _handle(registry, record, storage_options)
-    return Collection(handle) if handle.base is None else View(handle)
+    return shown(_handle(registry, record, storage_options))
 
 
 def _handle(registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None) -> Handle:

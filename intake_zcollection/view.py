@@ -11,6 +11,7 @@ from .changes import Changes
 from .collection import Collection, as_registry
 from .errors import InvalidInputError, ReadOnlyError
 from .execution import Execution
+from .handle import Handle
 from .operations.create_view import copy_view, filter_text
 from .operations.sync import Syncing, set_filters, stale, sync
 from .operations.update import record, update
@@ -40,17 +41,15 @@ class View(Collection):
 
     @cached_property
     def base(self) -> Collection:
-        """The collection that it is over, at its head."""
+        """The collection, or the view, that it is over, at its head."""
         handle = self._handle.base
         assert handle is not None  # it is a view's
-        return Collection(handle)
+        return shown(handle)
 
     @property
     def base_version(self) -> int:
         """The number of the version of the base that it is over: its head's, unless it is pinned or at a version."""
-        over = self._handle.select(NO_PARTITIONS).snapshot.overlay
-        assert over is not None  # it is a view's
-        return over.base_version
+        return self._handle.select(NO_PARTITIONS).own.base_version
 
     def update(
         self,
@@ -246,8 +245,7 @@ class View(Collection):
     def lineage(self) -> str:
         """What its own variables are computed from, and by what, a line each."""
         selected = self._handle.select(NO_PARTITIONS)
-        over, names = selected.snapshot.overlay, {each.id: name for name, each in selected.schema.variables.items()}
-        assert over is not None  # it is a view's
+        over, names = selected.own, {each.id: name for name, each in selected.schema.variables.items()}
         lines = [f"{self.name} ← {over.base.name}, version {over.base_version}{', pinned' * over.is_pinned}"]
         for each in over.definitions:
             made, read = (", ".join(names[id_] for id_ in ids if id_ in names) for ids in (each.outputs, each.inputs))
@@ -267,3 +265,8 @@ class View(Collection):
             what = _REFUSED[verb].format(base=self.base.name)
             raise ReadOnlyError(f"view {self.name} shows its base, and never writes it: {what}")
         super()._check_writable(verb)
+
+
+def shown(handle: Handle) -> Collection:
+    """Return what is open as an object: a view if it has a base."""
+    return Collection(handle) if handle.base is None else View(handle)

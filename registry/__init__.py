@@ -29,7 +29,7 @@ from .errors import (
     VersionExpiredError,
     ZCollectionError,
 )
-from .keys import KEY_LIMITS, MAX_KEYS, KeyValues, PartitionKey, format_key, name_values, pad_key, parse_key
+from .keys import KEY_LIMITS, MAX_KEYS, KeyValues, PartitionKey, columns_of, format_key, name_values, pad_key, parse_key
 from .overlay import OWN_IDS, Asked, Definition, Overlay, OwnFragment, Stale, WhenStale, without
 from .predicate import Predicate, parse_predicate
 from .records import (
@@ -132,6 +132,7 @@ __all__ = [
     "WhenStale",
     "Written",
     "ZCollectionError",
+    "columns_of",
     "connect",
     "counted",
     "format_key",

@@ -70,6 +70,15 @@ def name_values(names: Iterable[str], values: Iterable[int]) -> PartitionKey:
     return tuple(zip(names, values, strict=True))
 
 
+def columns_of(key: PartitionKey) -> KeyValues:
+    """Return the values of all key columns of a key.
+
+    >>> columns_of((("year", 2022), ("month", 1)))
+    (2022, 1, 0, 0, 0, 0)
+    """
+    return pad_key(tuple(value for _, value in key))
+
+
 def pad_key(values: KeyValues) -> KeyValues:
     """Return the values of all key columns: unused ones are 0."""
     return values + (0,) * (MAX_KEYS - len(values))

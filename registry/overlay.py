@@ -5,7 +5,7 @@ of the base tell. Nothing is compared and nothing is read: as in :mod:`registry.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -56,14 +56,9 @@ class Definition:
     def does_as(self, other: "Definition") -> bool:
         """Whether it is the same code, as far as that was declared, and what it is called with."""
         if self.code_version != other.code_version or not (self.function and other.function):
-            return self.code_version == other.code_version
-        if self.function != other.function:
-            return False
-        called = [[[*each.args], dict(each.kwargs)] for each in (self, other)]
-        if called[0] == called[1] == [[], {}]:
-            return True  # most are: it is asked of each fragment
-        mine, its = (json.dumps(each, default=repr, sort_keys=True) for each in called)
-        return mine == its
+            return self.code_version == other.code_version  # what cannot be imported is compared with nothing
+        mine, its = (json.dumps([each.args, each.kwargs], sort_keys=True) for each in (self, other))
+        return self.function == other.function and mine == its  # as text: 1 is equal to True
 
     def to_json(self) -> Json:
         """Return it as a document."""
@@ -103,6 +98,9 @@ class Stored:
     def since(self, computed: Computed) -> bool:
         """Whether values were computed from others."""
         return computed.base_version < self.version and bool(self.ids & computed.by.uses)
+
+
+NEVER_STORED = Stored(frozenset(), 0)
 
 
 class OwnFragment(NamedTuple):
@@ -169,15 +167,13 @@ class OwnPartition:
         """The partition's rows now, in terms of those that the fragments lie over."""
         return follow((hunks for version, hunks in self.since if version > self.base_version), self.base_layers)
 
-    def left(self, stored: "Stored") -> tuple[OwnFragment, ...]:
-        """Return those that were not computed from immutable variables that are others by now: these have one
-        version.
-        """
+    def left(self, stored: Stored) -> tuple[OwnFragment, ...]:
+        """Return those whose immutable inputs are the same still: of these, a dataset has those of one version."""
         return tuple(each for each in self.fragments if not stored.since(self.computed[each]))
 
-    def placed(self, version: int, stored: "Stored | None" = None) -> tuple[OwnFragment, ...]:
+    def placed(self, version: int, stored: Stored = NEVER_STORED) -> tuple[OwnFragment, ...]:
         """Return what is left of them at a version of the base: cut where rows came, without what is replaced."""
-        left = self.fragments if stored is None else self.left(stored)
+        left = self.left(stored)
         if not any(at > self.base_version for at, _ in self.since):
             return tuple(each._replace(base_version=version) for each in left)
         script = self.script
@@ -200,33 +196,43 @@ class OwnPartition:
 def _placed(
     fragment: OwnFragment, script: Iterable[Stretch], inputs: frozenset[int], version: int
 ) -> Iterable[OwnFragment]:
-    first, last = fragment.at
-    pieces: list[tuple[int, int, int]] = []  # rows of the fragment, and where they are
-    after = 0
-    for each in script:
-        if each.origin is not None and not each.variables & inputs:
-            low, high = max(first, each.origin), min(last, each.origin + each.rows)
-            if low < high:
-                here = (low - first, high - first, after + low - each.origin)
-                if pieces and (pieces[-1][1], pieces[-1][2] + pieces[-1][1] - pieces[-1][0]) == (here[0], here[2]):
-                    pieces[-1] = (pieces[-1][0], here[1], pieces[-1][2])
-                else:
-                    pieces.append(here)
-        after += each.rows
-    return [fragment.moved((start, stop), to, version) for start, stop, to in pieces]
+    first, _ = fragment.at
+    pieces: list[tuple[Rows, int]] = []
+    for (low, high), to, changed in _followed(fragment.at, script):
+        if changed & inputs:
+            continue
+        last = pieces[-1] if pieces else None
+        if last is not None and last[0][1] == low and last[1] + last[0][1] - last[0][0] == to:
+            pieces[-1] = (last[0][0], high), last[1]
+        else:
+            pieces.append(((low, high), to))
+    return [fragment.moved((low - first, high - first), to, version) for (low, high), to in pieces]
 
 
 def rows_after(rows: Rows, script: Iterable[Stretch]) -> list[Rows]:
     """Return where rows are after some commits, as far as they are there."""
-    found: list[Rows] = []
+    return joined((to, to + high - low) for (low, high), to, _ in _followed(rows, script))
+
+
+def hunks_after(hunks: Iterable[Hunk], script: Iterable[Stretch]) -> list[Hunk]:
+    """Return hunks of a view's own values, over the rows as these are after some commits, as far as they are there."""
+    script = tuple(script)
+    return [
+        replace(hunk, row_start=start, removed=stop - start, added=stop - start)
+        for hunk in hunks
+        for start, stop in rows_after((hunk.row_start, hunk.row_start + hunk.removed), script)
+    ]
+
+
+def _followed(rows: Rows, script: Iterable[Stretch]) -> Iterator[tuple[Rows, int, frozenset[int]]]:
+    """Yield what is left of rows after some commits, where it begins then, and which variables have other values."""
     after = 0
     for each in script:
         if each.origin is not None:
             low, high = max(rows[0], each.origin), min(rows[1], each.origin + each.rows)
             if low < high:
-                found.append((after + low - each.origin, after + high - each.origin))
+                yield (low, high), after + low - each.origin, each.variables
         after += each.rows
-    return joined(found)
 
 
 def _was_used(fragment: OwnFragment, change: RowChange, by: Definition) -> bool:

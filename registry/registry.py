@@ -37,10 +37,10 @@ from .records import (
 from .selection import Filters, Selection
 from .snapshot import Snapshot
 from .sql import queries, tables
-from .sql.bases import read_base, read_state
+from .sql.bases import check_base, read_base
 from .sql.claims import creator_of, is_left_behind
 from .sql.creating import PathOf
-from .sql.differences import read_difference, read_view_difference
+from .sql.differences import read_difference
 from .sql.engine import (
     create_database,
     dispose,
@@ -52,9 +52,8 @@ from .sql.engine import (
     standby_note,
     upgrading,
 )
-from .sql.fragments import read_columns, read_totals
 from .sql.hunks import read_last_changes
-from .sql.views import read_view, read_view_totals
+from .sql.views import read_rows, read_snapshot, read_totals
 from .transaction import Transaction
 
 Name = str | CollectionRecord
@@ -209,9 +208,7 @@ class Registry:
         """
         with self._snapshot(name) as (connection, collection):
             chosen = selection or Selection.of(filters, collection.keys, axis_range=axis_range, keys=keys)
-            if collection.kind == "view":
-                return read_view(connection, collection, version, chosen, asked)
-            return queries.read_snapshot(connection, collection, version, chosen)
+            return read_snapshot(connection, collection, version, chosen, asked)
 
     def base(self, view: CollectionRecord) -> CollectionRecord:
         """Return the base of a view; raises NotFoundError if it was dropped."""
@@ -245,11 +242,9 @@ class Registry:
     ) -> FragmentColumns:
         """Return the fragments of the partitions of a version, by columns; everything as in :meth:`resolve`."""
         with self._snapshot(name) as (connection, collection):
-            chosen = Selection.of(filters, collection.keys, keys=keys)
-            if collection.kind == "view":
-                return read_view(connection, collection, version, chosen, Asked(frozenset())).fragments
             number = queries.check_version(connection, collection, version)
-            return read_columns(connection, collection, number, chosen)
+            chosen = Selection.of(filters, collection.keys, keys=keys)
+            return read_rows(connection, collection, number, chosen, head=version is None)
 
     def changes(self, name: Name, version: int, keys: Iterable[KeyValues] | None = None) -> dict[KeyValues, int]:
         """Return which version last did something to each of some partitions, up to a version; None for all."""
@@ -260,9 +255,7 @@ class Registry:
         """Return how many partitions, rows and bytes a version has; everything as in :meth:`resolve`."""
         with self._snapshot(name) as (connection, collection):
             number = queries.check_version(connection, collection, version)
-            if collection.kind == "view":
-                return read_view_totals(connection, collection, number, head=version is None)
-            return read_totals(connection, collection, number)
+            return read_totals(connection, collection, number, head=version is None)
 
     def version(self, name: Name, version: int | Version | None = None) -> Version:
         """Return one version's record, the newest for None; raises NotFoundError."""
@@ -317,9 +310,7 @@ class Registry:
                     f"what changed in collection {collection.name} from version {first} to {last}? Name the older "
                     "version first"
                 )
-            if collection.kind == "view":
-                return read_view_difference(connection, collection, first, last, head=until is None)
-            return read_difference(connection, collection, first, last)
+            return read_difference(connection, collection, first, last, head=until is None)
 
     def look_again(self, name: Name, version: int) -> str:
         """Return why what a version lists may be given up by now: that this is a standby; nothing where it is not.
@@ -333,8 +324,7 @@ class Registry:
         """
         with self._snapshot(name) as (connection, collection):
             queries.check_version(connection, collection, version)
-            if collection.kind == "view":
-                read_state(connection, collection, version, head=version == collection.head_version)
+            check_base(connection, collection, version)
             return standby_note(connection)
 
     def queue(self, collection: CollectionRecord) -> tuple[Place, ...]:

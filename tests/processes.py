@@ -5,7 +5,12 @@ from multiprocessing import forkserver
 
 PRELOADED = (
     *("tests.behaviour.test_conflicts", "tests.behaviour.test_crash", "tests.behaviour.test_other_hands"),
-    *("tests.behaviour.test_queue", "tests.behaviour.test_reading_only", "tests.registry.conftest"),
+    *(
+        "tests.behaviour.test_view_syncing",
+        "tests.behaviour.test_queue",
+        "tests.behaviour.test_reading_only",
+        "tests.registry.conftest",
+    ),
     *("dask.distributed", "zarr", "fsspec.implementations.memory", "scipy.sparse", "pint", "registry.registry"),
     *(
         "alembic.config",

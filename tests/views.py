@@ -119,6 +119,13 @@ def create_base(registry: izc.Registry | str, location: Path | str, **options: A
     return izc.create_collection(registry, "made/days", WINTER, location=str(location), **options)
 
 
+def winter_in(registry: izc.Registry, location: Path) -> izc.Collection:
+    """Create a collection of three months, in version 1."""
+    base = create_base(registry, location)
+    base.insert(WINTER)
+    return base
+
+
 def view_of(base: izc.Collection, name: str = "made/view", location: str | None = None, **options: Any) -> izc.View:
     """Create a view beside its base."""
     location = location or f"{base.location.rpartition('/')[0]}/{name.replace('/', '_')}"

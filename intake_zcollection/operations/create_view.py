@@ -69,12 +69,9 @@ def copy_view(
     storage_options: Mapping[str, Any] | None,
     signature: Signature,
 ) -> CollectionRecord:
-    """Record another view of the same base, with the same variables and definitions; its values are yet to be
-    computed.
-    """
+    """Record a view of the same base, with the same variables and definitions: its values are yet to be computed."""
     head = view.select(NO_PARTITIONS)
-    over, record = head.snapshot.overlay, head.collection
-    assert over is not None  # it is a view's
+    over, record = head.own, head.collection
     variables = head.snapshot.schema.variables
     chosen = [text for text in (over.filters, filter_text(filters, record.keys)) if text is not None]
     taken = BaseDefinition(

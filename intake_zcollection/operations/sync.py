@@ -9,13 +9,13 @@ from registry import (
     Definition,
     Difference,
     KeyValues,
-    Overlay,
     PartitionChange,
     PartitionKey,
     RowChange,
     Signature,
     Stale,
     Version,
+    columns_of,
     name_values,
     pad_key,
 )
@@ -50,7 +50,7 @@ class Syncing:
     def plan(self, handle: Handle, head: Selected, _: Again | None) -> Plan | None:
         """Return the steps of all definitions, on what is stale of their outputs."""
         self.done = _difference(head)
-        over, name = _overlay(head), head.collection.name
+        over, name = head.own, head.collection.name
         plans = []
         for definition in over.definitions:
             if rows := _rows(head, definition):
@@ -79,7 +79,7 @@ def _is_awaited(handle: Handle, head: Selected) -> bool:
     if not handle.registry.views_of(handle.record):
         return False
     last = handle.at(head.version).select(NO_PARTITIONS)
-    return _overlay(last).base_version < _overlay(head).base_version
+    return last.own.base_version < head.own.base_version
 
 
 def sync(
@@ -109,7 +109,7 @@ def _check_pin(handle: Handle, version: int) -> None:
     base, name = handle.base, handle.record.name
     assert base is not None  # it is a view's
     base.at(version).select(NO_PARTITIONS)
-    newest = _overlay(handle.at(handle.newest().number).select(NO_PARTITIONS)).base_version
+    newest = handle.at(handle.newest().number).select(NO_PARTITIONS).own.base_version
     if version < newest:
         raise InvalidInputError(
             f"view {name} was over version {newest} of {base.record.name}: it can be pinned there or later, and "
@@ -147,7 +147,7 @@ def _updating(head: Selected, definition: Definition) -> Updating:
 
 def _rows(head: Selected, definition: Definition) -> dict[KeyValues, tuple[Rows, ...]]:
     """Return the partitions, and their rows, in which an output is stale."""
-    over = _overlay(head)
+    over = head.own
     found: dict[KeyValues, tuple[Rows, ...]] = {}
     sizes = dict(zip((pad_key(tuple(each)) for each in head.rows.values.tolist()), head.rows.sizes, strict=True))
     for key, by_variable in over.stale.items():
@@ -161,23 +161,25 @@ def _rows(head: Selected, definition: Definition) -> dict[KeyValues, tuple[Rows,
 
 def _gone(head: Selected) -> tuple[KeyValues, ...]:
     """Return the partitions of which the view has own values, and which its base has not any more."""
-    over = _overlay(head)
+    over = head.own
     there = {pad_key(tuple(each)) for each in head.rows.values.tolist()}
     return tuple(sorted(over.live.keys() - there))
 
 
 def _difference(head: Selected) -> Difference:
     """Return what is stale as a difference: rows that have to be computed, and of which variables."""
-    over, schema, bounds = _overlay(head), head.snapshot.schema, head.bounds
+    over, schema, bounds = head.own, head.snapshot.schema, head.bounds
     changes = [
-        _change(key, bounds[_columns(key)], found) for key in head.rows.keys if (found := over.stale.get(_columns(key)))
+        _change(key, bounds[columns_of(key)], found)
+        for key in head.rows.keys
+        if (found := over.stale.get(columns_of(key)))
     ]
     own = frozenset(each.id for each in schema.variables if each.id >= over.own_ids)
     for values in _gone(head):
         key = name_values(head.collection.keys, values[: len(head.collection.keys)])
         rows = RowChange((0, max(each.at[1] for each in over.live[values])), (0, 0), own)
         changes.append(PartitionChange(key, "removed", (rows,), (None, None), "gone"))
-    partitions = {each.key: each for each in sorted(changes, key=lambda each: _columns(each.key))}
+    partitions = {each.key: each for each in sorted(changes, key=lambda each: columns_of(each.key))}
     version = head.version
     return Difference(head.collection, version, version, partitions, schema, schema, False, over.base_version)
 
@@ -186,13 +188,3 @@ def _change(key: PartitionKey, bounds: tuple[int, int], stale: Mapping[int, Stal
     ranges = joined(rows for each in stale.values() for rows in each.rows)
     changed = tuple(RowChange(rows, rows, frozenset(stale)) for rows in ranges)
     return PartitionChange(key, "changed", changed, bounds, first_reason(stale.values()))
-
-
-def _columns(key: PartitionKey) -> KeyValues:
-    return pad_key(tuple(value for _, value in key))
-
-
-def _overlay(head: Selected) -> Overlay:
-    over = head.snapshot.overlay
-    assert over is not None  # it is a view's
-    return over

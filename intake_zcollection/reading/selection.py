@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import registry
-from registry import KEY_LIMITS, Asked, CollectionRecord, Filters, KeyValues, Snapshot, pad_key
+from registry import KEY_LIMITS, Asked, CollectionRecord, Filters, KeyValues, Overlay, Snapshot, pad_key
 
 from ..errors import InvalidInputError
 from ..partitioning import partitioning_from_json
@@ -108,6 +108,13 @@ class Selected:
         """The collections that it is made of, and their versions: a view has a base."""
         over = self.snapshot.overlay
         return ((self.collection, self.version), *(over.read if over else ()))
+
+    @property
+    def own(self) -> Overlay:
+        """What a view has of its own; a collection is not asked."""
+        over = self.snapshot.overlay
+        assert over is not None  # only views are
+        return over
 
     @property
     def inputs(self) -> Schema:

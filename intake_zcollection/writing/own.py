@@ -73,8 +73,7 @@ def _as_written(own: OwnFragment, layer: frozenset[int]) -> Written:
 
 
 def new_variable_of(collection: CollectionRecord, schema: Schema, variable: Variable | xr.DataArray) -> SchemaVariable:
-    """Return a variable for a schema: in a view stored like one of the base with the same dimensions, unless it says
-    how.
+    """Return a variable for a schema; of a view, in chunks like those of a base variable of the same dimensions.
 
     Raises
     ------

@@ -20,8 +20,8 @@ from registry import (
     Slot,
     Snapshot,
     Written,
+    columns_of,
     counted,
-    pad_key,
 )
 from registry.changes import (
     AddVariables,
@@ -77,7 +77,7 @@ class Target:
     ) -> "Target":
         """Return a new group of one partition: its rows, or a layer over them."""
         uid = layout.new_intent()
-        values = pad_key(tuple(value for _, value in key))
+        values = columns_of(key)
         return cls(place, schema, schema_version, layer, values, uid, layout.fragment_path(key, uid))
 
     def over(self, base_version: int | None) -> "Target":

@@ -1,15 +1,9 @@
-"""What an update does on a head: variables computed from others, partition by partition, as layers over rows that
-stay.
-"""
+"""What an update plans on a head: variables computed partition by partition, as layers over rows that stay."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-import xarray as xr
-
-from registry import Asked, Definition, KeyValues, PartitionKey, Snapshot, pad_key
+from registry import Asked, Definition, KeyValues, PartitionKey, Snapshot, columns_of, pad_key
 from registry.changes import (
     NoOtherPart,
     NothingBetween,
@@ -24,151 +18,24 @@ from registry.records import ROWS_LAYER
 
 from ..errors import InvalidInputError
 from ..handle import Handle
-from ..reading.placing import Labels, as_variable, label_names
+from ..reading.placing import label_names
 from ..reading.selection import Selected
 from ..reading.window import Call, Window, input_names, plan_windows
-from ..schema import Schema, SchemaVariable, Values, Variable
-from ..schema.encoding import encode
-from ..schema.names import find_variable, near
-from .check import check_dtype, protected_names
+from ..schema import Schema, SchemaVariable, Variable
+from ..schema.names import find_variable
+from .check import protected_names
+from .computing import Computation, UpdateJob
 from .functions import is_plain, path_of_function
 from .own import new_variable_of, own_need
 from .plan import (
     Again,
-    Arrays,
-    Content,
     Evolution,
     Plan,
     Step,
     Target,
     immutable_need,
     is_wanted,
-    own_parts,
-    parts_of,
 )
-
-
-@dataclass(frozen=True)
-class Computation:
-    """A function to call with one partition."""
-
-    collection: str
-    """The collection's name, for messages."""
-    schema: Schema
-    window: Window
-    inputs: tuple[str, ...]
-    call: Call
-    trim: bool
-
-    def run(self) -> "Returned":
-        """Call the function."""
-        dataset = self.window.read(self.schema, self.inputs)
-        before = dataset.copy(deep=True)
-        labels = Labels.of(self.schema, self.window, before)
-        result = self.call(dataset, self.window, self.schema.dimension)
-        if isinstance(result, xr.Dataset):
-            own = before.isel({self.schema.dimension: self.window.own_rows}).variables
-            return Returned(self, labels, _by_name(result, self.schema.axis), {str(name): own[name] for name in own})
-        if isinstance(result, Mapping):
-            return Returned(self, labels, {str(name): value for name, value in result.items()}, {})
-        raise InvalidInputError(
-            f"the function to update collection {self.collection} with returned {type(result).__name__} in partition "
-            f"{self.window.name}; it has to return a dict of arrays by variable, or an xarray.Dataset"
-        )
-
-    def wrong(self, what: str) -> InvalidInputError:
-        """Return the error of a result that does not fit."""
-        return InvalidInputError(f"{self.window.name}: the function to update collection {self.collection} with {what}")
-
-
-@dataclass(frozen=True)
-class Returned:
-    """What a function made of a partition."""
-
-    of: Computation
-    labels: Labels
-    given: Mapping[str, Any]
-    """As it was returned, by variable."""
-    seen: Mapping[str, xr.Variable]
-    """What the partition had before, of all that may come back unchanged: in a dataset, as with dataset.assign(…)."""
-
-    def is_unchanged(self, name: str) -> bool:
-        """Whether a variable came back as it was."""
-        return name in self.seen and bool(self.own(name).equals(self.seen[name]))
-
-    def own(self, name: str) -> xr.Variable:
-        """Return the partition's own values of a variable, in the order of its rows and of all other labels."""
-        try:
-            return self._find_own(name).compute()
-        except InvalidInputError:
-            raise
-        except Exception as error:  # of the function's own, if what it returned is lazy
-            error.add_note(f"in partition {self.of.window.name}")
-            raise
-
-    def _find_own(self, name: str) -> xr.Variable:
-        variable, window, trim = self.of.schema.variables[name], self.of.window, self.of.trim
-        try:
-            made, labelled = as_variable(self.of.schema, variable, self.given[name])
-        except (TypeError, ValueError) as error:
-            raise self.of.wrong(f"returned no array for {name}: {error}") from error
-        if made.dims != variable.dims:
-            raise self.of.wrong(f"returned {name} with dimensions {made.dims}, and it has {variable.dims}")
-        own, what = window.own_rows, f"returned {name}"
-        expected = variable.shape(window.rows if trim else own.stop - own.start)
-        places: dict[Any, Any] = {}
-        for dimension, size in zip(variable.dims, expected, strict=True):
-            found = self.labels.find_own(labelled, dimension, trim=trim, what=str(self.of.wrong(what)))
-            if found is not None:
-                places[dimension] = found
-            elif made.sizes[dimension] != size:
-                hint = "; with trim=True it returns values for all rows that it gets" * (trim and len(window.sizes) > 1)
-                raise self.of.wrong(f"{what} with shape {made.shape}, and it needs {expected}{hint}")
-            elif dimension == self.of.schema.dimension and trim:
-                places[dimension] = own
-        return made.isel(places)
-
-
-@dataclass(frozen=True)
-class UpdateJob:
-    """One layer to compute."""
-
-    target: Target
-    outputs: tuple[str, ...]
-    computation: Computation
-    over: tuple[Rows, ...] | None = None
-    """Of a view: over which rows of its base; None for the parts of the partition."""
-
-    def content(self, _: Arrays) -> Content:
-        """Compute one partition's variables; what the function does not return keeps its values."""
-        schema, window = self.computation.schema, self.computation.window
-        returned = self.computation.run()
-        stored = {}
-        for name in returned.given:
-            if name in self.outputs:
-                stored[name] = self._encoded(schema.variables[name], returned)
-            elif not returned.is_unchanged(name):
-                raise self.computation.wrong(
-                    f"returned {name}, which is not among the outputs; {near(name, self.outputs)}"
-                )
-        own, missing = window.alone, [name for name in self.outputs if name not in stored]
-        if self.over is not None:
-            if missing:  # what there is may be older than what is computed now
-                raise self.computation.wrong(f"returned no {', '.join(missing)}, which a view has to compute together")
-            return Content({name: stored[name] for name in self.outputs}, own_parts(self.target.key, self.over))
-        kept = own.read(schema, missing)
-        stored |= {str(name): encode(schema.variables[str(name)], kept[name].values) for name in kept.variables}
-        parts = parts_of(self.target.key, own.origins[schema.axis].rows)
-        return Content({name: stored[name] for name in self.outputs}, parts)
-
-    def _encoded(self, variable: SchemaVariable, returned: Returned) -> Values:
-        """Return the partition's own values of a variable, as stored."""
-        values = np.asarray(returned.own(variable.name).values)
-        check_dtype(variable, values.dtype, f"variable {variable.name} of collection {self.computation.collection}")
-        try:
-            return encode(variable, values)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"{self.computation.window.name}: {error}") from error
 
 
 @dataclass(eq=False)
@@ -310,8 +177,8 @@ class Updating:
         return [
             key
             for key in head.rows.keys
-            if (rows is None or _columns(key) in rows)
-            and (is_wanted(columns := _columns(key), again) or (planned is not None and columns not in planned))
+            if (rows is None or columns_of(key) in rows)
+            and (is_wanted(columns := columns_of(key), again) or (planned is not None and columns not in planned))
         ]
 
     def _steps(
@@ -347,11 +214,6 @@ class Updating:
 
 NOTHING_OF_ITS_OWN = Asked(frozenset())
 """An update sees none of a view's own variables: what it reads is all at one version of the base."""
-
-
-def _columns(key: PartitionKey) -> KeyValues:
-    """Return all six key columns."""
-    return pad_key(tuple(value for _, value in key))
 
 
 def _needs(snapshot: Snapshot, depth: int, variables: frozenset[int]) -> dict[PartitionKey, tuple[Requirement, ...]]:
@@ -433,9 +295,3 @@ def _infer(computation: Computation) -> tuple[str, ...]:
     """Return which variables the function makes or changes, seen on one partition."""
     returned = computation.run()
     return tuple(name for name in returned.given if not returned.is_unchanged(name))
-
-
-def _by_name(result: xr.Dataset, axis: str) -> dict[str, xr.DataArray]:
-    """Return the variables of a dataset, with their labels."""
-    labelled = result.set_coords(axis) if axis in result.variables else result
-    return {str(name): labelled[name] for name in labelled.variables}

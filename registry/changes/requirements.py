@@ -42,12 +42,7 @@ def conflict(now: Locked, requirement: Requirement) -> Conflict | None:
         case SourcesUnchanged(known):
             return _of_sources(now, known)
         case OwnUnchanged(fragments):
-            live: dict[KeyValues, set[tuple[Slot, Identity]]] = {}
-            for slot, fragment in now.live.items():
-                live.setdefault(slot.key, set()).add((slot, fragment.identity))
-            # Without a place: what a view has is computed from one version of its base, its partitions together.
-            changed = any(live.get(key, set()) != expected for key, expected in fragments.items())
-            return Conflict("computed the same partitions") if changed else None
+            return _of_own(now, fragments)
 
 
 def _of_attributes(now: Locked, attributes: Mapping[int, Mapping[str, Any]]) -> Conflict | None:
@@ -66,6 +61,15 @@ def _of_sources(now: Locked, known: Mapping[str, int | None]) -> Conflict | None
         return None
     more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
     return Conflict(f"committed {', '.join(changed[:5])}{more}")
+
+
+def _of_own(now: Locked, fragments: Mapping[KeyValues, frozenset[tuple[Slot, Identity]]]) -> Conflict | None:
+    live: dict[KeyValues, set[tuple[Slot, Identity]]] = {}
+    for slot, fragment in now.live.items():
+        live.setdefault(slot.key, set()).add((slot, fragment.identity))
+    # Without a place: what a view has is computed from one version of its base, its partitions together.
+    changed = any(live.get(key, set()) != expected for key, expected in fragments.items())
+    return Conflict("computed the same partitions") if changed else None
 
 
 def _version(record: SourceRecord | None) -> int | None:

@@ -5,7 +5,7 @@ of a view did to these is what its base did since the version before, and then w
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ..difference import follow
 from ..errors import NotFoundError
 from ..keys import KeyValues
-from ..overlay import OWN_IDS, Definition, rows_after
+from ..overlay import OWN_IDS, Definition, hunks_after
 from ..predicate import And, Predicate, parse_predicate
 from ..records import CollectionRecord, FragmentColumns, FragmentRecord, Hunk, SchemaRecord, Totals
 from ..selection import Selection
@@ -49,10 +49,13 @@ class ViewState:
         both = And((taken.condition, selection.predicate.condition))
         return replace(selection, predicate=Predicate(f"({taken.text}) and ({selection.predicate.text})", both))
 
-    def takes(self, key: KeyValues) -> bool:
-        """Whether the view takes the partition of a key, of all six columns."""
-        named = dict(zip(self.base.keys, key, strict=False))
-        return self.filters is None or parse_predicate(self.filters, self.base.keys).evaluate(named)
+
+def taking(filters: str | None, names: tuple[str, ...]) -> Callable[[KeyValues], bool]:
+    """Return what says whether a view of a filter takes the partition of a key, of all six columns."""
+    if filters is None:
+        return lambda _: True
+    predicate = parse_predicate(filters, names)
+    return lambda key: predicate.evaluate(dict(zip(names, key, strict=False)))
 
 
 def read_state(connection: sa.Connection, view: CollectionRecord, version: int, *, head: bool) -> ViewState:
@@ -82,6 +85,12 @@ def read_base(connection: sa.Connection, view: CollectionRecord) -> CollectionRe
             f"the base of view {view.name} was dropped, and nothing is left that it could show; drop it"
         )
     return base
+
+
+def check_base(connection: sa.Connection, collection: CollectionRecord, version: int) -> None:
+    """Raise NotFoundError if the base of a view was dropped, or its version that the view is over has expired."""
+    if collection.kind == "view":
+        read_state(connection, collection, version, head=version == collection.head_version)
 
 
 @cache
@@ -243,10 +252,5 @@ class _Versions:
             # It counts rows as they were at the version that was read; another writer may have been over a later one.
             read, over = self._read[version], self.base_of(version)
             script = follow((each for at, each in below if read < at <= over), layers)
-            moved = [
-                replace(hunk, row_start=start, removed=stop - start, added=stop - start)
-                for hunk in some
-                for start, stop in rows_after((hunk.row_start, hunk.row_start + hunk.removed), script)
-            ]
-            hunks.append((version, 1, version, moved))
+            hunks.append((version, 1, version, hunks_after(some, script)))
         return [(version, some) for version, *_, some in sorted(hunks, key=lambda each: each[:3])]

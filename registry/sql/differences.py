@@ -9,16 +9,26 @@ from ..difference import Difference, PartitionChange, RowChange, by_partition, p
 from ..keys import KeyValues, pad_key
 from ..records import CollectionRecord, Hunk, PartitionRecord
 from ..selection import Selection
-from .bases import ViewState, columns_at, hunks_between, hunks_of, layers_of, read_state, read_view_schema, root_at
+from .bases import (
+    ViewState,
+    columns_at,
+    hunks_between,
+    hunks_of,
+    layers_of,
+    read_state,
+    read_view_schema,
+    root_at,
+    taking,
+)
 from .fragments import read_partitions
-from .hunks import has_new_immutables, read_hunks
+from .hunks import read_hunks, read_last_immutables
 from .queries import read_base_version, read_layers, read_schema
 
 _AT_A_TIME = 10_000
 """Of so many partitions the hunks are in memory."""
 
 
-def read_view_difference(
+def _read_view_difference(
     connection: sa.Connection, view: CollectionRecord, since: int, until: int, *, head: bool
 ) -> Difference:
     """Return what changed of what a view shows, from a version to a later one, or to its head over that of its base.
@@ -44,7 +54,7 @@ def read_view_difference(
         changes |= _taken_otherwise(view, {pad_key(each.values): each for each in gone}, rows)
     partitions = {changes[key].key: changes[key] for key in sorted(changes)}
     (root, oldest), (_, newest) = (root_at(connection, each.base, each.base_version) for each in (first, last))
-    immutables = has_new_immutables(connection, root, oldest, newest)
+    immutables = read_last_immutables(connection, root, newest) > oldest
     return Difference(view, since, until, partitions, before, after, immutables, last.base_version)
 
 
@@ -57,9 +67,10 @@ def _commits(
     keys = {hunk.key for _, hunk in hunks_between(connection, view, since, until)}
     later = {hunk.key for _, hunk in hunks_between(connection, last.base, then, last.base_version)}
     done = hunks_of(connection, view, dict.fromkeys(keys, since), until)
+    takes = taking(last.filters, last.base.keys)
     more = hunks_of(connection, last.base, dict.fromkeys(later, then), last.base_version)
     return {
-        key: [hunks for _, hunks in (*done.get(key, ()), *more.get(key, ()))] for key in keys | later if last.takes(key)
+        key: [hunks for _, hunks in (*done.get(key, ()), *more.get(key, ()))] for key in filter(takes, keys | later)
     }
 
 
@@ -77,8 +88,12 @@ def _taken_otherwise(
     return changes
 
 
-def read_difference(connection: sa.Connection, collection: CollectionRecord, since: int, until: int) -> Difference:
-    """Return what changed from a version to a later one."""
+def read_difference(
+    connection: sa.Connection, collection: CollectionRecord, since: int, until: int, *, head: bool
+) -> Difference:
+    """Return what changed from a version to a later one; of a view, that may be its head over that of its base."""
+    if collection.kind == "view":
+        return _read_view_difference(connection, collection, since, until, head=head)
     before, after = (read_schema(connection, collection.id, version) for version in (since, until))
     alive = {variable.id for variable in after.variables}
     layers = {id_: ids & alive for id_, ids in read_layers(connection, collection.id).items()}
@@ -92,5 +107,5 @@ def read_difference(connection: sa.Connection, collection: CollectionRecord, sin
             change = partition_change(collection, key, commits, layers, rows.get(values, 0))
             changes += [change] if change is not None else []
     partitions = {change.key: change for change in changes}
-    immutables = has_new_immutables(connection, collection, since, until)
+    immutables = read_last_immutables(connection, collection, until) > since
     return Difference(collection, since, until, partitions, before, after, immutables)

@@ -138,11 +138,3 @@ def read_last_immutables(connection: sa.Connection, collection: CollectionRecord
         *here, table.c.version <= until, table.c.layer_id == IMMUTABLE_LAYER
     )
     return connection.scalar(last) or 0
-
-
-def has_new_immutables(connection: sa.Connection, collection: CollectionRecord, since: int, until: int) -> bool:
-    """Whether a version between two stored immutable variables."""
-    table = tables.change
-    here = table.c.collection_id == collection.id, *(column == 0 for column in key_columns(table))
-    within = table.c.version > since, table.c.version <= until, table.c.layer_id == IMMUTABLE_LAYER
-    return bool(connection.scalar(sa.select(sa.exists().where(*here, *within))))

@@ -116,6 +116,14 @@ def _collection_id(**options: Any) -> Column[Any]:
     return Column("collection_id", ForeignKey("collection.id", ondelete="CASCADE"), nullable=False, **options)
 
 
+def _lives() -> list[Column[Any]]:
+    """Return the columns of what a collection has from a version on, to another (not included; NULL for no end)."""
+    return [
+        Column("begin_version", Integer, primary_key=True, autoincrement=False),
+        Column("end_version", Integer),
+    ]
+
+
 def _keys(**options: Any) -> list[Column[Any]]:
     return [Column(f"k{i}", BigInteger, nullable=False, **options) for i in range(MAX_KEYS)]
 
@@ -154,8 +162,7 @@ variable = Table(
     metadata,
     _collection_id(primary_key=True),
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("begin_version", Integer, primary_key=True, autoincrement=False),
-    Column("end_version", Integer),
+    *_lives(),
     Column("name", Text, nullable=False),
     Column("stored_name", Text, nullable=False),
     Column("dtype", Text, nullable=False),
@@ -172,8 +179,7 @@ dataset_attributes = Table(
     "dataset_attributes",
     metadata,
     _collection_id(primary_key=True),
-    Column("begin_version", Integer, primary_key=True, autoincrement=False),
-    Column("end_version", Integer),
+    *_lives(),
     Column("attributes", Document, nullable=False),
 )
 
@@ -353,8 +359,7 @@ view_state = Table(
     "view_state",
     metadata,
     _collection_id(primary_key=True),
-    Column("begin_version", Integer, primary_key=True, autoincrement=False),
-    Column("end_version", Integer),
+    *_lives(),
     # NULL follows the head.
     Column("pinned_version", Integer),
     Column("filters", Text),
@@ -365,8 +370,7 @@ view_variable = Table(
     metadata,
     _collection_id(primary_key=True),
     Column("base_variable_id", Integer, primary_key=True, autoincrement=False),
-    Column("begin_version", Integer, primary_key=True, autoincrement=False),
-    Column("end_version", Integer),
+    *_lives(),
     Column("name", Text, nullable=False),
 )
 
@@ -376,8 +380,7 @@ view_definition = Table(
     metadata,
     _collection_id(primary_key=True),
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("begin_version", Integer, primary_key=True, autoincrement=False),
-    Column("end_version", Integer),
+    *_lives(),
     Column("definition", Document, nullable=False),
 )
 
@@ -395,8 +398,7 @@ source = Table(
     metadata,
     _collection_id(primary_key=True),
     Column("name", String(MAX_SOURCE_NAME), primary_key=True),
-    Column("begin_version", Integer, primary_key=True, autoincrement=False),
-    Column("end_version", Integer),
+    *_lives(),
     Column("fingerprint", Text),
 )
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from ..errors import StaleViewError
 from ..keys import MAX_KEYS, KeyValues, format_key, name_values, pad_key
 from ..overlay import (
+    NEVER_STORED,
     Asked,
     Computed,
     Definition,
@@ -24,7 +25,6 @@ from ..overlay import (
     stale_rows,
     visible,
 )
-from ..predicate import parse_predicate
 from ..records import ROWS_LAYER, CollectionRecord, FragmentColumns, Hunk, SchemaRecord, Totals, Version
 from ..selection import Selection
 from ..snapshot import Snapshot
@@ -41,6 +41,7 @@ from .bases import (
     read_state,
     read_view_schema,
     stored_at,
+    taking,
     totals_at,
 )
 from .fragments import chosen
@@ -61,7 +62,40 @@ def read_needs(
     return [(name, variable) for name, variable in connection.execute(query)]
 
 
-def read_view(
+def read_snapshot(
+    connection: sa.Connection,
+    collection: CollectionRecord,
+    version: int | Version | None,
+    selection: Selection,
+    asked: Asked,
+) -> Snapshot:
+    """Return a version of a collection, or of a view: its schema, and the partitions of a selection."""
+    if collection.kind == "view":
+        return _read_view(connection, collection, version, selection, asked)
+    return queries.read_snapshot(connection, collection, version, selection)
+
+
+def read_rows(
+    connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection, *, head: bool
+) -> FragmentColumns:
+    """Return the fragments of rows of a version; of a view's head, those that its base has now."""
+    if collection.kind == "view" and head:
+        state = read_state(connection, collection, version, head=True)
+        collection, version, selection = state.base, state.base_version, state.chosen(selection)
+    return columns_at(connection, collection, version, selection)
+
+
+def read_totals(connection: sa.Connection, collection: CollectionRecord, version: int, *, head: bool) -> Totals:
+    """Return how much a version has: of a view, the partitions and rows that it takes, and the bytes of its own."""
+    if collection.kind != "view":
+        return totals_at(connection, collection, version, Selection())
+    state = read_state(connection, collection, version, head=head)
+    totals = totals_at(connection, state.base, state.base_version, state.chosen(Selection()))
+    own = _read_fragments(connection, collection, version, Selection())
+    return replace(totals, nbytes=sum(each.nbytes for each in own))
+
+
+def _read_view(
     connection: sa.Connection,
     view: CollectionRecord,
     version: int | Version | None,
@@ -81,10 +115,10 @@ def read_view(
     named = {each.id for each in schema.variables if asked.names is None or each.name in asked.names}
     definitions = read_definitions(connection, view, number)
     selection = state.chosen(selection)
-    asking = _Asking(connection, view, number, state, selection, frozenset(own_ids & named), definitions, schema)
-    behind = asking.behind() if asked.stale in ("last", "raise") else {}
+    own = _Own(connection, view, number, state, selection, frozenset(own_ids & named), definitions, schema)
+    behind = own.behind() if asked.stale in ("last", "raise") else {}
     fragments = _read_base(connection, state, selection, behind)
-    stale = asking.stale(_rows_of(fragments)) if asked.tells or asked.stale in ("raise", "skip") else {}
+    stale = own.stale(_rows_of(fragments)) if asked.tells or asked.stale in ("raise", "skip") else {}
     if asked.stale == "raise" and stale:
         raise _stale_error(view, stale)
     if asked.stale == "skip" and stale:
@@ -95,20 +129,12 @@ def read_view(
         schema=schema,
         fragments=fragments,
         immutable=immutable_at(connection, state.base, state.base_version),
-        layers=asking.base_layers,
-        overlay=asking.overlay(stale, behind),
+        layers=own.base_layers,
+        overlay=own.overlay(stale, behind),
     )
 
 
-def read_view_totals(connection: sa.Connection, view: CollectionRecord, version: int, *, head: bool) -> Totals:
-    """Return how much a view has: the partitions and rows of its base that it takes; the bytes are its own."""
-    state = read_state(connection, view, version, head=head)
-    totals = totals_at(connection, state.base, state.base_version, state.chosen(Selection()))
-    own = _read_fragments(connection, view, version, Selection())
-    return replace(totals, nbytes=sum(each.nbytes for each in own))
-
-
-class _Asking:
+class _Own:
     """What a view has of its own in the partitions of a selection, and what of some variables is stale."""
 
     def __init__(
@@ -177,7 +203,7 @@ class _Asking:
     def _stored(self) -> Stored:
         used = (each.by.uses for own in self._own.values() for each in own.computed.values())
         if not self._immutable_ids & frozenset().union(*used):
-            return Stored(frozenset(), 0)  # it does not matter when
+            return NEVER_STORED  # it does not matter when
         return Stored(self._immutable_ids, stored_at(self._connection, self._state.base, self._state.base_version))
 
     def stale(self, rows: Mapping[KeyValues, int]) -> dict[KeyValues, dict[int, Stale]]:
@@ -216,7 +242,7 @@ class _Asking:
         those that only one of both filters takes.
         """
         if (version, filters) not in self._known:
-            then, now = (_taking(each, self._state.base.keys) for each in (filters, self._state.filters))
+            then, now = (taking(each, self._state.base.keys) for each in (filters, self._state.filters))
             changed = (key for key, hunks in self._done.items() if hunks[-1][0] > version)
             every = {key: (then(key), now(key)) for key in {*self._there, *changed}}
             taken = sorted(key for key, by in every.items() if any(by))
@@ -285,8 +311,8 @@ def own_at(connection: sa.Connection, view: CollectionRecord, version: int, sele
     """Return what a view has of its own at one of its versions, over the rows of its base then."""
     state = read_state(connection, view, version, head=False)
     schema = read_view_schema(connection, view, version, state)
-    asking = _Asking(connection, view, version, state, selection, frozenset(), schema=schema)
-    return asking.overlay({}, {})
+    own = _Own(connection, view, version, state, selection, frozenset(), schema=schema)
+    return own.overlay({}, {})
 
 
 def _read_fragments(
@@ -333,20 +359,10 @@ def _of_layer(computed: Mapping[frozenset[int], Computed], variables: frozenset[
     return next(each for outputs, each in computed.items() if variables <= outputs)
 
 
-def _taking(filters: str | None, names: tuple[str, ...]) -> Callable[[KeyValues], bool]:
-    """Return what says whether a filter takes the partition of a key, of all six columns."""
-    if filters is None:
-        return lambda _: True
-    predicate = parse_predicate(filters, names)
-    return lambda key: predicate.evaluate(dict(zip(names, key, strict=False)))
-
-
 def _read_base(
     connection: sa.Connection, state: ViewState, selection: Selection, behind: Mapping[KeyValues, int]
 ) -> FragmentColumns:
-    """Return the partitions of the base, each at the version at which it is read; whole ones, or rows have no
-    numbers.
-    """
+    """Return partitions of the base, each at the version at which it is read: whole ones, for own values count rows."""
     base, length, selection = state.base, len(state.base.keys), replace(selection, parts=False)
     columns = columns_at(connection, base, state.base_version, selection)
     if not behind:

@@ -140,6 +140,21 @@ def test_an_older_version_stays_as_it_was(filled: izc.Collection) -> None:
     assert filled.at(version=0).load().sizes["time"] == 0
 
 
+def test_a_view_has_what_is_its_own_beside_its_base(
+    filled: izc.Collection, registry: izc.Registry, store: Store
+) -> None:
+    options: dict[str, Any] = {"location": store.location("view"), "storage_options": store.storage_options}
+    view = izc.create_view(registry, "made/view", filled, **options)
+    kelvin = izc.Variable("kelvin", "f8", DATA.sst.dims)
+    view.update(lambda data: {"kelvin": data.sst + 273.15}, inputs=["sst"], outputs=[kelvin], rowwise=True)
+    filled.drop_rows(where={"time": ("2022-01-30", "2022-01-30")})
+    held = izc.open_collection(registry, view.name, storage_options=store.storage_options).load().compute()
+    xr.testing.assert_allclose(held.kelvin.rename("sst"), DATA.sst[1:] + 273.15, rtol=1e-9)
+    assert view.validate().ok
+    izc.drop_collection(registry, view.name, storage_options=store.storage_options)
+    assert filled.validate().ok
+
+
 def test_another_process_opens_it_through_a_registry_of_its_own(
     filled: izc.Collection, store: Store, registry: izc.Registry
 ) -> None:

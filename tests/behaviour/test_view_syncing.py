@@ -17,6 +17,7 @@ import intake_zcollection as izc
 from intake_zcollection.writing import functions
 from tests import views
 from tests.behaviour.test_crash import STEPS, act_at, assert_unchanged, die, run_until_killed, state_of
+from tests.processes import start_fork_server
 from tests.racing import before_its_commits
 from tests.views import (
     ANOMALY,
@@ -27,15 +28,14 @@ from tests.views import (
     JANUARY,
     MARCH,
     SMOOTH,
-    WINTER,
     anomaly,
     assert_computed,
-    create_base,
     days,
     double,
     smooth,
     times,
     view_of,
+    winter_in,
 )
 
 _processes = multiprocessing.get_context("forkserver")
@@ -43,15 +43,13 @@ _processes = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module", autouse=True)
 def _children_start_fast() -> None:
-    _processes.set_forkserver_preload([__name__, "registry.registry", "zarr", "sqlalchemy.dialects.sqlite", "pint"])
+    start_fork_server()
 
 
 @pytest.fixture
 def base(registry: izc.Registry, tmp_path: Path) -> izc.Collection:
     """Three months, in version 1."""
-    base = create_base(registry, tmp_path / "base")
-    base.insert(WINTER)
-    return base
+    return winter_in(registry, tmp_path / "base")
 
 
 @pytest.fixture

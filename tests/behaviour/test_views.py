@@ -12,6 +12,7 @@ import xarray as xr
 
 import intake_zcollection as izc
 from tests.counting import counted_location, requests_to
+from tests.racing import before_its_commits
 from tests.views import (
     APRIL,
     DOUBLE,
@@ -26,15 +27,14 @@ from tests.views import (
     double,
     smooth,
     view_of,
+    winter_in,
 )
 
 
 @pytest.fixture
 def base(registry: izc.Registry, tmp_path: Path) -> izc.Collection:
     """Three months, in version 1."""
-    base = create_base(registry, tmp_path / "base")
-    base.insert(WINTER)
-    return base
+    return winter_in(registry, tmp_path / "base")
 
 
 @pytest.fixture
@@ -706,6 +706,18 @@ def test_a_variable_that_views_show_is_not_dropped_unless_they_may_break(doubled
     assert "ssh" in doubled.at(version=1).load()
     with pytest.raises(izc.InvalidInputError, match="views"):
         base.drop_variable("flag", views="perhaps")  # type: ignore[arg-type]  # it is refused
+
+
+def test_a_variable_that_is_dropped_while_a_view_is_being_created_is_missed(
+    base: izc.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_its_commits(monkeypatch, lambda: base.drop_variable("ssh"))
+    with pytest.raises(
+        izc.InvalidInputError, match=r"ssh of collection made/days were dropped just now; create the view"
+    ):
+        view_of(base)
+    assert base._handle.registry.views_of(base.name) == ()
+    view_of(base)  # its name and its place are free
 
 
 def test_what_is_shown_no_more_may_be_dropped_in_the_base(view: izc.View) -> None:

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import intake_zcollection as izc
-from tests.views import ANOMALY, DOUBLE, FEBRUARY, MARCH, WINTER, anomaly, create_base, days, double, view_of
+from tests.views import ANOMALY, DOUBLE, FEBRUARY, MARCH, anomaly, days, double, view_of, winter_in
 
 QUADRUPLE = izc.Variable("quadruple", "f8", ("time",))
 LIFTED = izc.Variable("lifted", "f8", ("time",))
@@ -26,8 +26,7 @@ def lifted(data: xr.Dataset) -> dict[str, Any]:
 @pytest.fixture
 def chain(registry: izc.Registry, tmp_path: Path) -> list[Any]:
     """A collection of three months, and three views, each over the one before."""
-    base = create_base(registry, tmp_path / "base")
-    base.insert(WINTER)
+    base = winter_in(registry, tmp_path / "base")
     first = view_of(base)
     first.update(double, outputs=[DOUBLE], inputs=["ssh"], rowwise=True)
     first.update(anomaly, outputs=[ANOMALY], inputs=["ssh"])
@@ -70,6 +69,7 @@ def assert_synced(chain: list[Any]) -> None:
 def test_a_view_shows_what_the_one_below_has_of_its_own(chain: list[Any]) -> None:
     assert_synced(chain)
     third = chain[-1]
+    assert isinstance(third.base, izc.View)
     assert third.base.name == "made/second"
     assert [each.version.number for each in chain] == [1, 2, 1, 1]
     assert third.lineage.splitlines()[0] == "made/third ← made/second, version 1"
@@ -150,8 +150,7 @@ def test_a_pinned_view_over_a_view_stays(chain: list[Any], registry: izc.Registr
 
 
 def test_rows_that_leave_the_collection_leave_all_views_over_it(registry: izc.Registry, tmp_path: Path) -> None:
-    base = create_base(registry, tmp_path / "base")
-    base.insert(WINTER)
+    base = winter_in(registry, tmp_path / "base")
     first = view_of(base)
     first.update(double, outputs=[DOUBLE], inputs=["ssh"], rowwise=True)
     second = izc.create_view(registry, "made/second", first, location=str(tmp_path / "second"))
@@ -162,6 +161,33 @@ def test_rows_that_leave_the_collection_leave_all_views_over_it(registry: izc.Re
     assert second.load().sizes["time"] == 80
     assert first.sync() == {}
     assert first.version.number == 2  # there was nothing more to tell
+
+
+def test_what_a_late_writer_of_the_view_below_wrote_counts_the_rows_that_it_saw(
+    registry: izc.Registry, tmp_path: Path
+) -> None:
+    base = winter_in(registry, tmp_path / "base")
+    base.drop_rows(where={"time": ("2022-02-01", "2022-02-05")})
+    first = view_of(base)
+    first.update(double, outputs=[DOUBLE], inputs=["ssh"], rowwise=True)
+    second = izc.create_view(registry, "made/second", first, location=str(tmp_path / "second"))
+    second.update(quadruple, outputs=[QUADRUPLE], inputs=["double"], rowwise=True)
+
+    def while_rows_come(data: xr.Dataset) -> dict[str, Any]:
+        if base.version.number == 2:
+            base.insert(days("2022-02-01", 5))
+            # A version over the newest of the base, which is not the one that is read.
+            first.set_filters("year == 2022")
+        return {"double": data.ssh * 3}
+
+    first.update(
+        while_rows_come, outputs=["double"], inputs=["ssh"], filters="month == 2", rowwise=True, scheduler="synchronous"
+    )
+    assert first.version.number == 3
+    assert {key: (each.reason, each.changed) for key, each in second.stale().items()} == {FEBRUARY: ("rows", 28)}
+    data = second.load(stale="fill", filters="month == 2").compute()
+    assert data.quadruple.isnull().all()
+    assert int(data.double.count()) == 23
 
 
 def change(base: izc.Collection, random: Random) -> None:

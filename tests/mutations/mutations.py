@@ -486,8 +486,8 @@ MUTATIONS = (
         (
             Edit(
                 "registry/overlay.py",
-                "after + low - each.origin)\n                if pieces",
-                "after + low - each.origin + 1)\n                if pieces",
+                "yield (low, high), after + low - each.origin, each.variables",
+                "yield (low, high), after + low - each.origin + 1, each.variables",
             ),
         ),
         ("tests/unit/test_overlay.py", "-k", "stay_beside"),
@@ -497,8 +497,8 @@ MUTATIONS = (
         (
             Edit(
                 "registry/overlay.py",
-                "if each.origin is not None and not each.variables & inputs:",
-                "if each.origin is not None:",
+                "if changed & inputs:",
+                "if False:",
             ),
         ),
         ("tests/unit/test_overlay.py", "-k", "stay_beside"),
@@ -711,5 +711,76 @@ MUTATIONS = (
             ),
         ),
         ("tests/stateful/test_view_examples.py", "-k", "what_its_filter_says and sqlite"),
+    ),
+    Mutation(
+        "a view below others is read as it is, where the rows are read as they were",
+        (
+            Edit(
+                "registry/overlay.py",
+                "below = self.below and older.below and self.below.with_older(older.below, keys)",
+                "below = self.below",
+            ),
+        ),
+        ("tests/behaviour/test_views_of_views.py", "-k", "is_seen_where and sqlite"),
+    ),
+    Mutation(
+        "what inputs were computed from makes nothing stale",
+        (
+            Edit(
+                "registry/overlay.py",
+                "return frozenset((*self.inputs, *self.through))",
+                "return frozenset(self.inputs)",
+            ),
+        ),
+        ("tests/behaviour/test_views_of_views.py", "-k", "counts_too and sqlite"),
+    ),
+    Mutation(
+        "a sync of which nothing comes leaves views over it behind",
+        (
+            Edit(
+                "intake_zcollection/operations/sync.py",
+                "(not plans and _is_awaited(handle, head))",
+                "False",
+            ),
+        ),
+        ("tests/behaviour/test_views_of_views.py", "-k", "leave_all_views and sqlite"),
+    ),
+    Mutation(
+        "what a view wrote is taken to count the rows of the newest base",
+        (
+            Edit(
+                "registry/sql/bases.py",
+                "hunks_after(some, script)",
+                "some",
+            ),
+        ),
+        ("tests/behaviour/test_views_of_views.py", "-k", "late_writer and sqlite"),
+    ),
+    Mutation(
+        "own values stay beside other immutables than they were computed from",
+        (
+            Edit(
+                "registry/overlay.py",
+                "if not stored.since(self.computed[each]))",
+                "if True)",
+            ),
+        ),
+        ("tests/behaviour/test_view_syncing.py", "-k", "immutable and sqlite"),
+    ),
+    Mutation(
+        "a view does not look whether what it is to show is there still",
+        (
+            Edit(
+                "registry/creation.py",
+                "            check_shown(connection, base, heads[base.collection.id])\n",
+                "",
+            ),
+        ),
+        ("tests/behaviour/test_views.py", "-k", "is_being_created and sqlite"),
+    ),
+    Mutation(
+        "the base of a view is never a view",
+        (Edit("intake_zcollection/view.py", "        return shown(handle)", "        return Collection(handle)"),),
+        ("tests/behaviour/test_views_of_views.py", "-k", "of_its_own and sqlite"),
     ),
 )

@@ -31,6 +31,7 @@ from .errors import (
 )
 from .keys import KEY_LIMITS, MAX_KEYS, KeyValues, PartitionKey, columns_of, format_key, name_values, pad_key, parse_key
 from .overlay import OWN_IDS, Asked, Definition, Overlay, OwnFragment, Stale, WhenStale, without
+from .partitions import FragmentColumns, PartitionRecord, PartRecord
 from .predicate import Predicate, parse_predicate
 from .records import (
     IMMUTABLE_SLOT,
@@ -42,15 +43,12 @@ from .records import (
     CollectionRecord,
     Conflict,
     Cut,
-    FragmentColumns,
     FragmentRecord,
     Garbage,
     Hunk,
     Identity,
     Kept,
     KeyRange,
-    PartitionRecord,
-    PartRecord,
     Place,
     Run,
     SchemaRecord,

@@ -18,15 +18,14 @@ from .errors import InvalidInputError, NotFoundError, RegistryUnavailableError
 from .keys import KeyValues
 from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
 from .overlay import Asked
+from .partitions import FragmentColumns, PartitionRecord
 from .queue import read_queue
 from .records import (
     PUBLIC_OPTIONS,
     UNSIGNED,
     CollectionDefinition,
     CollectionRecord,
-    FragmentColumns,
     Garbage,
-    PartitionRecord,
     Place,
     Signature,
     SourceRecord,

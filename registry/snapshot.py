@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .overlay import Overlay
-from .records import CollectionRecord, FragmentColumns, FragmentRecord, PartitionRecord, SchemaRecord
+from .partitions import FragmentColumns, PartitionRecord
+from .records import CollectionRecord, FragmentRecord, SchemaRecord
 
 
 @dataclass(frozen=True)

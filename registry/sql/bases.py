@@ -15,8 +15,9 @@ from ..difference import follow
 from ..errors import NotFoundError
 from ..keys import KeyValues
 from ..overlay import OWN_IDS, Definition, hunks_after
+from ..partitions import FragmentColumns
 from ..predicate import And, Predicate, parse_predicate
-from ..records import CollectionRecord, FragmentColumns, FragmentRecord, Hunk, SchemaRecord, Totals
+from ..records import CollectionRecord, FragmentRecord, Hunk, SchemaRecord, Totals
 from ..selection import Selection
 from . import queries, tables
 from .fragments import read_columns, read_immutable, read_keys, read_totals

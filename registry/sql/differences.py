@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from ..difference import Difference, PartitionChange, RowChange, by_partition, partition_change
 from ..keys import KeyValues, pad_key
-from ..records import CollectionRecord, Hunk, PartitionRecord
+from ..partitions import PartitionRecord
+from ..records import CollectionRecord, Hunk
 from ..selection import Selection
 from .bases import (
     ViewState,

@@ -8,16 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..keys import MAX_KEYS, KeyValues
-from ..records import (
-    IMMUTABLE_LAYER,
-    ROWS_LAYER,
-    CollectionRecord,
-    FragmentColumns,
-    FragmentRecord,
-    KeyRange,
-    PartitionRecord,
-    Totals,
-)
+from ..partitions import FragmentColumns, PartitionRecord
+from ..records import IMMUTABLE_LAYER, ROWS_LAYER, CollectionRecord, FragmentRecord, KeyRange, Totals
 from ..selection import Selection
 from . import tables
 from .lookup import (

@@ -1,17 +1,15 @@
 """Views: SELECT statements on what they take of their bases and have of their own, and what the rows become."""
 
-from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain, groupby
-from typing import Any
+from itertools import groupby
 
 import sqlalchemy as sa
 
 from ..errors import StaleViewError
-from ..keys import MAX_KEYS, KeyValues, format_key, name_values, pad_key
+from ..keys import MAX_KEYS, KeyValues, format_key, name_values
 from ..overlay import (
     NEVER_STORED,
     Asked,
@@ -25,7 +23,8 @@ from ..overlay import (
     stale_rows,
     visible,
 )
-from ..records import ROWS_LAYER, CollectionRecord, FragmentColumns, Hunk, SchemaRecord, Totals, Version
+from ..partitions import FragmentColumns
+from ..records import CollectionRecord, Hunk, SchemaRecord, Totals, Version
 from ..selection import Selection
 from ..snapshot import Snapshot
 from . import queries, tables
@@ -118,11 +117,11 @@ def _read_view(
     own = _Own(connection, view, number, state, selection, frozenset(own_ids & named), definitions, schema)
     behind = own.behind() if asked.stale in ("last", "raise") else {}
     fragments = _read_base(connection, state, selection, behind)
-    stale = own.stale(_rows_of(fragments)) if asked.tells or asked.stale in ("raise", "skip") else {}
+    stale = own.stale(fragments.count_rows()) if asked.tells or asked.stale in ("raise", "skip") else {}
     if asked.stale == "raise" and stale:
         raise _stale_error(view, stale)
     if asked.stale == "skip" and stale:
-        fragments = _select(fragments, lambda key: key not in stale)
+        fragments = fragments.of(lambda key: key not in stale)
     return Snapshot(
         collection=view,
         version=number,
@@ -179,7 +178,7 @@ class _Own:
         """Return the partitions that are read as they were, and when: what their values were computed from is gone."""
         length = len(self._state.base.keys)
         changed = Selection(keys={key[:length] for key in self._changed})
-        rows = _rows_of(columns_at(self._connection, self._state.base, self._state.base_version, changed))
+        rows = columns_at(self._connection, self._state.base, self._state.base_version, changed).count_rows()
         behind = {}
         for key in self._changed & rows.keys():
             own = self._own[key]
@@ -367,49 +366,11 @@ def _read_base(
     columns = columns_at(connection, base, state.base_version, selection)
     if not behind:
         return columns
-    read = [_select(columns, lambda key: key not in behind)]
+    read = [columns.of(lambda key: key not in behind)]
     for version in set(behind.values()):
         keys = {key[:length] for key, at in behind.items() if at == version}
         read.append(columns_at(connection, base, version, replace(selection, keys=keys)))
-    return _merged(read)
-
-
-def _keys_of(columns: FragmentColumns) -> Iterator[KeyValues]:
-    """Yield the key of each row."""
-    return map(pad_key, zip(*(columns[f"k{place}"] for place in range(len(columns.names))), strict=True))
-
-
-def _rows_of(columns: FragmentColumns) -> dict[KeyValues, int]:
-    """Return how many rows each partition has."""
-    rows: dict[KeyValues, int] = {}
-    for key, layer_id, count in zip(_keys_of(columns), columns["layer_id"], columns["rows"], strict=True):
-        if layer_id == ROWS_LAYER:
-            rows[key] = rows.get(key, 0) + count
-    return rows
-
-
-def _select(columns: FragmentColumns, keep: Callable[[KeyValues], bool]) -> FragmentColumns:
-    """Return those of some partitions."""
-    return _taken(columns, [number for number, key in enumerate(_keys_of(columns)) if keep(key)])
-
-
-def _merged(read: Sequence[FragmentColumns]) -> FragmentColumns:
-    """Return fragments of different partitions in the order of their keys; those of each partition are in order."""
-    names = read[0].columns.keys()
-    every = FragmentColumns(
-        read[0].names, {name: _like(read[0][name], chain(*(each[name] for each in read))) for name in names}
-    )
-    keys = list(_keys_of(every))
-    return _taken(every, sorted(range(len(keys)), key=keys.__getitem__))
-
-
-def _taken(columns: FragmentColumns, numbers: Sequence[int]) -> FragmentColumns:
-    taken = {name: _like(column, map(column.__getitem__, numbers)) for name, column in columns.columns.items()}
-    return FragmentColumns(columns.names, taken)
-
-
-def _like(column: Sequence[Any], values: Iterable[Any]) -> Sequence[Any]:
-    return array("q", values) if isinstance(column, array) else list(values)
+    return FragmentColumns.merged(read)
 
 
 def _stale_error(view: CollectionRecord, stale: Mapping[KeyValues, object]) -> StaleViewError:

@@ -145,13 +145,20 @@ class Changes(Mapping[PartitionKey, Change]):
         return told + ["immutable variables were stored"] * self.immutables
 
     def _title(self) -> str:
-        count = f"{len(self)} partition{'s' * (len(self) != 1)}"
-        return f"Changes of {self._difference.collection.name} from version {self.since} to {self.until}: {count}"
+        told, count = self._difference, f"{len(self)} partition{'s' * (len(self) != 1)}"
+        over = "" if told.base_version is None else f", over version {told.base_version} of its base"
+        if told.is_stale:
+            return f"Stale in {told.collection.name}, version {self.until}{over}: {count}"
+        return f"Changes of {told.collection.name} from version {self.since} to {self.until}{over}: {count}"
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return tuple("reason" if name == "kind" and self._difference.is_stale else name for name in _COLUMNS)
 
     def __repr__(self) -> str:
         rows = list(self._rows())
-        widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-        lines = [_COLUMNS, *rows] if rows else []
+        widths = [max(map(len, column)) for column in zip(self._columns, *rows, strict=True)]
+        lines = [self._columns, *rows] if rows else []
         table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         return "\n".join([f"<{self._title()}>", *table, *self._more()])
 
@@ -159,7 +166,7 @@ class Changes(Mapping[PartitionKey, Change]):
         def row(cells: Iterable[str], tag: str) -> str:
             return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
 
-        table = f"<table>{row(_COLUMNS, 'th')}{''.join(row(each, 'td') for each in self._rows())}</table>"
+        table = f"<table>{row(self._columns, 'th')}{''.join(row(each, 'td') for each in self._rows())}</table>"
         more = "".join(f"<p>{html.escape(each)}</p>" for each in self._more())
         return f"<p><b>{html.escape(self._title())}</b></p>{table if len(self) else ''}{more}"
 

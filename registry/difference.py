@@ -76,6 +76,8 @@ class Difference:
     """Whether immutable variables were stored, or replaced."""
     base_version: int | None = None
     """Of a view: the version of its base that the newer version is over."""
+    is_stale: bool = False
+    """Whether it tells of own values of a view that have to be computed, not of what was done between two versions."""
 
 
 class Stretch(NamedTuple):

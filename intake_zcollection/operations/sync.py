@@ -181,7 +181,7 @@ def _difference(head: Selected) -> Difference:
         changes.append(PartitionChange(key, "removed", (rows,), (None, None), "gone"))
     partitions = {each.key: each for each in sorted(changes, key=lambda each: columns_of(each.key))}
     version = head.version
-    return Difference(head.collection, version, version, partitions, schema, schema, False, over.base_version)
+    return Difference(head.collection, version, version, partitions, schema, schema, False, over.base_version, True)
 
 
 def _change(key: PartitionKey, bounds: tuple[int, int], stale: Mapping[int, Stale]) -> PartitionChange:

@@ -96,7 +96,10 @@ def test_what_was_never_computed_is_new(view: izc.View) -> None:
     stale = view.stale()
     assert reasons(stale) == {JANUARY: "new", FEBRUARY: "new", MARCH: "new"}
     assert {each.variables for each in stale.values()} == {("double",)}
-    assert "new" in repr(stale)
+    title, head, first, *_ = repr(stale).splitlines()
+    assert title == "<Stale in made/view, version 1, over version 1 of its base: 3 partitions>"
+    assert head.split()[:2] == ["partition", "reason"]
+    assert first.split()[:2] == ["year=2022/month=01", "new"]
     view.update(double, outputs=["double"], filters="month == 2")
     assert reasons(view.stale()) == {JANUARY: "new", MARCH: "new"}
 

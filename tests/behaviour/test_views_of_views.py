@@ -112,6 +112,9 @@ def test_a_difference_tells_of_all_that_changed_below(chain: list[Any]) -> None:
         view.sync()
     changes = third.diff(before)
     assert list(changes) == [FEBRUARY]
+    assert repr(changes).splitlines()[0] == (
+        "<Changes of made/third from version 1 to 2, over version 2 of its base: 1 partition>"
+    )
     assert set(changes[FEBRUARY].variables) == {"ssh", "double", "anomaly", "quadruple", "lifted", "time"}
     older = third.at(version=before).load().compute()
     assert float(older.ssh.max()) < 100

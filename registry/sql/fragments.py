@@ -107,7 +107,7 @@ def chosen(
     if table is tables.past_fragment:
         query = query.where(compared("end_version") > version)
     if selection.keys is not None:
-        query = query.select_from(among_keys(table, table.c.collection_id == collection.id))
+        query = query.select_from(among_keys(table, table.c.collection_id == collection.id, len(collection.keys)))
     if selection.key_range is not None:
         query = query.where(*within_keys(table, selection.key_range))
     if selection.predicate is not None:
@@ -161,7 +161,7 @@ def read_columns(
     columns = _empty_columns(collection)
     keys, keep = selection.keys, selection.keep
     if keys is None or keys:
-        parameters = {} if keys is None else keys_parameter(keys)
+        parameters = {} if keys is None else keys_parameter(keys, len(collection.keys))
         result = connection.execute(fragments_query(collection, version, selection), parameters)
         kept = None if keep is None else _Kept(collection.keys, keep)
         cursor = result.cursor  # a Row for each would cost as much as fetching them

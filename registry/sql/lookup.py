@@ -85,15 +85,20 @@ def _postgresql_lookup(element: Any, compiler: Any, **options: Any) -> str:
     return f"{left} CROSS JOIN LATERAL ({found}) AS {right}"
 
 
-def keys_parameter(keys: Iterable[KeyValues]) -> dict[str, str]:
-    """Return the parameter of a statement about some keys, without those that are there twice."""
-    return {"of_keys": json.dumps(sorted({pad_key(key) for key in keys}))}
+def keys_parameter(keys: Iterable[KeyValues], count: int = MAX_KEYS) -> dict[str, str]:
+    """Return the parameter of a statement about some keys, without those that are there twice: so many values each."""
+    wanted = {pad_key(key) for key in keys} if count == MAX_KEYS else {key[:count] for key in keys}
+    return {"of_keys": json.dumps(sorted(wanted), separators=(",", ":"))}
 
 
-def among_keys(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
-    """Return the rows of a collection in a table that have one of the keys in :func:`keys_parameter`."""
+def among_keys(table: sa.Table, mine: sa.ColumnElement[bool], count: int = MAX_KEYS) -> sa.FromClause:
+    """Return the rows of a collection in a table that have one of the keys in :func:`keys_parameter`.
+
+    A key has so many values; the other columns are 0, which is not asked of each.
+    """
     wanted = given("of_keys")
-    return Lookup(wanted, table, sa.and_(mine, *map(operator.eq, key_columns(table), numbers_in(wanted))))
+    values = [*numbers_in(wanted, count), *[bigint(0)] * (MAX_KEYS - count)]
+    return Lookup(wanted, table, sa.and_(mine, *map(operator.eq, key_columns(table), values)))
 
 
 def given(name: str) -> sa.FromClause:

@@ -327,7 +327,7 @@ def _read_fragments(
         for table in both
     ]
     query = sa.union_all(*branches) if len(branches) > 1 else branches[0]
-    rows = connection.execute(query, {} if selection.keys is None else keys_parameter(selection.keys))
+    rows = connection.execute(query, {} if selection.keys is None else keys_parameter(selection.keys, len(view.keys)))
     found = [OwnFragment._make((tuple(row[:MAX_KEYS]), *row[MAX_KEYS:])) for row in rows]
     if (keep := selection.keep) is not None:
         kept = {key for key in {each.key for each in found} if keep(dict(zip(view.keys, key, strict=False)))}

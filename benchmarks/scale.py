@@ -76,8 +76,10 @@ def scale(directory: Path, sizes: Sizes) -> Iterator[Row]:
 @contextmanager
 def _outside(url: str) -> Iterator[sa.Engine]:
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    yield engine
-    engine.dispose()
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _on_one(registry: izc.Registry, outside: sa.Engine, place: Path, sizes: Sizes) -> Iterator[Row]:
@@ -89,6 +91,7 @@ def _on_one(registry: izc.Registry, outside: sa.Engine, place: Path, sizes: Size
     numbers = np.arange(count // 2, count // 2 + counts[1]), np.arange(counts[1])
     parts = [Part(registry, outside, *each) for each in zip(names, collections, numbers, counts, strict=True)]
     costs = [measure(partial(fill, outside, part.record.id, part.every)).per(part.every) for part in parts]
+    outside.dispose()  # or the server hears later what that took, of a connection that lives on
     size = nbytes(_size(outside) / sum(counts))
     yield Row(f"fill, per partition: {size} each", costs[0], (("of a hundredth", costs[1]),))
     for name, (ask, cpu) in QUESTIONS.items():

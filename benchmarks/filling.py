@@ -74,7 +74,7 @@ def _filling(collection: int, count: int, per_round: int, dialect: str) -> Itera
     """Yield the statements that put the fragments and hunks of so many versions in each round of writes."""
     rounds = [f"{number * per_round + 1} + number * {per_round} / {count}" for number in range(TIMES)]
     uid = "lower(hex(randomblob(16)))" if dialect == "sqlite" else "md5(random()::text)"
-    yield f"INSERT INTO layer VALUES ({collection}, 1, '[{LAYERED}]')"
+    yield f"INSERT INTO layer (collection_id, id, variable_ids) VALUES ({collection}, 1, '[{LAYERED}]')"
     for table, layers, begin, end in FILL:
         column, value = ("", "") if end is None else (", end_version", f", {rounds[end]}")
         where = {"table": table, "end_column": column, "collection": collection, "layers": layers}

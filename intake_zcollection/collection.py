@@ -26,8 +26,10 @@ from .changes import Changes, changes_between
 from .errors import InvalidInputError, NotFoundError, ReadOnlyError
 from .execution import Execution
 from .handle import Handle
+from .index import Index
 from .merging import Merge
 from .operations.copy import copy
+from .operations.create_index import OnMissing, Per, create_index, drop_index
 from .operations.drop import Dropped, Duration, Time, drop_partitions
 from .operations.drop_rows import drop_rows
 from .operations.immutable import set_immutables
@@ -40,7 +42,11 @@ from .operations.validate import Report, validate
 from .operations.variables import add_variable, drop_variable, rename_variable, set_attributes
 from .partitioning import Partitioning, partitioning_from_json
 from .reading.blocks import Chunks
-from .reading.selection import NO_PARTITIONS, Selection, Where
+from .reading.bounds import Where
+from .reading.indexing import find_index
+from .reading.lookup import Index as IndexValues
+from .reading.lookup import Lookup, Unindexed
+from .reading.selection import NO_PARTITIONS, Selection
 from .reading.window import Call
 from .schema import Schema, Variable
 from .writing.check import Views
@@ -136,6 +142,8 @@ class Collection:
         *,
         filters: Filters | None = None,
         where: Where | None = None,
+        index: IndexValues | None = None,
+        unindexed: Unindexed = "compute",
         crop: bool = True,
         variables: Iterable[str] | None = None,
         chunks: Chunks = "auto",
@@ -152,6 +160,15 @@ class Collection:
             Rows by their axis value: ``{"time": (low, high)}``, both included; a bound may be a partial date
             (``"2022-03"`` is the whole month), None is open. Partitions are chosen by the bounds in the registry; in
             those that a bound cuts, the axis is read to find the rows.
+        index
+            Rows by what an index has of them: ``{"pass_number": [1, 2], "cycle_number": (3, 9)}``. Of each column a
+            value, a list of them, or a range ``(low, high)`` or ``slice(low, high)``, both included, None open; or a
+            text of conditions on columns of integers, ``"cycle_number == 3 and not pass_number in (1, 2)"``, which
+            holds for an entry: rows without one never match. Where several indexes have such columns, below the name of
+            one: ``{"half_orbit": {"pass_number": 1}}``. Of a view, the indexes of the collection that it is over.
+        unindexed
+            What happens with parts that the index knows nothing of: ``"compute"`` it for them now, from storage, with a
+            warning; or ``"raise"``.
         crop
             False keeps whole partitions, and reads nothing.
         variables
@@ -183,7 +200,7 @@ class Collection:
         """
         if stale not in get_args(WhenStale):
             raise InvalidInputError(f"stale={stale!r} is not one of {', '.join(map(repr, get_args(WhenStale)))}")
-        chosen = replace(self._select(filters, where, crop=crop), asked=Asked(stale=stale))
+        chosen = replace(self._select(filters, where, index, unindexed, crop=crop), asked=Asked(stale=stale))
         return load(self._handle, chosen, variables, chunks)
 
     def insert(
@@ -380,6 +397,7 @@ class Collection:
         inputs: Iterable[str] | None = None,
         filters: Filters | None = None,
         where: Where | None = None,
+        index: IndexValues | None = None,
         lazy: bool = False,
         scheduler: Any = None,
         workers: int | None = None,
@@ -391,6 +409,8 @@ class Collection:
         ----------
         func, args, kwargs, inputs, filters, where
             As in :meth:`update`; func returns anything.
+        index
+            Whole partitions with rows that an index has, see :meth:`load`.
         lazy
             Return a ``dask.bag.Bag`` of pairs ``(key, result)`` instead; nothing is computed.
         scheduler, workers, progress
@@ -404,6 +424,7 @@ class Collection:
             inputs=inputs,
             filters=filters,
             where=where,
+            index=index,
             lazy=lazy,
             scheduler=scheduler,
             workers=workers,
@@ -421,6 +442,7 @@ class Collection:
         inputs: Iterable[str] | None = None,
         filters: Filters | None = None,
         where: Where | None = None,
+        index: IndexValues | None = None,
         lazy: bool = False,
         scheduler: Any = None,
         workers: int | None = None,
@@ -443,7 +465,7 @@ class Collection:
             inputs=inputs,
             depth=depth,
             trim=trim,
-            selection=self._select(filters, where),
+            selection=self._select(filters, where, index),
             lazy=lazy,
             how=Execution(scheduler, workers, progress),
         )
@@ -610,6 +632,101 @@ class Collection:
         how = Execution(scheduler, workers, progress)
         return rewrite(self._handle, self._select(filters, None), how, signature=Signature(author, message))
 
+    def create_index(
+        self,
+        name: str,
+        columns: Iterable[str],
+        func: Callable[[xr.Dataset], Any] | None = None,
+        *,
+        inputs: Iterable[str] | None = None,
+        per: Per = "row",
+        on_missing: OnMissing = "defer",
+        author: str | None = None,
+        message: str = "",
+        scheduler: Any = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Version:
+        """Have rows looked up by values, by ``load(index=…)``: the entries are written with the rows from now on.
+
+        Created again as it was, it indexes what is not indexed.
+
+        Parameters
+        ----------
+        name
+            Its name, an identifier.
+        columns
+            One to four names: without a function, of variables along the split dimension alone, of integers, times or
+            text. An entry is a run of rows with equal values of all of them.
+        func
+            A function that computes the columns: called with a dataset of the inputs, in memory, it returns arrays by
+            the names of the columns (in a dict, a Dataset, a DataFrame or a structured array), or the array of the only
+            one. It is recorded by its module and name, and imported by whoever writes: from modules that the process
+            has imported, or that :func:`trust` names.
+        inputs
+            The variables that the function sees; None for all that are not immutable. Where one of them is written, the
+            index is computed anew.
+        per
+            ``"row"``: the function is called with any consecutive rows, and returns a value for each, which depends on
+            that row alone; so each write pays for the rows that it brings. ``"partition"``: it is called with all rows
+            of a partition, and returns ranges of them too, as arrays ``start`` and ``stop``, which may overlap. Any
+            write to a partition leaves it unindexed then, until the index is created again: a look-up reads it.
+        on_missing
+            What a writer does that cannot import the function: it leaves its rows unindexed (``"defer"``, with a line
+            in the log), or ``"raise"``.
+        author, message
+            Recorded with the version, see :meth:`insert`.
+        scheduler, workers, progress
+            Where it is run, see :meth:`insert`: partition by partition, which are read once.
+
+        Returns
+        -------
+        Version
+            The version it made; the newest if all is indexed.
+
+        Raises
+        ------
+        InvalidInputError
+            Columns that cannot be looked up: floats for one; a function that nobody could import; what it returns does
+            not fit.
+        AlreadyExistsError
+            There is another index of that name.
+        NotFoundError
+            A variable that the collection does not have.
+        """
+        self._check_writable("create_index")
+        return create_index(
+            self._handle,
+            name,
+            columns,
+            func,
+            inputs=inputs,
+            per=per,
+            on_missing=on_missing,
+            how=Execution(scheduler, workers, progress),
+            signature=Signature(author, message),
+        )
+
+    def drop_index(self, name: str, *, author: str | None = None, message: str = "") -> Version:
+        """Look up no rows by an index any more, and write none of its entries; older versions still have it.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no index of that name.
+        """
+        self._check_writable("drop_index")
+        return drop_index(self._handle, name, signature=Signature(author, message))
+
+    def indexes(self) -> tuple[Index, ...]:
+        """Return the indexes, in the order in which they were created."""
+        handle = self._handle
+        return tuple(Index(record, handle) for record in handle.registry.indexes(handle.record, handle.version))
+
+    def index(self, name: str) -> Index:
+        """Return an index; raises InvalidInputError if there is none of that name."""
+        return Index(find_index([each.record for each in self.indexes()], name, self.name), self._handle)
+
     def drop_partitions(
         self,
         *,
@@ -735,11 +852,13 @@ class Collection:
             how=Execution(scheduler, workers, progress),
         )
 
-    def partitions(self, *, filters: Filters | None = None, where: Where | None = None) -> tuple[Partition, ...]:
+    def partitions(
+        self, *, filters: Filters | None = None, where: Where | None = None, index: IndexValues | None = None
+    ) -> tuple[Partition, ...]:
         """Return the partitions, in the order of their keys; those that :meth:`load` would take from."""
-        selected = self._handle.select(self._select(filters, where))
+        selected = self._handle.select(self._select(filters, where, index))
         schema, partitions = selected.schema, selected.snapshot.partitions
-        some = None if filters is None and where is None else [record.values for record in partitions]
+        some = None if filters is None and where is None and index is None else [record.values for record in partitions]
         changed = self._handle.registry.changes(selected.collection, selected.version, some)
         paths_of = {name: selected.origins[name].rows.paths_of(each) for name, each in schema.partitioned.items()}
         return tuple(
@@ -810,8 +929,17 @@ class Collection:
         """
         return type(self)(self._handle.at(self._handle.at(version_number(version)).select(NO_PARTITIONS).version))
 
-    def _select(self, filters: Filters | None, where: Where | None, *, crop: bool = False) -> Selection:
-        return Selection.of(self._handle.record, filters, where, crop=crop)
+    def _select(
+        self,
+        filters: Filters | None,
+        where: Where | None,
+        index: IndexValues | None = None,
+        unindexed: Unindexed = "compute",
+        *,
+        crop: bool = False,
+    ) -> Selection:
+        lookup = None if index is None else Lookup(index, unindexed)
+        return Selection.of(self._handle.record, filters, where, crop=crop, lookup=lookup)
 
     def _check_writable(self, verb: str) -> None:
         if self.read_only:

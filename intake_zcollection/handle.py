@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, replace
 
-from registry import Asked, CollectionRecord, Overlay, Registry, Signature, Snapshot, Version
+from registry import Asked, CollectionRecord, KeyValues, Overlay, Registry, Signature, Snapshot, Version
 from registry.changes import Commit, Update
+from registry.indexes import Found
 
+from .reading.finding import Finder, without_partitions
 from .reading.listing import Listing
+from .reading.lookup import Lookup
 from .reading.origin import Origin
-from .reading.selection import Selected, Selection
+from .reading.selection import NO_PARTITIONS, Selected, Selection
 from .schema import Schema
 from .storage.location import Location
 
@@ -32,15 +35,53 @@ class Handle:
         return replace(self, version=version)
 
     def select(self, selection: Selection = _ALL) -> Selected:
-        """Return what a selection chooses, from the registry alone.
+        """Return what a selection chooses, from the registry alone; parts that an index knows nothing of are read.
 
         Raises
         ------
         NotFoundError
             There is no such collection any more.
         InvalidInputError
-            A bound is not of the axis' kind.
+            A bound is not of the axis' kind; or there is no such index, or it knows nothing of some parts and is not
+            to compute.
         """
+        return self._resolve(selection) if selection.lookup is None else self._look_up(selection, selection.lookup)
+
+    def _look_up(self, selection: Selection, lookup: Lookup) -> Selected:
+        """Return the partitions with rows that are looked up, and which rows these are.
+
+        Those of a collection are known before they are selected, those of a view afterwards: it reads some of its base
+        as they were.
+        """
+        keys = self.record.keys
+        if self.base is None:
+            handle = self if self.version is not None else self.at(self.registry.collection(self.record).head_version)
+            version, own = handle.version, handle
+            assert version is not None
+            index, wanted = lookup.resolve(self.registry.indexes(self.record, version), self.record.name)
+            found = self.registry.look_up(self.record, version, index, wanted)
+            selected = handle._resolve(_whole(selection.among(_keys_of(found), keys)))
+        else:
+            handle, selected = self, self._resolve(_whole(replace(selection, lookup=None)))
+            (own, version), over = self._root(selected), selected.own
+            index, wanted = lookup.resolve(self.registry.indexes(own.record, version), own.record.name)
+            found = self.registry.look_up(own.record, version, index, wanted)
+            found = without_partitions(found, over.behind.keys(), selected.rows)
+        finder = Finder(own.record.name, index, wanted, lookup.unindexed)
+        schema = selected.schema if self.base is None else own.at(version).select(NO_PARTITIONS).schema
+        rows = (*found.rows, *finder.compute(selected, schema, found.unindexed))
+        if not selection.crop:  # whole partitions: those that have such rows
+            selected = selected.among({each.key for each in rows})
+        return replace(selected, found=rows)
+
+    def _root(self, selected: Selected) -> "tuple[Handle, int]":
+        """Return the collection that a view is over in the end, and at which version."""
+        handle: Handle = self
+        while handle.base is not None:
+            handle = handle.base
+        return handle, selected.read[-1][1]
+
+    def _resolve(self, selection: Selection) -> Selected:
         snapshot = self.registry.resolve(
             self.record, version=self.version, selection=selection.chosen, asked=selection.asked
         )
@@ -81,3 +122,12 @@ class Handle:
         commit = Commit(self.registry.collection(self.record), operation, updates=(update,))
         made = self.registry.commit(commit, signature=signature)
         return made[0] if made else self.newest()
+
+
+def _whole(selection: Selection) -> Selection:
+    """Return it with all parts of its partitions: an index of whole ones may have to be computed."""
+    return replace(selection, chosen=replace(selection.chosen, parts=False))
+
+
+def _keys_of(found: Found) -> set[KeyValues]:
+    return {each.key for each in found.rows} | {key for key, _ in found.unindexed}

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from .handle import Handle
     from .partitioning import Partitioning
     from .reading.blocks import Chunks
-    from .reading.selection import Where
+    from .reading.bounds import Where
+    from .reading.lookup import Index, Unindexed
     from .view import View
 
 
@@ -186,7 +187,7 @@ def trust(module: str) -> None:
     A registry names the functions that its views are computed by. Such code is imported only if this process has
     imported its module, or trusts it.
     """
-    from .writing.functions import trust as trust_module
+    from .functions import trust as trust_module
 
     trust_module(module)
 
@@ -221,6 +222,8 @@ def open_dataset(
     version: int | Version | None = None,
     filters: Filters | None = None,
     where: Where | None = None,
+    index: Index | None = None,
+    unindexed: Unindexed = "compute",
     crop: bool = True,
     variables: Iterable[str] | None = None,
     chunks: Chunks = "auto",
@@ -228,7 +231,15 @@ def open_dataset(
 ) -> xr.Dataset:
     """Open a collection and load it lazily: :func:`open_collection`, then :meth:`Collection.load`."""
     collection = open_collection(reg, name, version=version, storage_options=storage_options)
-    return collection.load(filters=filters, where=where, crop=crop, variables=variables, chunks=chunks)
+    return collection.load(
+        filters=filters,
+        where=where,
+        index=index,
+        unindexed=unindexed,
+        crop=crop,
+        variables=variables,
+        chunks=chunks,
+    )
 
 
 def _collection(registry: Registry, record: CollectionRecord, storage_options: Mapping[str, Any] | None) -> Collection:

@@ -26,6 +26,8 @@ _REFUSED = {
     "drop rows": "drop them in its base {base}, and sync the view",
     "drop_partitions": "drop them in its base {base}, or take others by set_filters",
     "set_immutables": "set them in its base {base}",
+    "create_index": "create it on the collection that it is over, and look up by it here",
+    "drop_index": "drop that of the collection that it is over",
     "rewrite": "its own values are one group a partition after each update; rewrite its base {base}",
 }
 """What there is to do instead of what a view does not do."""

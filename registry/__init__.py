@@ -29,6 +29,7 @@ from .errors import (
     VersionExpiredError,
     ZCollectionError,
 )
+from .indexes import IndexRecord
 from .keys import KEY_LIMITS, MAX_KEYS, KeyValues, PartitionKey, columns_of, format_key, name_values, pad_key, parse_key
 from .overlay import OWN_IDS, Asked, Definition, Overlay, OwnFragment, Stale, WhenStale, without
 from .partitions import FragmentColumns, PartitionRecord, PartRecord
@@ -43,6 +44,7 @@ from .records import (
     CollectionRecord,
     Conflict,
     Cut,
+    Entry,
     FragmentRecord,
     Garbage,
     Hunk,
@@ -56,6 +58,7 @@ from .records import (
     Slot,
     Source,
     SourceRecord,
+    Statistic,
     Totals,
     VariableRecord,
     Version,
@@ -86,12 +89,14 @@ __all__ = [
     "Cut",
     "Definition",
     "Difference",
+    "Entry",
     "Filters",
     "FragmentColumns",
     "FragmentRecord",
     "Garbage",
     "Hunk",
     "Identity",
+    "IndexRecord",
     "InvalidInputError",
     "Kept",
     "KeyRange",
@@ -121,6 +126,7 @@ __all__ = [
     "SourceRecord",
     "Stale",
     "StaleViewError",
+    "Statistic",
     "Totals",
     "Transaction",
     "TransactionClosedError",

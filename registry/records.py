@@ -22,6 +22,9 @@ IMMUTABLE_LAYER = -1
 PUBLIC_OPTIONS = ("endpoint_url", "region", "anon", "profile")
 """What is recorded of a location's storage options; the rest may be secret, and is given again at each opening."""
 
+MAX_COLUMNS = 4
+"""How many columns an index may have."""
+
 MAX_SOURCE_NAME = 1024
 """How many characters the name of a source may have."""
 
@@ -71,6 +74,8 @@ class VariableRecord:
     lives: tuple[tuple[int, int | None], ...] = ((0, None),)
     """From which version to which (not included; None for no end) it was there, under whatever name: the fragments of
     other schemas do not hold it."""
+    statistics: bool = False
+    """Whether the smallest and the largest value of each part are recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,8 +336,9 @@ class Slot:
 IMMUTABLE_SLOT = Slot((0,) * 6, 0, IMMUTABLE_LAYER)
 
 
-Layer = int | frozenset[int]
-"""A layer by its number, or by the ids of its variables: the commit that makes it live numbers it then."""
+Layer = int | frozenset[int] | str
+"""A layer by its number, by the ids of its variables, which the commit that makes it live numbers then, or the uid of
+an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +364,38 @@ class Written:
     base_version: int | None = None
     base_row: int | None = None
     """Of a view's: over which rows of its base it lies."""
+
+
+class Entry(NamedTuple):
+    """Rows of an index's fragment that have the same values."""
+
+    of_index: str
+    """The index, by its uid."""
+    uid: str
+    """The fragment's."""
+    row_start: int
+    row_stop: int
+    """Its rows, the last one not included."""
+    axis_min: int
+    axis_max: int
+    """Their first and last axis value."""
+    values: tuple[int | str, ...]
+    """Of each column; times are ns since 1970."""
+
+
+class Statistic(NamedTuple):
+    """What is known of the values of a variable in rows of a group."""
+
+    uid: str
+    variable_id: int
+    row_start: int
+    row_stop: int
+    """The rows, the last one not included."""
+    low: int | float | None
+    high: int | float | None
+    """No value lies outside; None where all are missing. Times are ns since 1970."""
+    missing: int
+    """How many are NaN, or stand for no value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from .creation import Creation
 from .difference import Difference
 from .dropping import Dropping, forget_garbage, read_garbage
 from .errors import InvalidInputError, NotFoundError, RegistryUnavailableError
+from .indexes import Found, IndexRecord, Rows, Value, Wanted
 from .keys import KeyValues
 from .migrations import HEAD_REVISION, check_revision, revision_of, upgrade
 from .overlay import Asked
@@ -51,6 +52,7 @@ from .sql.engine import (
     standby_note,
     upgrading,
 )
+from .sql.entries import read_entries, read_indexes, read_table
 from .sql.hunks import read_last_changes
 from .sql.views import read_rows, read_snapshot, read_totals
 from .transaction import Transaction
@@ -208,6 +210,25 @@ class Registry:
         with self._snapshot(name) as (connection, collection):
             chosen = selection or Selection.of(filters, collection.keys, axis_range=axis_range, keys=keys)
             return read_snapshot(connection, collection, version, chosen, asked)
+
+    def indexes(self, name: Name, version: int | Version | None = None) -> tuple[IndexRecord, ...]:
+        """Return the indexes of a collection at a version; everything as in :meth:`resolve`."""
+        with self._snapshot(name) as (connection, collection):
+            return read_indexes(connection, collection, queries.check_version(connection, collection, version))
+
+    def look_up(self, name: Name, version: int | Version | None, index: IndexRecord, wanted: Wanted) -> Found:
+        """Return which rows of a version an index has for what is wanted, and the parts of which it knows nothing."""
+        with self._snapshot(name) as (connection, collection):
+            number = queries.check_version(connection, collection, version)
+            return read_entries(connection, collection, number, index, wanted)
+
+    def entries(
+        self, name: Name, version: int | Version | None, index: IndexRecord
+    ) -> list[tuple[Rows, tuple[Value, ...]]]:
+        """Return all that an index has of a version: rows of parts, and their values."""
+        with self._snapshot(name) as (connection, collection):
+            number = queries.check_version(connection, collection, version)
+            return list(read_table(connection, collection, number, index))
 
     def base(self, view: CollectionRecord) -> CollectionRecord:
         """Return the base of a view; raises NotFoundError if it was dropped."""

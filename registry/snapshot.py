@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .indexes import IndexRecord
 from .overlay import Overlay
 from .partitions import FragmentColumns, PartitionRecord
 from .records import CollectionRecord, FragmentRecord, SchemaRecord
@@ -20,6 +21,8 @@ class Snapshot:
     immutable: FragmentRecord | None
     layers: Mapping[int, frozenset[int]] = field(default_factory=dict)
     """The ids of the variables of each layer above the rows."""
+    indexes: tuple[IndexRecord, ...] = ()
+    """Those of the collection; a view has none."""
     overlay: Overlay | None = None
     """Of a view: what it has of its own. Fragments and what is stored once are its base's then."""
 

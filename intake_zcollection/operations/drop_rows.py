@@ -16,8 +16,9 @@ from ..errors import InvalidInputError
 from ..execution import Execution
 from ..handle import Handle
 from ..merging import CutPlan, plan_drop_range, plan_drop_rows
+from ..reading.bounds import AxisRange, Bound, Where, parse_bounds
 from ..reading.origin import Origin
-from ..reading.selection import AxisRange, Bound, Selected, Selection, Where, parse_bounds
+from ..reading.selection import Selected, Selection
 from ..schema import SchemaVariable
 from ..schema.names import find_variable
 from ..writing.axes import read_axes

@@ -8,7 +8,7 @@ import xarray as xr
 from ..errors import NotFoundError
 from ..handle import Handle
 from ..reading.blocks import Chunks
-from ..reading.crop import crop_axis, crop_rows
+from ..reading.crop import crop_axis, crop_found, crop_rows
 from ..reading.dataset import build_dataset
 from ..reading.selection import Selected, Selection
 from ..schema.names import near
@@ -23,6 +23,8 @@ def load(handle: Handle, selection: Selection, variables: Iterable[str] | None, 
         selection = replace(selection, asked=selection.asked._replace(names=frozenset(variables)))
     selected = handle.select(selection)
     names = _loaded_names(selected, variables)
+    if selected.found is not None:
+        selected = crop_found(selected, selected.found)
     if selection.crop:
         selected = crop_axis(selected, selection.chosen.axis_range)
     if selection.rows is not None:

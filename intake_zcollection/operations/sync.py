@@ -24,10 +24,10 @@ from registry.overlay import Rows, first_reason, joined
 
 from ..errors import InvalidInputError
 from ..execution import Execution
+from ..functions import import_function
 from ..handle import Handle
 from ..reading.selection import NO_PARTITIONS, Selected, Selection
 from ..reading.window import Call
-from ..writing.functions import import_function
 from ..writing.plan import Again, Plan, Step
 from ..writing.updating import Updating
 from ..writing.write import write
@@ -133,7 +133,8 @@ def _updating(head: Selected, definition: Definition) -> Updating:
             "another function"
         )
     assert definition.function is not None  # no other is recorded
-    call = Call(import_function(head.collection.name, definition.function), definition.args, definition.kwargs)
+    function = import_function(f"view {head.collection.name}", definition.function)
+    call = Call(function, definition.args, definition.kwargs)
     return Updating(
         call,
         [names[id_] for id_ in definition.inputs],

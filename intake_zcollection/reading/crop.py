@@ -1,15 +1,17 @@
 """Cropping: some rows of what was selected. Of the parts that are cut the axis is read, and nothing else."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from registry import KeyValues
+from registry.indexes import Rows
 
+from .bounds import AxisRange
 from .origin import change_origins, read_rows
-from .selection import AxisRange, Selected
+from .selection import Selected
 from .table import Integers, PartitionTable
 
 
@@ -45,6 +47,50 @@ def crop_rows(selected: Selected, rows: Mapping[KeyValues, Sequence[tuple[int, i
     return _with_parts(selected, cut.tolist(), [(start, stop, *each) for start, stop, each in kept])
 
 
+def crop_found(selected: Selected, found: Iterable[Rows]) -> Selected:
+    """Keep the rows that an index has: nothing is read, but the axis where a part was cut in the middle of an entry."""
+    places = selected.rows.places
+    there = ((places[each.key, each.part], each) for each in found if (each.key, each.part) in places)
+    ranges: list[tuple[int, int]] = []
+    bounds: list[tuple[int, int] | None] = []
+    for (number, start, stop), known in _joined(there):
+        before = int(selected.rows.starts[number])
+        ranges.append((before + start, before + stop))
+        bounds.append(known)
+    origins = change_origins(selected.origins, lambda origin: replace(origin, rows=origin.rows.of_rows(ranges)))
+    selected = replace(selected, origins=origins)
+    parts = selected.rows.parts
+    unknown = [number for number, known in enumerate(bounds) if known is None]
+    read = dict(zip(unknown, map(_bounds, _axis_of(selected, np.array(unknown, np.int64))), strict=True))
+    inside = [
+        (int(part["start"]), int(part["stop"]), *(read[number] if known is None else (*known, _still(part["unique"]))))
+        for number, (part, known) in enumerate(zip(parts, bounds, strict=True))
+    ]
+    return _with_parts(selected, range(len(parts)), inside)
+
+
+def _still(unique: Any) -> int:
+    """Return whether no axis value is repeated in some rows of a part: not, if none is in the part."""
+    return 1 if unique > 0 else -1
+
+
+def _joined(found: Iterable[tuple[int, Rows]]) -> Iterator[tuple[tuple[int, int, int], tuple[int, int] | None]]:
+    """Yield rows of parts by their numbers, in order, those that meet as one; and their bounds, if they are known."""
+    last: tuple[int, int, int] | None = None
+    bounds: tuple[int, int] | None = None
+    for number, rows in sorted(found, key=lambda each: (each[0], each[1].start, each[1].stop)):
+        if last is not None and last[0] == number and rows.start <= last[2]:
+            last = number, last[1], max(last[2], rows.stop)
+            known = bounds is not None and rows.bounds is not None
+            bounds = (min(bounds[0], rows.bounds[0]), max(bounds[1], rows.bounds[1])) if known else None  # type: ignore[index]  # both are known
+            continue
+        if last is not None:
+            yield last, bounds
+        last, bounds = (number, rows.start, rows.stop), rows.bounds
+    if last is not None:
+        yield last, bounds
+
+
 def _ranges(table: PartitionTable, rows: Mapping[KeyValues, Sequence[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
     """Yield which rows of a table are wanted, counted through all partitions."""
     before = 0
@@ -72,7 +118,7 @@ def _bounds(values: Any) -> tuple[int, int, bool]:
 
 
 def _with_parts(
-    selected: Selected, numbers: Sequence[int], inside: Sequence[tuple[int, int, int, int, bool]]
+    selected: Selected, numbers: Sequence[int], inside: Sequence[tuple[int, int, int, int, int]]
 ) -> Selected:
     """Replace rows and bounds of some parts; where rows are divided in another way, the same rows are kept."""
     if not inside:

@@ -1,34 +1,22 @@
 """What a caller asked to see, parsed once, and what that chose: partitions by their keys, rows by the axis."""
 
-import datetime as dt
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 import registry
-from registry import KEY_LIMITS, Asked, CollectionRecord, Filters, KeyValues, Overlay, Snapshot, pad_key
+from registry import Asked, CollectionRecord, Filters, KeyValues, Overlay, Snapshot, pad_key
+from registry.indexes import Rows
 
 from ..errors import InvalidInputError
 from ..partitioning import partitioning_from_json
 from ..schema import Schema, SchemaVariable
+from .bounds import AxisRange, Bound, Where, parse_bounds
 from .listing import Listing
-from .origin import Origin
+from .lookup import Lookup
+from .origin import Origin, change_origins
 from .table import PartitionTable
-
-Bound = str | dt.date | np.datetime64 | int | None
-"""A bound on the axis: a date, perhaps a partial one (``"2022-03"``), or an integer; None is open."""
-
-Where = Mapping[str, tuple[Bound, Bound]]
-"""Closed bounds on values, by variable."""
-
-AxisRange = tuple[int | None, int | None]
-
-_DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?)?)?)?")
-
-_NS = np.dtype("datetime64[ns]")
 
 
 @dataclass(frozen=True)
@@ -41,6 +29,8 @@ class Selection:
     """The bounds as they were given: their kind is checked once the schema is known."""
     rows: Mapping[KeyValues, Sequence[tuple[int, int]]] | None = None
     """Which rows of each partition: the first, and the one after the last, in their order."""
+    lookup: Lookup | None = None
+    """What is looked up in an index."""
     asked: Asked = field(default_factory=Asked)
     """Of a view: which variables are wanted, and what is to be done where its own are stale."""
 
@@ -52,6 +42,7 @@ class Selection:
         where: Where | None = None,
         *,
         crop: bool = False,
+        lookup: Lookup | None = None,
     ) -> "Selection":
         """Return what a caller asked for.
 
@@ -66,7 +57,15 @@ class Selection:
         partitioning = partitioning_from_json(collection.partitioning)
         along = partitioning.variables == (collection.axis,)
         key_range = partitioning.key_range(*axis_range) if along else None
-        return cls(replace(chosen, parts=crop, key_range=key_range), crop, (where or {}).get(collection.axis, ()))
+        bounds = (where or {}).get(collection.axis, ())
+        return cls(replace(chosen, parts=crop, key_range=key_range), crop, bounds, lookup=lookup)
+
+    def among(self, keys: Iterable[KeyValues], names: tuple[str, ...]) -> "Selection":
+        """Return it with some partitions alone, by all six key columns; nothing is looked up any more."""
+        wanted = frozenset(key[: len(names)] for key in keys)
+        if self.chosen.keys is not None:
+            wanted &= frozenset(self.chosen.keys)
+        return replace(self, chosen=replace(self.chosen, keys=wanted), lookup=None)
 
     def check(self, axis: SchemaVariable) -> None:
         """Raise InvalidInputError unless the bounds are of the axis' kind."""
@@ -92,6 +91,8 @@ class Selected:
     """Where each variable lies. All have the same rows, partition by partition."""
     listing: Listing
     """Who says so."""
+    found: tuple[Rows, ...] | None = None
+    """The rows that an index has of what was looked up; None where nothing was."""
 
     @property
     def collection(self) -> CollectionRecord:
@@ -143,6 +144,15 @@ class Selected:
         """Return where a variable lies: in the rows, or once."""
         return self.origins[name].table_of(self.schema.variables[name])
 
+    def among(self, keys: Set[KeyValues]) -> "Selected":
+        """Return it with some partitions alone, by all six key columns."""
+        numbers = [place for place, values in enumerate(self.rows.values.tolist()) if pad_key(tuple(values)) in keys]
+        snapshot = replace(self.snapshot, fragments=self.snapshot.fragments.of(lambda key: key in keys))
+        ends = np.concatenate([[0], np.cumsum(self.rows.sizes)]).tolist()
+        ranges = [(ends[place], ends[place + 1]) for place in numbers]
+        origins = change_origins(self.origins, lambda origin: replace(origin, rows=origin.rows.of_rows(ranges)))
+        return replace(self, snapshot=snapshot, origins=origins)
+
     def evolved(self, schema: Schema) -> "Selected":
         """Return it with variables that a write adds; where they have no values yet, they read as missing."""
         origins = dict.fromkeys(schema.variables, self.origins[self.schema.axis])
@@ -168,59 +178,3 @@ def parse_where(where: Where, axis: str) -> AxisRange:
             f"where= takes bounds on the axis {axis}, not on {', '.join(others)}; select those from the result"
         )
     return parse_bounds(where.get(axis, (None, None)), axis)
-
-
-def parse_bounds(bounds: Any, name: str) -> AxisRange:
-    """Return bounds on a variable as integers, ns since 1970 for dates; raises InvalidInputError as the one above."""
-    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise InvalidInputError(f"where={{{name!r}: {bounds!r}}} is not a pair (low, high); None leaves a side open")
-    low, high = bounds
-    return _period(low, name)[0], _period(high, name)[1]
-
-
-def _period(bound: Bound, axis: str) -> tuple[int | None, int | None]:
-    """Return the first and last axis value that a bound stands for: "2022-03" is a month long."""
-    match bound:
-        case None:
-            return None, None
-        case bool() | np.timedelta64():
-            pass
-        case int() | np.integer() if KEY_LIMITS[0] <= bound <= KEY_LIMITS[1]:
-            return int(bound), int(bound)
-        case dt.datetime():
-            utc = bound.astimezone(dt.UTC).replace(tzinfo=None) if bound.tzinfo else bound
-            return (_nanoseconds(np.datetime64(utc, "us"), axis),) * 2
-        case dt.date():
-            return _period(bound.isoformat(), axis)
-        case np.datetime64() if not np.isnat(bound):
-            return (_nanoseconds(bound, axis),) * 2
-        case str():
-            start = _parse_date(bound, axis)
-            if np.datetime_data(start.dtype)[0] == "ns":
-                return (_nanoseconds(start, axis),) * 2
-            unit: Any = np.datetime_data(start.dtype)[0]
-            return _nanoseconds(start, axis), _nanoseconds(start + np.timedelta64(1, unit), axis) - 1
-    raise InvalidInputError(f"the bound {bound!r} on {axis} is neither a date nor an integer of 64 bits")
-
-
-def _parse_date(text: str, axis: str) -> np.datetime64:
-    # numpy would also take "now", which means another time at each load, and zones, which it then ignores.
-    try:
-        parsed = np.datetime64(text) if _DATE.fullmatch(text) else np.datetime64("NaT", "ns")
-    except ValueError:
-        parsed = np.datetime64("NaT", "ns")
-    if np.isnat(parsed):
-        raise InvalidInputError(
-            f"the bound {text!r} on {axis} is not a date; write 2022, 2022-03, 2022-03-31 or 2022-03-31T12:00"
-        )
-    return parsed
-
-
-def _nanoseconds(date: np.datetime64, axis: str) -> int:
-    try:
-        exact = date.astype(_NS)
-    except OverflowError:  # from numpy 2.5 on; before, it wraps around
-        exact = np.datetime64("NaT", "ns")
-    if exact.astype(date.dtype) != date:
-        raise InvalidInputError(f"the bound {date} on {axis} is outside of what nanoseconds can count, 1678 to 2262")
-    return int(exact.astype(np.int64))

@@ -143,6 +143,18 @@ class PartitionTable:
         """All rows."""
         return int(self._row_ends[-1])
 
+    @property
+    def starts(self) -> Integers:
+        """How many rows there are before each part."""
+        return self._row_ends[:-1]
+
+    @property
+    def places(self) -> dict[tuple[KeyValues, int], int]:
+        """The number of each part, by all six key columns and the first axis value."""
+        keys = [pad_key(tuple(values)) for values in self.values.tolist()]
+        lows = self.parts["low"].tolist()
+        return {(keys[place], low): number for number, (place, low) in enumerate(zip(self._places, lows, strict=True))}
+
     @cached_property
     def _row_ends(self) -> Integers:
         """How many rows there are before each part, and in all."""

@@ -76,6 +76,8 @@ class SchemaVariable:
     """What it reads as where a fragment does not hold it; None for what stands for no value in its dtype."""
     lossy: bool = False
     """Whether its codecs may round its values, as whoever brought it said."""
+    statistics: bool = False
+    """Whether the smallest and the largest value of each part are recorded."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: a copy, for another thread may be computing one of the properties below."""
@@ -128,6 +130,7 @@ class SchemaVariable:
             fill_value=self.fill_value,
             attributes=self.attrs.recorded,
             lives=self.lives,
+            statistics=self.statistics,
         )
 
     @classmethod
@@ -147,6 +150,7 @@ class SchemaVariable:
             lives=record.lives,
             fill_value=record.fill_value,
             lossy=record.encoding.get("lossy", False),
+            statistics=record.statistics,
         )
 
 

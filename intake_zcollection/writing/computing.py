@@ -136,7 +136,8 @@ class UpdateJob:
         kept = own.read(schema, missing)
         stored |= {str(name): encode(schema.variables[str(name)], kept[name].values) for name in kept.variables}
         parts = parts_of(self.target.key, own.origins[schema.axis].rows)
-        return Content({name: stored[name] for name in self.outputs}, parts)
+        values = {name: stored[name] for name in self.outputs}
+        return Content(values, parts, lambda variable: own.origins[variable.name].read(variable))
 
     def _encoded(self, variable: SchemaVariable, returned: Returned) -> Values:
         """Return the partition's own values of a variable, as stored."""

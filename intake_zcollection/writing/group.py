@@ -7,9 +7,11 @@ from pathlib import Path
 
 from registry import Written
 
+from ..reading.indexing import Indexer
 from ..storage import layout
 from ..storage.write import write_fragment
-from .plan import Arrays, Job, Part, Result, Target
+from .derived import derive
+from .plan import Arrays, Finding, Job, Part, Result, Target
 
 _thread = threading.local()
 
@@ -24,21 +26,26 @@ def this_machine() -> str | None:
         return None
 
 
-def put_down(coordinator: str | None, job: Job, arrays: Arrays) -> Result:
-    """Write one group below a name that no other attempt has, and return what was written.
+def put_down(coordinator: str | None, indexers: Sequence[Indexer], job: Job | Finding, arrays: Arrays) -> Result:
+    """Write one group below a name that no other attempt has, and return what was written, and what follows from it.
 
     Runs in a worker, which never uses the registry. The coordinating machine sees to it by itself that what its
     processes wrote survives a power cut, once for all groups; another machine has to do it here.
     """
+    if not isinstance(job, Job):
+        with _running_a_job():
+            return job.find()
     target = job.target
     with _running_a_job():
         content = job.content(arrays)
+        derived = derive(target, content, indexers)
     attempt = layout.new_attempt()
     rows = sum(part.rows for part in content.parts)
     nbytes = write_fragment(target.location, target.path + attempt, target.schema, content.values, rows)
     if coordinator is None or coordinator != this_machine():
         target.location.store.sync()
-    return Result(tuple(_written(target, attempt, content.parts, rows, nbytes)))
+    written = _written(target, attempt, content.parts, rows, nbytes)
+    return Result((*written, *derived.fragments), derived.entries)
 
 
 def is_in_a_job() -> bool:

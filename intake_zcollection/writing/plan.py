@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from registry import (
     IMMUTABLE_SLOT,
     Cut,
     Definition,
+    Entry,
     Identity,
     KeyRange,
     KeyValues,
@@ -19,6 +20,7 @@ from registry import (
     Run,
     Slot,
     Snapshot,
+    Statistic,
     Written,
     columns_of,
     counted,
@@ -42,7 +44,7 @@ from registry.records import IMMUTABLE_LAYER, ROWS_LAYER, AxisSpan, Layer
 from ..errors import ConflictError
 from ..reading.selection import Selected
 from ..reading.table import PartitionTable
-from ..schema import Schema, Values
+from ..schema import Schema, SchemaVariable, Values
 from ..storage import layout
 from ..storage.location import Location
 from .own import put_own
@@ -142,8 +144,11 @@ class Content:
 
     values: Mapping[str, Values]
     parts: tuple[Part, ...]
+    read: Callable[[SchemaVariable], Values] | None = None
+    """Of a layer: what reads another variable in the same rows, decoded."""
 
 
+@runtime_checkable
 class Job(Protocol):
     """All that a worker needs to write a group, but the arrays. Small, and pickled whole."""
 
@@ -157,9 +162,20 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What a worker put down; all that comes back."""
+    """What a worker put down, or found out; all that comes back."""
 
     fragments: tuple[Written, ...]
+    entries: tuple[Entry, ...] = ()
+    """Of the indexes' fragments among them."""
+    statistics: tuple[Statistic, ...] = ()
+    """Of the values."""
+
+
+class Finding(Protocol):
+    """All that a worker needs to find out something of values that are there: no group is written."""
+
+    def find(self) -> Result:
+        """Read and compute; it never uses SQL, and writes nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +184,7 @@ class Step:
 
     key: KeyValues | None
     """The partition, by all six key columns; None for what is stored once."""
-    job: Job | None
+    job: Job | Finding | None
     """None if there is nothing to write: something ends."""
     arrays: Arrays = field(default_factory=dict)
     needs: tuple[Requirement, ...] = ()
@@ -235,7 +251,7 @@ class Plan:
         return tuple(step for plan in self.plans for step in plan.steps)
 
     @property
-    def jobs(self) -> list[tuple[Job, Arrays]]:
+    def jobs(self) -> list[tuple[Job | Finding, Arrays]]:
         """What is to be done, and with which arrays."""
         return [(step.job, step.arrays) for step in self.steps if step.job is not None]
 
@@ -302,7 +318,9 @@ class Plan:
         # Joined plan by plan: what one of them knows, as it came meanwhile, another one may depend on.
         needs = [need for plan in self.plans for need in _joined([need for step in plan.steps for need in step.needs])]
         over = self.head.snapshot.overlay
-        put: Update = PutFragments(written, cuts, runs)
+        entries = tuple(entry for step in steps if step.job for entry in results[step].entries)
+        statistics = tuple(each for step in steps if step.job for each in results[step].statistics)
+        put: Update = PutFragments(written, cuts, runs, entries, statistics)
         if over is not None:
             put = put_own(over, written, self.ended, self.head.bounds)
         return Commit(

@@ -17,6 +17,7 @@ from registry.overlay import Rows
 from registry.records import ROWS_LAYER
 
 from ..errors import InvalidInputError
+from ..functions import is_plain, path_of_function
 from ..handle import Handle
 from ..reading.placing import label_names
 from ..reading.selection import Selected
@@ -25,7 +26,6 @@ from ..schema import Schema, SchemaVariable, Variable
 from ..schema.names import find_variable
 from .check import protected_names
 from .computing import Computation, UpdateJob
-from .functions import is_plain, path_of_function
 from .own import new_variable_of, own_need
 from .plan import (
     Again,
@@ -102,6 +102,7 @@ class Updating:
         used = {
             *seen,
             *(label for name in wanted for d in schema.variables[name].dims for label in label_names(schema, d)),
+            *_inputs_of_indexes(head, schema, written),
         }
         steps = self._steps(handle, whole, windows, seen, wanted, evolution, used, rows)
         alive = VariablesAlive(
@@ -214,6 +215,13 @@ class Updating:
 
 NOTHING_OF_ITS_OWN = Asked(frozenset())
 """An update sees none of a view's own variables: what it reads is all at one version of the base."""
+
+
+def _inputs_of_indexes(head: Selected, schema: Schema, written: frozenset[int]) -> Iterator[str]:
+    """Yield the variables that are read to index what is written: an index is of several together."""
+    indexes = [each for each in head.snapshot.indexes if each.per == "row" and written & each.inputs.keys()]
+    used = {id_ for each in indexes for id_ in each.inputs}
+    yield from (variable.name for variable in schema.variables.values() if variable.id in used)
 
 
 def _needs(snapshot: Snapshot, depth: int, variables: frozenset[int]) -> dict[PartitionKey, tuple[Requirement, ...]]:

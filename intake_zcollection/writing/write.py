@@ -30,9 +30,10 @@ from ..reading.selection import NO_PARTITIONS, Selected, Selection
 from ..schema import Schema
 from ..storage.location import Location
 from ..storage.write import remove_attempts
+from .derived import indexers_of
 from .group import is_in_a_job, put_down, this_machine
 from .marking import ensure_marker
-from .plan import Again, Job, Plan, Planner, Result, Step
+from .plan import Again, Finding, Job, Plan, Planner, Result, Step
 
 logger = logging.getLogger(__name__)
 
@@ -158,10 +159,11 @@ def write_first(creation: Creation, plan: Plan, location: Location, how: Executi
 
 def _intents(plan: Plan, results: Mapping[Step, Result]) -> list[tuple[str, str]]:
     """Return uid and path, or what they begin with, of each group that is to be written yet."""
-    return [(job.target.uid, job.target.path) for _, job in _to_do(plan, results)]
+    targets = (job.target for _, job in _to_do(plan, results) if isinstance(job, Job))
+    return [(target.uid, target.path) for target in targets]
 
 
-def _to_do(plan: Plan, results: Mapping[Step, Result]) -> list[tuple[Step, Job]]:
+def _to_do(plan: Plan, results: Mapping[Step, Result]) -> list[tuple[Step, Job | Finding]]:
     return [(step, step.job) for step in plan.all_steps if step.job is not None and step not in results]
 
 
@@ -169,7 +171,8 @@ def _put_down(plan: Plan, results: Mapping[Step, Result], location: Location, ho
     """Run the jobs whose results are not there; return theirs, once they survive a power cut."""
     steps = _to_do(plan, results)
     jobs = [(job, step.arrays) for step, job in steps]
-    made = execution.run(partial(put_down, this_machine()), jobs, how, what=plan.title)
+    indexers = indexers_of(plan.head.collection, plan.head.snapshot.indexes)
+    made = execution.run(partial(put_down, this_machine(), indexers), jobs, how, what=plan.title)
     location.store.sync()
     logger.debug("%s: %d groups are put down", plan.title, len(made))
     return {step: result for (step, _), result in zip(steps, made, strict=True)}

@@ -70,12 +70,13 @@ def carry_out(
     """
     commits = sorted(commits, key=lambda commit: commit.collection.id)
     heads = lock_collections(connection, [commit.collection for commit in commits])
-    times = _times(connection, heads)
+    times, indexed = _after_locks(connection, heads)
     versions, writes = [], list[Write]()
     for commit in commits:
         id_ = commit.collection.id
         locked = Locked(
             *(connection, commit.collection, heads[id_] + 1, transaction_id),
+            indexed=id_ in indexed,
             keys=frozenset(_wanted(commit)),
             names=frozenset(_named(commit)),
         )
@@ -141,10 +142,13 @@ def _locked_heads() -> sa.Select[*tuple[Any, ...]]:
     return sa.select(row.id, row.uid, row.head_version).where(mine).order_by(row.id).with_for_update(key_share=True)
 
 
-def _times(connection: sa.Connection, locked: Iterable[int]) -> dict[int, dt.datetime]:
-    """Return when the versions are committed: now, for all of them, but none before the last one of its collection."""
+def _after_locks(connection: sa.Connection, locked: Iterable[int]) -> tuple[dict[int, dt.datetime], set[int]]:
+    """Return when the versions are committed: now, all of them, but none before the last one of its collection; and
+    which collections have an index.
+    """
     rows = connection.execute(_clock_and_last(), {"of_ids": list(locked)}).all()
-    return {row.id: max(rows[0].now, row.committed_at or rows[0].now) for row in rows}
+    times = {row.id: max(rows[0].now, row.committed_at or rows[0].now) for row in rows}
+    return times, {row.id for row in rows if row.indexed}
 
 
 @cache
@@ -152,7 +156,10 @@ def _clock_and_last() -> sa.Select[*tuple[Any, ...]]:
     # After the locks, by a statement of its own: later than their last holder, whose version is seen.
     collection, version = tables.collection, tables.version
     newest = sa.and_(version.c.collection_id == collection.c.id, version.c.version == collection.c.head_version)
-    columns = collection.c.id, database_clock().label("now"), version.c.committed_at
+    index = tables.layer
+    of_index = index.c.collection_id == collection.c.id, index.c.id < IMMUTABLE_LAYER, index.c.end_version.is_(None)
+    indexed = sa.exists().where(*of_index).label("indexed")
+    columns = collection.c.id, database_clock().label("now"), version.c.committed_at, indexed
     mine = collection.c.id.in_(sa.bindparam("of_ids", expanding=True))
     return sa.select(*columns).select_from(sa.outerjoin(collection, version, newest)).where(mine)
 

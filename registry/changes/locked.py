@@ -6,8 +6,9 @@ from functools import cached_property
 
 import sqlalchemy as sa
 
+from ..indexes import IndexRecord
 from ..keys import KeyValues
-from ..records import ROWS_LAYER, CollectionRecord, FragmentRecord, SchemaRecord, Slot, SourceRecord
+from ..records import IMMUTABLE_LAYER, ROWS_LAYER, CollectionRecord, FragmentRecord, SchemaRecord, Slot, SourceRecord
 from ..sql import queries
 from ..sql.bases import ViewState, read_state, read_view_schema
 from ..sql.fragments import read_live
@@ -30,6 +31,8 @@ class Locked:
     transaction_id: int
     keys: frozenset[KeyValues] = field(default=frozenset())
     """Of which partitions the live fragments are wanted, by all requirements and updates."""
+    indexed: bool = False
+    """Whether it has an index."""
     names: frozenset[str] = field(default=frozenset())
     """Which sources are asked for, by all of them."""
     writes: list[Write] = field(default_factory=list)
@@ -39,6 +42,10 @@ class Locked:
         """Have a statement executed that returns nothing, once or for each of some rows, after those before it."""
         if rows:
             self.writes.append((statement, rows))
+
+    def write_once(self, statement: sa.Executable) -> None:
+        """Have a statement executed that has all its values in it."""
+        self.writes.append((statement, {}))
 
     @property
     def id(self) -> int:
@@ -67,21 +74,35 @@ class Locked:
         return parts
 
     def layers_of(self, key: KeyValues, axis_min: int) -> list[int]:
-        """Return the layers of a part of the wanted keys, that of its rows among them."""
+        """Return the layers of a part of the wanted keys, that of its rows and indexes among them."""
         return self._layers.get((key, axis_min), [])
 
     @cached_property
     def _layers(self) -> dict[tuple[KeyValues, int], list[int]]:
         layers: dict[tuple[KeyValues, int], list[int]] = {}
         for slot in self.live:
-            if slot.layer_id >= ROWS_LAYER:
+            if slot.layer_id != IMMUTABLE_LAYER:
                 layers.setdefault((slot.key, slot.axis_min), []).append(slot.layer_id)
         return layers
 
     @cached_property
     def layers(self) -> dict[int, frozenset[int]]:
         """The ids of the variables of each layer."""
-        return queries.read_layers(self.connection, self.id)
+        return self._layers_and_indexes[0]
+
+    @cached_property
+    def indexes(self) -> list[IndexRecord]:
+        """Its indexes."""
+        return [each for each in self.all_indexes if each.end_version is None] if self.indexed else []
+
+    @property
+    def all_indexes(self) -> list[IndexRecord]:
+        """All indexes that there ever were."""
+        return self._layers_and_indexes[1]
+
+    @cached_property
+    def _layers_and_indexes(self) -> tuple[queries.Layers, list[IndexRecord]]:
+        return queries.read_layers_and_indexes(self.connection, self.id)
 
     @cached_property
     def schema(self) -> SchemaRecord:

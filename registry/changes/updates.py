@@ -15,8 +15,10 @@ from ..records import (
     Cut,
     Hunk,
     Kept,
+    Layer,
     Slot,
     Source,
+    Statistic,
     VariableRecord,
     Written,
     parse_name,
@@ -29,10 +31,22 @@ from ..sql.hunks import read_last_changes
 from ..sql.lookup import key_row
 from ..sql.moving import KEY, PART, SLOT, keeping, moving
 from .hunks import hunks_of_layers, hunks_of_runs, joined
+from .indexes import (
+    check_inputs,
+    create_index,
+    drop_index,
+    entry_rows,
+    index_the_rest,
+    number_of,
+    unindexed,
+    without_unknown,
+)
 from .locked import Locked, end, same
 from .values import (
     AddVariables,
     ClosePartitions,
+    CreateIndex,
+    DropIndex,
     EditSchema,
     EditView,
     PutFragments,
@@ -66,6 +80,10 @@ def apply(now: Locked, update: Update) -> Counts | None:
             return _edit_schema(now, update)
         case EditView() | RecordDefinitions():
             return edit_view(now, update)
+        case CreateIndex():
+            return create_index(now, update)
+        case DropIndex():
+            return drop_index(now, update)
         case RememberSources(sources):
             return _remember_sources(now, sources)
         case Rename(name):
@@ -75,7 +93,9 @@ def apply(now: Locked, update: Update) -> Counts | None:
 
 def _put_fragments(now: Locked, update: PutFragments) -> Counts:
     """Close what ends, insert what is kept of it and the fragments written, and record the hunks."""
-    written = {Slot(each.key, each.axis_min, _number(now, each.layer)): each for each in update.written}
+    known = without_unknown(now, update.written)
+    written = {Slot(each.key, each.axis_min, _number(now, each.layer)): each for each in known}
+    written |= unindexed(now, update, written)
     covered = _covered(now, written.keys())
     _check_free(now, update, written.keys() - set(covered))
     hunks = joined([*hunks_of_runs(now.parts, update), *hunks_of_layers(now.parts, written.keys())])
@@ -84,8 +104,18 @@ def _put_fragments(now: Locked, update: PutFragments) -> Counts:
     _close(now, SLOT, [_of(now, slot.key, slot.axis_min, slot.layer_id) for slot in covered])
     _keep(now, update.cuts)
     now.write(sa.insert(tables.fragment), [_row(now, *each) for each in written.items()])
+    index_the_rest(now)
     _record(now, hunks)
+    now.write(sa.insert(tables.index_entry), entry_rows(now, update.entries))
+    now.write(sa.insert(tables.statistic), [_statistic_row(now, each) for each in update.statistics])
     return {}
+
+
+def _statistic_row(now: Locked, statistic: Statistic) -> dict[str, Any]:
+    row = statistic._asdict() | {"collection_id": now.id, "low_float": None, "high_float": None}
+    if isinstance(statistic.low, float):
+        row |= {"low": None, "high": None, "low_float": statistic.low, "high_float": statistic.high}
+    return row
 
 
 def _put_own(now: Locked, update: PutOwn) -> Counts | None:
@@ -122,10 +152,12 @@ def _record(now: Locked, hunks: Iterable[Hunk]) -> None:
     now.write(sa.insert(tables.change), rows)
 
 
-def _number(now: Locked, layer: int | frozenset[int]) -> int:
+def _number(now: Locked, layer: Layer) -> int:
     """Return the number of a layer; a set of variables that has none gets the next one."""
     if isinstance(layer, int):
         return layer
+    if isinstance(layer, str):
+        return number_of(now, layer)
     known = next((id_ for id_, ids in now.layers.items() if ids == layer), None)
     if known is not None:
         return known
@@ -187,13 +219,18 @@ def _close(now: Locked, columns: tuple[str, ...], which: Sequence[Mapping[str, i
 
 
 def _keep(now: Locked, cuts: Iterable[Cut]) -> None:
-    """Insert what is kept of the parts just closed: fewer rows of the same groups, in all layers."""
+    """Insert what is kept of the parts just closed: fewer rows of the same groups, in all layers.
+
+    What an index knows of whole partitions is not true of what is left of them.
+    """
+    whole = {index.id for index in now.indexes if index.per == "partition"}
     kept = [
         _of(now, cut.key, cut.axis_min, layer_id)
         | {f"new_{name}": getattr(each, name) for name in Kept.__dataclass_fields__}
         for cut in cuts
         for each in cut.kept
         for layer_id in now.layers_of(cut.key, cut.axis_min)
+        if layer_id not in whole
     ]
     now.write(keeping(), kept)
 
@@ -257,6 +294,7 @@ def _edit_schema(now: Locked, update: EditSchema) -> Counts | None:
         after, shown = update.edit(before), False
         dropped = {each.id for each in before.variables} - {each.id for each in after.variables}
         check_needs(now, dropped, break_views=update.break_views)
+        check_inputs(now, dropped)
     closed = [old.id for old in before.variables if not any(same(old, new) for new in after.variables)]
     begun = [new for new in after.variables if not any(same(old, new) for old in before.variables)]
     kept = same(before.attributes, after.attributes)

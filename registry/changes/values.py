@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidInputError
+from ..indexes import IndexRecord
 from ..keys import KeyValues
 from ..overlay import Definition
 from ..records import (
@@ -16,12 +17,14 @@ from ..records import (
     CollectionRecord,
     Conflict,
     Cut,
+    Entry,
     Identity,
     KeyRange,
     Run,
     SchemaRecord,
     Slot,
     Source,
+    Statistic,
     VariableRecord,
     Written,
 )
@@ -124,6 +127,9 @@ class PutFragments:
     """The parts that end, wholly or but for what is kept; each once."""
     runs: tuple[Run, ...] = ()
     """Where rows came and went, for the record: none if the same values lie elsewhere only. Whole partitions end."""
+    entries: tuple[Entry, ...] = ()
+    """Of the indexes' fragments among what is written."""
+    statistics: tuple[Statistic, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,20 @@ class EditSchema:
     edit: Callable[[SchemaRecord], SchemaRecord]
     break_views: bool = False
     """Whether variables may go that views show."""
+
+
+@dataclass(frozen=True)
+class CreateIndex:
+    """Have rows looked up by values from now on; parts without entries in the same commit are unindexed."""
+
+    index: IndexRecord
+
+
+@dataclass(frozen=True)
+class DropIndex:
+    """Look up no rows by an index any more."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -225,6 +245,8 @@ Update = (
     | ClosePartitions
     | AddVariables
     | EditSchema
+    | CreateIndex
+    | DropIndex
     | RememberSources
     | Rename
 )

@@ -7,7 +7,16 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import AlreadyExistsError, InvalidInputError
-from ..records import MARKER, BaseDefinition, CollectionDefinition, CollectionRecord, SchemaRecord, Slot, parse_name
+from ..records import (
+    IMMUTABLE_LAYER,
+    MARKER,
+    BaseDefinition,
+    CollectionDefinition,
+    CollectionRecord,
+    SchemaRecord,
+    Slot,
+    parse_name,
+)
 from . import queries, tables
 from .bases import schema_at
 from .engine import inserted_id
@@ -134,7 +143,7 @@ def forget_collection(connection: sa.Connection, collection: CollectionRecord, p
     """
     paths = {MARKER: MARKER}
     for table in (tables.fragment, tables.past_fragment):
-        mine = table.c.collection_id == collection.id
+        mine = sa.and_(table.c.collection_id == collection.id, table.c.layer_id >= IMMUTABLE_LAYER)
         columns = *key_columns(table), table.c.axis_min, table.c.layer_id, table.c.group_uid, table.c.path
         for *keys, axis_min, layer_id, uid, path in connection.execute(sa.select(*columns).where(mine)):
             paths[uid] = path or path_of(collection.keys, Slot(tuple(keys), axis_min, layer_id), uid)
@@ -142,6 +151,6 @@ def forget_collection(connection: sa.Connection, collection: CollectionRecord, p
     place = {"collection_id": collection.id, "location": collection.location, "options": collection.storage_options}
     rows = [place | {"path": path, "not_before": now} for path in paths.values()]
     connection.execute(sa.insert(tables.garbage), rows)
-    for table in (tables.fragment, tables.past_fragment, tables.change):
+    for table in (tables.fragment, tables.past_fragment, tables.change, tables.index_entry, tables.statistic):
         connection.execute(sa.delete(table).where(table.c.collection_id == collection.id))
     connection.execute(sa.delete(tables.collection).where(tables.collection.c.id == collection.id))

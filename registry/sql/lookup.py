@@ -101,6 +101,13 @@ def among_keys(table: sa.Table, mine: sa.ColumnElement[bool], count: int = MAX_K
     return Lookup(wanted, table, sa.and_(mine, *map(operator.eq, key_columns(table), values)))
 
 
+def some(values: Iterable[int | str], kind: sa.types.TypeEngine[Any]) -> AnySelect:
+    """Select values that are one parameter, however many they are."""
+    rows = sa.literal(json.dumps([[value] for value in values]), sa.Text)
+    wanted = _each(rows).table_valued("value", name="wanted")
+    return sa.select(sa.cast(_item(wanted, 0), kind))
+
+
 def given(name: str) -> sa.FromClause:
     """Return the rows of a parameter, each of which is a list."""
     return _each(sa.bindparam(name, type_=sa.Text)).table_valued("value", name="wanted")
@@ -165,6 +172,26 @@ def _sqlite_follows(element: Any, compiler: Any, **options: Any) -> str:
 
 @compiles(_follows, "postgresql")
 def _postgresql_follows(element: Any, compiler: Any, **options: Any) -> str:
+    return f"({compiler.process(element.clauses, **options)})"
+
+
+class rare(FunctionElement[bool]):  # noqa: N801 - reads as a SQL function
+    """A condition that few rows meet, for SQLite's planner: that it looks these up, and not all of the collection.
+
+    It has no type, or SQLAlchemy would compare it with 1, and nothing would be looked up by it.
+    """
+
+    name = "rare"
+    inherit_cache = True
+
+
+@compiles(rare, "sqlite")
+def _sqlite_rare(element: Any, compiler: Any, **options: Any) -> str:
+    return f"likelihood({compiler.process(element.clauses, **options)}, 0.000001)"
+
+
+@compiles(rare, "postgresql")
+def _postgresql_rare(element: Any, compiler: Any, **options: Any) -> str:
     return f"({compiler.process(element.clauses, **options)})"
 
 

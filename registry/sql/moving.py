@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..records import ROWS_LAYER
+from ..records import IMMUTABLE_LAYER
 from . import tables
 from .lookup import KEY_NAMES
 
@@ -24,7 +24,7 @@ _NOW = sa.bindparam("now", type_=sa.Integer)
 def _at(table: sa.Table, columns: Sequence[str]) -> sa.ColumnElement[bool]:
     here = [table.c[name] == sa.bindparam(f"of_{name}") for name in columns]
     if columns is not SLOT:  # the immutable variables lie beside a partition whose keys are 0
-        here.append(table.c.layer_id >= ROWS_LAYER)
+        here.append(table.c.layer_id != IMMUTABLE_LAYER)
     return sa.and_(table.c.collection_id == sa.bindparam("of_collection"), *here)
 
 

@@ -7,6 +7,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from ..errors import NotFoundError, VersionExpiredError
+from ..indexes import IndexRecord
 from ..keys import KeyValues
 from ..records import (
     CollectionRecord,
@@ -164,17 +165,39 @@ def variable_rows(variables: Iterable[VariableRecord], collection_id: int, versi
     return [begin | {name: getattr(variable, name) for name in fields} for variable in variables]
 
 
-def read_layers(connection: sa.Connection, collection_id: int) -> dict[int, frozenset[int]]:
-    """Return the ids of the variables of each layer of a collection."""
-    rows = connection.execute(layers_query(), {"of_collection": collection_id})
-    return {row.id: frozenset(row.variable_ids) for row in rows}
+Layers = dict[int, frozenset[int]]
+"""The ids of the variables of each layer of values."""
+
+
+def read_layers(connection: sa.Connection, collection_id: int) -> Layers:
+    """Return the layers of a collection."""
+    return read_layers_and_indexes(connection, collection_id)[0]
+
+
+def read_layers_and_indexes(connection: sa.Connection, collection_id: int) -> tuple[Layers, list[IndexRecord]]:
+    """Return the layers of a collection, those of values and all indexes that there ever were."""
+    rows = connection.execute(layers_query(), {"of_collection": collection_id}).all()
+    return (
+        {row.id: frozenset(row.variable_ids) for row in rows if row.definition is None},
+        [IndexRecord.from_json(row.definition, *row[2:]) for row in rows if row.definition is not None],
+    )
+
+
+def alive(indexes: Iterable[IndexRecord], version: int) -> tuple[IndexRecord, ...]:
+    """Return the indexes that there were at a version."""
+    return tuple(
+        each
+        for each in indexes
+        if each.begin_version <= version and (each.end_version is None or version < each.end_version)
+    )
 
 
 @cache
 def layers_query() -> AnySelect:
     """Select the layers of a collection."""
-    table = tables.layer
-    return sa.select(table.c.id, table.c.variable_ids).where(table.c.collection_id == sa.bindparam("of_collection"))
+    columns = tables.layer.c
+    wanted = columns.variable_ids, columns.definition, columns.id, columns.begin_version, columns.end_version
+    return sa.select(*wanted).where(columns.collection_id == sa.bindparam("of_collection")).order_by(columns.id.desc())
 
 
 def read_snapshot(
@@ -182,13 +205,15 @@ def read_snapshot(
 ) -> Snapshot:
     """Return a version of a collection: its schema, and the partitions of a selection."""
     number = check_version(connection, collection, version)
+    layers, indexes = read_layers_and_indexes(connection, collection.id)
     return Snapshot(
         collection=collection,
         version=number,
         schema=read_schema(connection, collection.id, number),
         fragments=read_columns(connection, collection, number, selection),
         immutable=read_immutable(connection, collection.id, number),
-        layers=read_layers(connection, collection.id),
+        layers=layers,
+        indexes=alive(indexes, number),
     )
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -31,10 +32,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    column,
+    false,
 )
 
 from ..keys import MAX_KEYS
-from ..records import MAX_SOURCE_NAME
+from ..records import MAX_COLUMNS, MAX_SOURCE_NAME
 
 
 class UTCDateTime(TypeDecorator[dt.datetime]):
@@ -172,6 +175,7 @@ variable = Table(
     Column("encoding", Document, nullable=False),
     Column("fill_value", Document),
     Column("attributes", Document, nullable=False),
+    Column("statistics", Boolean, nullable=False, server_default=false()),
     CheckConstraint("role IN ('coordinate', 'data')", name="role"),
 )
 
@@ -189,6 +193,10 @@ layer = Table(
     _collection_id(primary_key=True),
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("variable_ids", Document, nullable=False),
+    # Of an index, whose fragments have entries instead of values: what it is, and from which version on to which.
+    Column("definition", Document),
+    Column("begin_version", Integer),
+    Column("end_version", Integer),
 )
 
 
@@ -220,6 +228,23 @@ def _fragment_columns(*end: Column[Any]) -> list[Column[Any]]:
     ]
 
 
+def _entry_values() -> list[Column[Any]]:
+    """Return the columns of the values of an entry: integers and times, or text, compared by its code points."""
+    text = Text().with_variant(Text(collation="C"), "postgresql")
+    return [
+        *(Column(f"v{place}", BigInteger) for place in range(MAX_COLUMNS)),
+        *(Column(f"t{place}", text) for place in range(MAX_COLUMNS)),
+    ]
+
+
+def _index_of_values(name: str) -> Index:
+    """Return an index of a column, of the rows that use it; of the first one with all others of integers after it."""
+    used = column(name).is_not(None)
+    others = [f"v{place}" for place in range(1, MAX_COLUMNS)] if name == "v0" else []
+    naming = f"ix_index_entry_collection_id_layer_id_{name}"
+    return Index(naming, "collection_id", "layer_id", name, *others, sqlite_where=used, postgresql_where=used)
+
+
 fragment = Table(
     "fragment",
     metadata,
@@ -236,6 +261,41 @@ past_fragment = Table(
     Index(None, "collection_id", "begin_version"),
     Index(None, "collection_id", "end_version"),
     Index(None, "collection_id", "group_uid"),
+    sqlite_with_rowid=False,
+)
+
+# Which rows of an index's fragment have which values.
+index_entry = Table(
+    "index_entry",
+    metadata,
+    Column("collection_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("uid", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("layer_id", Integer, nullable=False),
+    Column("row_start", BigInteger, nullable=False),
+    Column("row_stop", BigInteger, nullable=False),
+    Column("axis_min", BigInteger, nullable=False),
+    Column("axis_max", BigInteger, nullable=False),
+    *_entry_values(),
+    *(_index_of_values(each.name) for each in _entry_values()),
+    sqlite_with_rowid=False,
+)
+
+# What is known of the values of a group's rows: no value lies outside, and so many are missing.
+statistic = Table(
+    "statistic",
+    metadata,
+    Column("collection_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("uid", String(32), primary_key=True),
+    Column("variable_id", Integer, primary_key=True, autoincrement=False),
+    Column("row_start", BigInteger, primary_key=True, autoincrement=False),
+    Column("row_stop", BigInteger, nullable=False),
+    # Integers and times, or floats; NULL where all are missing.
+    Column("low", BigInteger),
+    Column("high", BigInteger),
+    Column("low_float", Double),
+    Column("high_float", Double),
+    Column("missing", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

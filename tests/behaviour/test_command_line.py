@@ -14,8 +14,8 @@ import xarray as xr
 from click.testing import CliRunner, Result
 
 import intake_zcollection as izc
+from intake_zcollection import functions
 from intake_zcollection.cli import main
-from intake_zcollection.writing import functions
 
 Look = Callable[..., Result]
 

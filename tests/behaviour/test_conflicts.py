@@ -594,9 +594,9 @@ def jobs_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     put_down = group.put_down
 
-    def note_and_put_down(coordinator: Any, job: Any, arrays: Any) -> Any:
+    def note_and_put_down(coordinator: Any, indexers: Any, job: Any, arrays: Any) -> Any:
         paths.append(job.target.path)
-        return put_down(coordinator, job, arrays)
+        return put_down(coordinator, indexers, job, arrays)
 
     monkeypatch.setattr(intake_zcollection.writing.write, "put_down", note_and_put_down)
     return paths

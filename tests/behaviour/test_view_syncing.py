@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import intake_zcollection as izc
-from intake_zcollection.writing import functions
+from intake_zcollection import functions
 from tests import views
 from tests.behaviour.test_crash import STEPS, act_at, assert_unchanged, die, run_until_killed, state_of
 from tests.processes import start_fork_server
@@ -403,7 +403,7 @@ def test_a_function_that_the_registry_names_is_imported_only_where_that_is_allow
 def test_what_is_below_a_trusted_module_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functions, "_trusted", {"xml"})
     sys.modules.pop("xml.sax.saxutils", None)
-    assert functions.import_function("made/view", "xml.sax.saxutils:escape").__name__ == "escape"
+    assert functions.import_function("view made/view", "xml.sax.saxutils:escape").__name__ == "escape"
     for name in ("", 3, None):
         with pytest.raises(izc.InvalidInputError, match="name of a module"):
             izc.trust(name)  # type: ignore[arg-type]  # it is refused

@@ -255,7 +255,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the partition of key 0 takes the immutable variables with it",
-        (Edit("registry/sql/moving.py", "here.append(table.c.layer_id >= ROWS_LAYER)", "pass"),),
+        (Edit("registry/sql/moving.py", "here.append(table.c.layer_id != IMMUTABLE_LAYER)", "pass"),),
         ("tests/behaviour/test_parts.py", "-k", "key_0"),
     ),
     Mutation(

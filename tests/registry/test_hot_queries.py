@@ -77,7 +77,7 @@ def fill(path: Path, years: int) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in (LIVE, PAST, CHANGES):
             connection.execute(f"{FILL} {statement}".format(years=years, half=VERSIONS // 2 - 1))
-        connection.execute("INSERT INTO layer VALUES (1, 1, '[1]')")
+        connection.execute("INSERT INTO layer (collection_id, id, variable_ids) VALUES (1, 1, '[1]')")
         connection.execute(
             "INSERT INTO fragment SELECT 1, 0, 0, 0, 0, 0, 0, 0, -1, 1, 1, 0, 'grid', 0, 0, 0, 0, NULL, NULL, 8, NULL, "
             "NULL, 1, NULL"

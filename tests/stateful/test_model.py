@@ -36,6 +36,7 @@ from tests.examples import scaled
 from tests.s3 import S3Server
 from tests.sql import Sql, connected
 
+from .indexes import IndexRules
 from .model import (
     KINDS,
     WIDTH,
@@ -176,7 +177,7 @@ def once_per(count: str) -> Callable[[Callable[[Any], None]], Callable[[Any], No
     return decorated
 
 
-class CollectionMachine(ViewRules):
+class CollectionMachine(ViewRules, IndexRules):
     """A collection, and the states that its versions have to be in."""
 
     def __init__(self, place: Place) -> None:
@@ -574,6 +575,10 @@ class CollectionMachine(ViewRules):
     @rule(data=st.data())
     def drop_variable(self, data: st.DataObject) -> None:
         name = data.draw(one_of([name for name in self.state.variables if name != "x"] or ["zzz"]))
+        if name != "zzz" and self.is_indexed(name):
+            with self.refused(izc.InvalidInputError):
+                self.collection.drop_variable(name)
+            return
         if name == "zzz" or (how := self.may_be_dropped(data.draw, self.state.variables[name].id, name)) is None:
             return
         self.record(self.collection.drop_variable(name, **how), self.state.without_variable(name))
@@ -585,6 +590,8 @@ class CollectionMachine(ViewRules):
         name = data.draw(one_of(names))
         variable = Variable(self.state.variables[name].kind)
         plain = not KINDS[str(variable.kind)].x
+        if self.is_indexed(name):
+            return
         if (how := self.may_be_dropped(data.draw, self.state.variables[name].id, name)) is None:
             return
         self.record(self.collection.drop_variable(name, **how), self.state.without_variable(name))
@@ -960,8 +967,9 @@ class CollectionMachine(ViewRules):
         return {uid for path in below for uid in re.findall("/([0-9a-f]{32})/", path)}
 
     def recorded_uids(self) -> set[str]:
-        union = "SELECT group_uid FROM fragment WHERE collection_id = :of UNION SELECT group_uid FROM past_fragment"
-        return {uid for (uid,) in self.query(f"{union} WHERE collection_id = :of")}
+        where = "WHERE collection_id = :of AND layer_id >= -1"  # indexes lie nowhere else
+        union = f"SELECT group_uid FROM fragment {where} UNION SELECT group_uid FROM past_fragment {where}"
+        return {uid for (uid,) in self.query(union)}
 
     def teardown(self) -> None:
         self.drop_views()

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import InvalidInputError
+from .errors import InvalidInputError
 
 _trusted: set[str] = set()
 """The modules that may be imported because a registry names them."""
 
 
 def trust(module: str) -> None:
-    """Let views' functions be imported from a module, and from those below it: a registry names them."""
+    """Let functions of views and indexes be imported from a module, and from those below it: a registry names them."""
     if not isinstance(module, str) or not module:
         raise InvalidInputError(f"{module!r} is not the name of a module")
     _trusted.add(module)
@@ -30,8 +30,8 @@ def path_of_function(function: Callable[..., Any]) -> str | None:
     return f"{module}:{name}" if found is function else None
 
 
-def import_function(view: str, path: str) -> Callable[..., Any]:
-    """Return the function that a view is computed by.
+def import_function(what: str, path: str) -> Callable[..., Any]:
+    """Return the function by which something is computed: a view, or an index of a collection.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def import_function(view: str, path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     if module not in sys.modules and not any(module == each or module.startswith(f"{each}.") for each in _trusted):
         raise InvalidInputError(
-            f"view {view} is computed by {path}, and code that a registry names is not imported unasked: import "
+            f"{what} is computed by {path}, and code that a registry names is not imported unasked: import "
             f"{module} yourself, or call trust({module!r})"
         )
     try:
@@ -49,7 +49,7 @@ def import_function(view: str, path: str) -> Callable[..., Any]:
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise InvalidInputError(f"view {view} is computed by {path}, which is not there: {error}") from error
+        raise InvalidInputError(f"{what} is computed by {path}, which is not there: {error}") from error
     function: Callable[..., Any] = found
     return function
 

@@ -15,6 +15,7 @@ from registry import Difference, Kind, PartitionChange, PartitionKey, format_key
 from .handle import Handle
 from .operations.load import load
 from .reading.blocks import Chunks
+from .reading.rows import Places
 from .reading.selection import Selection
 from .schema import Schema
 
@@ -99,11 +100,12 @@ class Changes(Mapping[PartitionKey, Change]):
         """
         changed = self._difference.partitions.values()
         rows = {
-            tuple(value for _, value in each.key): [row.after for row in each.rows if row.after[0] < row.after[1]]
+            tuple(value for _, value in each.key): [slice(*row.after) for row in each.rows]
             for each in changed
+            if any(row.after[0] < row.after[1] for row in each.rows)
         }
         asked = registry.Asked(stale="fill", base_version=self._difference.base_version)
-        selection = Selection(registry.Selection(keys=frozenset(rows)), rows=rows, asked=asked)
+        selection = Selection(registry.Selection(keys=frozenset(rows)), crop=True, rows=Places(rows), asked=asked)
         return load(self._handle.at(self.until), selection, variables, chunks)
 
     def __getitem__(self, key: PartitionKey) -> Change:

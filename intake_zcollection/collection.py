@@ -46,6 +46,7 @@ from .reading.bounds import Where
 from .reading.indexing import find_index
 from .reading.lookup import Index as IndexValues
 from .reading.lookup import Lookup, Unindexed
+from .reading.rows import RowsByKey
 from .reading.selection import NO_PARTITIONS, Selection
 from .reading.window import Call
 from .schema import Schema, Variable
@@ -145,6 +146,7 @@ class Collection:
         index: IndexValues | None = None,
         unindexed: Unindexed = "compute",
         crop: bool = True,
+        rows: RowsByKey | None = None,
         variables: Iterable[str] | None = None,
         chunks: Chunks = "auto",
         stale: WhenStale = "last",
@@ -171,6 +173,10 @@ class Collection:
             warning; or ``"raise"``.
         crop
             False keeps whole partitions, and reads nothing.
+        rows
+            Rows by their places, as :meth:`map` found them: by partition (its key, or the key's text) a slice, a list
+            of slices, a mask of all its rows, or ascending positions; places count in whole partitions, as in what map
+            shows. Partitions without an entry have no rows in the result. Of parts that are cut, the axis is read.
         variables
             The variables to load; None for all. The axis and the coordinates that label their dimensions come along.
         chunks
@@ -192,7 +198,8 @@ class Collection:
         Raises
         ------
         InvalidInputError
-            A filter or bound that is not understood.
+            A filter or bound that is not understood; rows that a partition does not have, or that were found in
+            another collection, or at a version since or before which one of their partitions changed.
         NotFoundError
             A variable that the collection does not have.
         StaleViewError
@@ -200,7 +207,8 @@ class Collection:
         """
         if stale not in get_args(WhenStale):
             raise InvalidInputError(f"stale={stale!r} is not one of {', '.join(map(repr, get_args(WhenStale)))}")
-        chosen = replace(self._select(filters, where, index, unindexed, crop=crop), asked=Asked(stale=stale))
+        chosen = self._select(filters, where, index, unindexed, rows, crop=crop)
+        chosen = replace(chosen, asked=Asked(stale=stale))
         return load(self._handle, chosen, variables, chunks)
 
     def insert(
@@ -404,6 +412,9 @@ class Collection:
         progress: bool | None = None,
     ) -> Any:
         """Call a function with each partition, and return its results by partition key, in the order of the keys.
+
+        The dict knows the version that it was found at: where results are rows of the partitions (slices, masks or
+        positions), :meth:`load` takes it as ``rows=``.
 
         Parameters
         ----------
@@ -719,13 +730,15 @@ class Collection:
         return drop_index(self._handle, name, signature=Signature(author, message))
 
     def indexes(self) -> tuple[Index, ...]:
-        """Return the indexes, in the order in which they were created."""
-        handle = self._handle
+        """Return the indexes, in the order in which they were created; of a view, those of what it is over."""
+        handle = self._handle.root
         return tuple(Index(record, handle) for record in handle.registry.indexes(handle.record, handle.version))
 
     def index(self, name: str) -> Index:
         """Return an index; raises InvalidInputError if there is none of that name."""
-        return Index(find_index([each.record for each in self.indexes()], name, self.name), self._handle)
+        known = self.indexes()
+        record = find_index([each.record for each in known], name, self.name)
+        return next(each for each in known if each.record is record)
 
     def drop_partitions(
         self,
@@ -935,11 +948,12 @@ class Collection:
         where: Where | None,
         index: IndexValues | None = None,
         unindexed: Unindexed = "compute",
+        rows: RowsByKey | None = None,
         *,
         crop: bool = False,
     ) -> Selection:
         lookup = None if index is None else Lookup(index, unindexed)
-        return Selection.of(self._handle.record, filters, where, crop=crop, lookup=lookup)
+        return Selection.of(self._handle.record, filters, where, crop=crop, lookup=lookup, rows=rows)
 
     def _check_writable(self, verb: str) -> None:
         if self.read_only:

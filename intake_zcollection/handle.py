@@ -74,6 +74,14 @@ class Handle:
             selected = selected.among({each.key for each in rows})
         return replace(selected, found=rows)
 
+    @property
+    def root(self) -> "Handle":
+        """The collection whose rows it has, at their version: itself, or what a view is over in the end."""
+        if self.base is None:
+            return self
+        own, version = self._root(self._resolve(NO_PARTITIONS))
+        return own.at(version)
+
     def _root(self, selected: Selected) -> "tuple[Handle, int]":
         """Return the collection that a view is over in the end, and at which version."""
         handle: Handle = self

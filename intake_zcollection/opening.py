@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .reading.blocks import Chunks
     from .reading.bounds import Where
     from .reading.lookup import Index, Unindexed
+    from .reading.rows import RowsByKey
     from .view import View
 
 
@@ -225,6 +226,7 @@ def open_dataset(
     index: Index | None = None,
     unindexed: Unindexed = "compute",
     crop: bool = True,
+    rows: RowsByKey | None = None,
     variables: Iterable[str] | None = None,
     chunks: Chunks = "auto",
     storage_options: Mapping[str, Any] | None = None,
@@ -237,6 +239,7 @@ def open_dataset(
         index=index,
         unindexed=unindexed,
         crop=crop,
+        rows=rows,
         variables=variables,
         chunks=chunks,
     )

@@ -66,7 +66,7 @@ from .records import (
     counted,
     version_number,
 )
-from .selection import Filters, Selection
+from .selection import Filters, Selection, key_values
 from .snapshot import Snapshot
 
 __all__ = [
@@ -140,6 +140,7 @@ __all__ = [
     "connect",
     "counted",
     "format_key",
+    "key_values",
     "name_values",
     "pad_key",
     "parse_key",

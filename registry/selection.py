@@ -61,8 +61,17 @@ class Selection:
             return cls(predicate, axis_range=axis_range, keys=keys)
         if _are_equalities(filters):
             return cls(_predicate_of(filters, names), axis_range=axis_range, keys=keys)
-        wanted = frozenset(_values_of(key, names) for key in _keys_in(filters))
+        wanted = frozenset(key_values(key, names, "filters") for key in _keys_in(filters))
         return cls(axis_range=axis_range, keys=wanted if keys is None else wanted & {*keys})
+
+    def takes(self, values: KeyValues, names: tuple[str, ...]) -> bool:
+        """Whether a key of these values meets the conditions that are on keys."""
+        key = dict(zip(names, values, strict=True))
+        return (
+            (self.keys is None or values in self.keys)
+            and (self.predicate is None or self.predicate.evaluate(key))
+            and (self.keep is None or bool(self.keep(key)))
+        )
 
 
 def _are_equalities(filters: object) -> TypeGuard[Equalities]:
@@ -82,21 +91,22 @@ def _predicate_of(equalities: Equalities, names: tuple[str, ...]) -> Predicate:
             f"{', '.join(names)}"
         )
     terms: list[Comparison | Membership] = []
+    text = f"filters={equalities!r}"
     for name, value in equalities.items():
         if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-            terms.append(Membership(Key(name), frozenset(_integer(each, equalities) for each in value)))
+            terms.append(Membership(Key(name), frozenset(_integer(each, text) for each in value)))
         else:
-            terms.append(Comparison(Key(name), "==", Constant(_integer(value, equalities))))
+            terms.append(Comparison(Key(name), "==", Constant(_integer(value, text))))
     return Predicate(repr(dict(equalities)), And(tuple(terms)))
 
 
-def _integer(value: Any, filters: object) -> int:
+def _integer(value: Any, given: str) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not KEY_LIMITS[0] <= number <= KEY_LIMITS[1]:
-        raise InvalidInputError(f"filters={filters!r}: {value!r} is no integer of 64 bits, as the values of keys are")
+        raise InvalidInputError(f"{given}: {value!r} is no integer of 64 bits, as the values of keys are")
     return number
 
 
@@ -119,8 +129,14 @@ def _keys_in(filters: Any) -> Iterable[Any]:
     return filters
 
 
-def _values_of(key: Any, names: tuple[str, ...]) -> KeyValues:
-    """Return the integers of a key, in the order of a collection's names."""
+def key_values(key: Any, names: tuple[str, ...], argument: str) -> KeyValues:
+    """Return the integers of a key, or of its text, in the order of a collection's names.
+
+    Raises
+    ------
+    InvalidInputError
+        It is no such key; the message names the argument that has it.
+    """
     try:
         pairs = parse_key(key) if isinstance(key, str) else key
     except InvalidInputError:
@@ -128,8 +144,8 @@ def _values_of(key: Any, names: tuple[str, ...]) -> KeyValues:
     if not _is_key(pairs) or len(pairs) != len(names) or {name for name, _ in pairs} != {*names}:
         example = "/".join(f"{name}=…" for name in names)
         raise InvalidInputError(
-            f"filters: {key!r} is no key of a partition of this collection, as {example} is; conditions are text, "
-            "not in a list"
+            f"{argument}: {key!r} is no key of a partition of this collection, as {example} is"
+            + ("; conditions are text, not in a list" if argument == "filters" else "")
         )
     named = dict(pairs)
-    return tuple(_integer(named[name], key) for name in names)
+    return tuple(_integer(named[name], f"{argument}: {key!r}") for name in names)

@@ -16,6 +16,7 @@ from rich.table import Table
 from registry import (
     Asked,
     CollectionRecord,
+    IndexRecord,
     Registry,
     SchemaRecord,
     VariableRecord,
@@ -25,11 +26,12 @@ from registry import (
     format_key,
     pad_key,
 )
+from registry.indexes import Choice, Wanted
 
 Row = Mapping[str, Any]
 """What is told of one thing, by the name of the column."""
 
-_TABLES = "definitions", "variables"
+_TABLES = "definitions", "indexes", "variables"
 """The facts that are tables."""
 
 _EPOCH = dt.datetime(1970, 1, 1)
@@ -90,7 +92,21 @@ def facts(registry: Registry, name: str, version: int | None) -> dict[str, Any]:
         "location": record.location,
         "storage_options": record.storage_options,
         "metadata": record.metadata,
+        "indexes": [_index(registry, record, snapshot.version, each) for each in snapshot.indexes],
         "variables": [_variable(each) for each in snapshot.schema.variables],
+    }
+
+
+def _index(registry: Registry, record: CollectionRecord, version: int, index: IndexRecord) -> Row:
+    """Return what an index is, and of how many parts it knows nothing: a look-up reads these."""
+    nothing = Wanted({name: Choice(frozenset()) for name in index.columns})
+    return {
+        "index": index.name,
+        "columns": ", ".join(f"{name} ({kind})" for name, kind in index.columns.items()),
+        "inputs": ", ".join(index.inputs.values()),
+        "function": index.function,
+        "per": index.per,
+        "unindexed": len(registry.look_up(record, version, index, nothing).unindexed),
     }
 
 

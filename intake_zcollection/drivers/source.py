@@ -21,6 +21,7 @@ from registry import Filters, PartitionKey, show_url
 
 from ..collection import Collection
 from ..opening import open_collection
+from ..reading.lookup import Index, Unindexed
 from ..schema.attributes import attributes_to_json
 from ..storage.location import hide_secrets
 from ..view import View
@@ -38,8 +39,9 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
         The full name, ``namespace/name``.
     version
         The version's number, or its text, which templates make; None or "" is the newest.
-    filters, where, variables, chunks
-        As in :meth:`intake_zcollection.Collection.load`.
+    filters, where, index, unindexed, variables, chunks
+        As in :meth:`intake_zcollection.Collection.load`. In YAML, which has no tuples, a range of an index is
+        ``{low: 3, high: 9}``.
     storage_options
         What fsspec needs to reach the data.
     metadata
@@ -60,6 +62,8 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
         version: int | str | None = None,
         filters: Filters | None = None,
         where: Mapping[str, Any] | None = None,
+        index: Index | None = None,
+        unindexed: Unindexed = "compute",
         variables: Iterable[str] | None = None,
         chunks: Any = "auto",
         storage_options: Mapping[str, Any] | None = None,
@@ -69,8 +73,11 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
         self._registry = registry
         self._collection = collection
         self._version = None if version in (None, "") else int(version)
-        chosen = None if filters == "" else filters  # which templates make
-        self._selection = {"filters": chosen, "where": where, "variables": variables, "chunks": chunks}
+        chosen, looked_up = (None if each == "" else each for each in (filters, index))  # which templates make
+        self._selection = {
+            **{"filters": chosen, "where": where, "index": looked_up, "unindexed": unindexed},
+            **{"variables": variables, "chunks": chunks},
+        }
         self._partitions: tuple[PartitionKey, ...] = ()
 
     def discover(self) -> dict[str, Any]:
@@ -97,7 +104,7 @@ class ZCollectionSource(DataSource):  # type: ignore[misc]  # intake has no type
         follows = isinstance(head, View) and not head.read_only
         self._described = head if follows else self._open(head.version.number)
         dataset = self._described.load(**self._selection, crop=False)
-        selection = {name: self._selection[name] for name in ("filters", "where")}
+        selection = {name: self._selection[name] for name in ("filters", "where", "index")}
         self._partitions = tuple(partition.key for partition in self._described.partitions(**selection))
         return Schema(
             datashape=None,

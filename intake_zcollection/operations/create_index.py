@@ -175,15 +175,24 @@ def _row_variable(schema: Schema, name: str, collection: str, *, alone: bool) ->
 def _kinds(indexer: Indexer, head: Selected) -> dict[str, ColumnKind]:
     """Return of what kind the values of the columns are: as the variables are, or what the function returns at first.
 
-    That is called with the first partition, or with no rows where there is none.
+    That is called with one partition after the other, until it returns any; with no rows where there are none.
     """
     collection, schema = head.collection.name, head.schema
     if indexer.function is None:
         return {name: kind_of(schema.variables[name].dtype, name, collection) for name in indexer.record.columns}
     origin = head.origins[schema.axis]
-    first = origin.cut(0, 1)
-    with head.listing.asked_again():
-        values = {each.id: first.read(each) for each in indexer.inputs(schema)}
-    partition = format_key(first.rows.keys[0]) if len(first.rows) else "without rows"
-    found = indexer.arrays(indexer.call(schema, values, partition), partition)
+    for place in range(max(len(origin.rows), 1)):
+        one = origin.cut(place, place + 1)
+        with head.listing.asked_again():
+            values = {each.id: one.read(each) for each in indexer.inputs(schema)}
+        partition = format_key(one.rows.keys[0]) if len(one.rows) else "without rows"
+        found = indexer.arrays(indexer.call(schema, values, partition), partition)
+        if all(len(each) for each in found.values()):
+            break
+    for name, each in found.items():
+        if not len(each) and each.dtype.kind == "f":  # as an empty list has
+            raise InvalidInputError(
+                f"of what kind {name} of index {indexer.record.name} of collection {collection} is cannot be known: "
+                "its function returns no values of it; have it return arrays of a dtype where these are empty, too"
+            )
     return {name: kind_of(each.dtype, name, collection) for name, each in found.items()}

@@ -12,6 +12,7 @@ from ..execution import Execution
 from ..handle import Handle
 from ..reading.listing import Listing
 from ..reading.placing import Labels
+from ..reading.rows import Mapped
 from ..reading.selection import Selection
 from ..reading.window import Call, Window, input_names, plan_windows
 from ..schema import Schema
@@ -55,7 +56,8 @@ def map_partitions(
     if lazy:
         return _bag(jobs)
     results = execution.run(_run, [(job, {}) for job in jobs], how, what=f"map over {collection}")
-    return {window.key: result for window, result in zip(windows, results, strict=True)}
+    by_key = {window.key: result for window, result in zip(windows, results, strict=True)}
+    return Mapped(by_key, chosen.collection, chosen.version, chosen.base_versions)
 
 
 def _run(job: MapJob, _: Any) -> Any:

@@ -1,7 +1,9 @@
 """Cropping: some rows of what was selected. Of the parts that are cut the axis is read, and nothing else."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from registry.indexes import Rows
 
 from .bounds import AxisRange
 from .origin import change_origins, read_rows
+from .rows import Range
 from .selection import Selected
 from .table import Integers, PartitionTable
 
@@ -27,15 +30,15 @@ def crop_axis(selected: Selected, axis_range: AxisRange) -> Selected:
     empty = [(0, 0, int(parts["low"][number]), int(parts["low"][number]), True) for number in np.flatnonzero(outside)]
     numbers = np.flatnonzero(cut & ~outside)
     inside = []
-    for values in _axis_of(selected, numbers):
+    for values, first in zip(_axis_of(selected, numbers), parts["start"][numbers].tolist(), strict=True):
         start = 0 if low is None else int(np.searchsorted(values, low, "left"))
         stop = len(values) if high is None else int(np.searchsorted(values, high, "right"))
         rows = values[start:stop] if start < stop else values[:1]
-        inside.append((start, max(start, stop), *_bounds(rows)))
+        inside.append((first + start, first + max(start, stop), *_bounds(rows)))
     return _with_parts(selected, [*np.flatnonzero(outside).tolist(), *numbers.tolist()], [*empty, *inside])
 
 
-def crop_rows(selected: Selected, rows: Mapping[KeyValues, Sequence[tuple[int, int]]]) -> Selected:
+def crop_rows(selected: Selected, rows: Mapping[KeyValues, Sequence[Range]]) -> Selected:
     """Keep some rows of each partition: by the first, and the one after the last, in their order."""
     ranges = list(_ranges(selected.rows, rows))
     origins = change_origins(selected.origins, lambda origin: replace(origin, rows=origin.rows.of_rows(ranges)))
@@ -47,10 +50,14 @@ def crop_rows(selected: Selected, rows: Mapping[KeyValues, Sequence[tuple[int, i
     return _with_parts(selected, cut.tolist(), [(start, stop, *each) for start, stop, each in kept])
 
 
-def crop_found(selected: Selected, found: Iterable[Rows]) -> Selected:
+def crop_found(
+    selected: Selected, found: Iterable[Rows], rows: Mapping[KeyValues, Sequence[Range]] | None = None
+) -> Selected:
     """Keep the rows that an index has: nothing is read, but the axis where a part was cut in the middle of an entry."""
     places = selected.rows.places
-    there = ((places[each.key, each.part], each) for each in found if (each.key, each.part) in places)
+    there = [(places[each.key, each.part], each) for each in found if (each.key, each.part) in places]
+    if rows is not None:
+        there = [(number, each) for number, some in there for each in _within(selected.rows, number, some, rows)]
     ranges: list[tuple[int, int]] = []
     bounds: list[tuple[int, int] | None] = []
     for (number, start, stop), known in _joined(there):
@@ -67,6 +74,19 @@ def crop_found(selected: Selected, found: Iterable[Rows]) -> Selected:
         for number, (part, known) in enumerate(zip(parts, bounds, strict=True))
     ]
     return _with_parts(selected, range(len(parts)), inside)
+
+
+def _within(
+    table: PartitionTable, number: int, found: Rows, rows: Mapping[KeyValues, Sequence[Range]]
+) -> Iterator[Rows]:
+    """Yield those of the rows of a part that are in ranges, counted in whole partitions, too."""
+    before = table.rows_before(number)
+    ranges = rows.get(found.key[: len(table.names)], ())
+    for start, stop in ranges[bisect_right(ranges, found.start + before, key=itemgetter(1)) :]:
+        if start >= found.stop + before:
+            break
+        part = max(found.start, start - before), min(found.stop, stop - before)
+        yield found if part == (found.start, found.stop) else found._replace(start=part[0], stop=part[1], bounds=None)
 
 
 def _still(unique: Any) -> int:
@@ -91,7 +111,7 @@ def _joined(found: Iterable[tuple[int, Rows]]) -> Iterator[tuple[tuple[int, int,
         yield last, bounds
 
 
-def _ranges(table: PartitionTable, rows: Mapping[KeyValues, Sequence[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
+def _ranges(table: PartitionTable, rows: Mapping[KeyValues, Sequence[Range]]) -> Iterator[Range]:
     """Yield which rows of a table are wanted, counted through all partitions."""
     before = 0
     for values, size in zip(table.values.tolist(), table.sizes, strict=True):

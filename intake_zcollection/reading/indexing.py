@@ -22,6 +22,7 @@ from ..errors import InvalidInputError
 from ..functions import import_function
 from ..schema import Schema, SchemaVariable, Values
 from ..schema.names import near
+from .lookup import why_no_text
 
 _KINDS: dict[str, ColumnKind] = {**dict.fromkeys("iub", "integer"), "M": "time", **dict.fromkeys("UO", "text")}
 """What numpy's kinds are looked up as."""
@@ -94,15 +95,26 @@ class Indexer:
 
     def _column(self, values: npt.NDArray[Any], name: str, kind: ColumnKind, partition: str) -> npt.NDArray[Any]:
         found = _KINDS.get(values.dtype.kind)
+        if not len(values):  # of an empty list numpy says that it has floats
+            return np.array([], object if kind == "text" else np.int64)
         if found != kind:
             raise self.wrong(partition, f"has {name} as {values.dtype}, and its values are of the kind {kind!r}")
         if kind == "time":
             return values.astype("M8[ns]").astype(np.int64)
         if kind == "text":
-            return values.astype(object)
+            return self._texts(values.astype(object), name, partition)
         if values.dtype == np.uint64 and len(values) and values.max() > np.iinfo(np.int64).max:
             raise self.wrong(partition, f"has values of {name} beyond what 64 bits with a sign can hold")
         return values.astype(np.int64)
+
+    def _texts(self, values: npt.NDArray[Any], name: str, partition: str) -> npt.NDArray[Any]:
+        """Return texts; None is a missing one."""
+        for value in {*values.tolist()} - {None}:
+            if why := why_no_text(value):
+                raise self.wrong(
+                    partition, f"has a value of {name} that is no text to look up, it {why}: {value!r:.60}"
+                )
+        return values
 
     def _array(self, result: Any, name: str, partition: str) -> npt.NDArray[Any]:
         """Return a column of what a function returned: an array of the only one, or what has columns by name."""

@@ -10,12 +10,13 @@ from registry import KEY_LIMITS, IndexRecord, parse_predicate
 from registry.indexes import Choice, ColumnKind, Wanted
 
 from ..errors import InvalidInputError
+from ..schema.names import is_unicode
 from .bounds import parse_bounds
 
 Index = str | Mapping[str, Any]
-"""What is looked up: ``{column: value}``, where a value is one, a list of them, or a closed range ``(low, high)`` or
-``slice(low, high)``, None for open; a text of conditions on columns of integers; either below the name of the index,
-``{name: …}``."""
+"""What is looked up: ``{column: value}``, where a value is one, a list of them, or a closed range: ``(low, high)``,
+``slice(low, high)`` or, where there are no tuples, as in YAML, ``{"low": low, "high": high}``, None for open; a text of
+conditions on columns of integers; either below the name of the index, ``{name: …}``."""
 
 Unindexed = Literal["compute", "raise"]
 
@@ -44,7 +45,7 @@ class Lookup:
         by_name = {each.name: each for each in indexes}
         if len(self.index) == 1 and isinstance(next(iter(self.index.values())), Mapping | str):
             ((name, inner),) = self.index.items()
-            if name in by_name and not (isinstance(inner, str) and name in by_name[name].columns):
+            if name in by_name and not (name in by_name[name].columns and _is_value(inner)):
                 return Lookup(inner).resolve([by_name[name]], collection)
         columns = {*self.index}
         having = [each for each in indexes if columns <= each.columns.keys()]
@@ -58,6 +59,11 @@ class Lookup:
             parse_predicate(text, sorted({name for some in names.values() for name in some}))  # says what is wrong
         index = _only(having, indexes, repr(text), collection)
         return index, Wanted(predicate=parse_predicate(text, names[index.name]))
+
+
+def _is_value(wanted: Mapping[str, Any] | str) -> bool:
+    """Whether it is what is wanted of a column, where an index is called as one of its columns."""
+    return isinstance(wanted, str) or (len(wanted) > 0 and wanted.keys() <= {"low", "high"})
 
 
 def _integers(index: IndexRecord) -> tuple[str, ...]:
@@ -95,6 +101,8 @@ def _choice(wanted: Any, kind: ColumnKind, name: str) -> Choice:
             return _range((low, high), kind, name)
         case tuple():
             return _range(wanted, kind, name)
+        case Mapping() if wanted and wanted.keys() <= {"low", "high"}:
+            return _range((wanted.get("low"), wanted.get("high")), kind, name)
         case list() | set() | frozenset() | range() | np.ndarray():
             return Choice(frozenset(_value(each, kind, name) for each in wanted))
     if kind == "time":
@@ -115,9 +123,9 @@ def _range(bounds: Any, kind: ColumnKind, name: str) -> Choice:
 
 def _value(value: Any, kind: ColumnKind, name: str) -> int | str:
     if kind == "text":
-        if isinstance(value, str):
-            return str(value)
-        raise _wrong(value, name, "its values are text")
+        if why := why_no_text(value):
+            raise _wrong(value, name, f"its values are text; this {why}")
+        return str(value)
     if kind == "time":
         low, high = parse_bounds((value, value), name)
         if low is None or low != high:
@@ -126,6 +134,20 @@ def _value(value: Any, kind: ColumnKind, name: str) -> int | str:
     if isinstance(value, int | np.integer | np.bool_) and KEY_LIMITS[0] <= int(value) <= KEY_LIMITS[1]:
         return int(value)
     raise _wrong(value, name, "its values are integers of 64 bits")
+
+
+def why_no_text(value: Any) -> str | None:
+    """Return why something is no text that an index can have, None if it is one: databases have their limits."""
+    if not is_unicode(value):
+        return "is not Unicode" if isinstance(value, str) else f"is {type(value).__name__}"
+    if "\0" in value:
+        return "has a NUL"
+    size = len(value.encode())
+    return f"has {size} bytes, and {_LONGEST_TEXT} is the most" if size > _LONGEST_TEXT else None
+
+
+_LONGEST_TEXT = 2000
+"""In bytes: an index of Postgres has no room for 2,700."""
 
 
 def _wrong(value: Any, name: str, why: str) -> InvalidInputError:

@@ -1,12 +1,22 @@
 """What a caller asked to see, parsed once, and what that chose: partitions by their keys, rows by the axis."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 import registry
-from registry import Asked, CollectionRecord, Filters, KeyValues, Overlay, Snapshot, pad_key
+from registry import (
+    Asked,
+    CollectionRecord,
+    Filters,
+    KeyValues,
+    Overlay,
+    PartitionKey,
+    Snapshot,
+    columns_of,
+    pad_key,
+)
 from registry.indexes import Rows
 
 from ..errors import InvalidInputError
@@ -16,6 +26,7 @@ from .bounds import AxisRange, Bound, Where, parse_bounds
 from .listing import Listing
 from .lookup import Lookup
 from .origin import Origin, change_origins
+from .rows import Places, RowsByKey
 from .table import PartitionTable
 
 
@@ -27,8 +38,8 @@ class Selection:
     crop: bool = False
     bounds: tuple[Bound, ...] = ()
     """The bounds as they were given: their kind is checked once the schema is known."""
-    rows: Mapping[KeyValues, Sequence[tuple[int, int]]] | None = None
-    """Which rows of each partition: the first, and the one after the last, in their order."""
+    rows: Places | None = None
+    """Which rows of each partition; None for all."""
     lookup: Lookup | None = None
     """What is looked up in an index."""
     asked: Asked = field(default_factory=Asked)
@@ -43,6 +54,7 @@ class Selection:
         *,
         crop: bool = False,
         lookup: Lookup | None = None,
+        rows: RowsByKey | None = None,
     ) -> "Selection":
         """Return what a caller asked for.
 
@@ -50,15 +62,19 @@ class Selection:
         ------
         InvalidInputError
             A filter that is not understood, a bound on another variable than the axis, or one that is no date and no
-            integer.
+            integer; rows that name no partitions, or were found in another collection.
         """
         axis_range = parse_where(where or {}, collection.axis)
         chosen = registry.Selection.of(filters, collection.keys, axis_range=axis_range)
         partitioning = partitioning_from_json(collection.partitioning)
         along = partitioning.variables == (collection.axis,)
         key_range = partitioning.key_range(*axis_range) if along else None
-        bounds = (where or {}).get(collection.axis, ())
-        return cls(replace(chosen, parts=crop, key_range=key_range), crop, bounds, lookup=lookup)
+        chosen, bounds = replace(chosen, key_range=key_range), (where or {}).get(collection.axis, ())
+        if rows is None:
+            return cls(replace(chosen, parts=crop), crop, bounds, lookup=lookup)
+        places = Places.of(rows, collection)  # they count in whole partitions
+        keys = frozenset(values for values in places.rows if chosen.takes(values, collection.keys))
+        return cls(replace(chosen, keys=keys), crop, bounds, places, lookup)
 
     def among(self, keys: Iterable[KeyValues], names: tuple[str, ...]) -> "Selection":
         """Return it with some partitions alone, by all six key columns; nothing is looked up any more."""
@@ -109,6 +125,14 @@ class Selected:
         """The collections that it is made of, and their versions: a view has a base."""
         over = self.snapshot.overlay
         return ((self.collection, self.version), *(over.read if over else ()))
+
+    @property
+    def base_versions(self) -> dict[PartitionKey, int]:
+        """Of a view, at which version of its base each partition is read; nothing of a collection."""
+        over = self.snapshot.overlay
+        if over is None:
+            return {}
+        return {key: over.behind.get(columns_of(key), over.base_version) for key in self.rows.keys}
 
     @property
     def own(self) -> Overlay:

@@ -148,6 +148,11 @@ class PartitionTable:
         """How many rows there are before each part."""
         return self._row_ends[:-1]
 
+    def rows_before(self, number: int) -> int:
+        """Return how many rows there are before a part in its partition."""
+        first = self._part_ends[np.searchsorted(self._part_ends, number, "right") - 1]
+        return int(self._row_ends[number] - self._row_ends[first])
+
     @property
     def places(self) -> dict[tuple[KeyValues, int], int]:
         """The number of each part, by all six key columns and the first axis value."""

@@ -38,7 +38,7 @@ def find_variable(schema: Schema, name: str, collection: str) -> SchemaVariable:
 def near(name: str, names: Iterable[str]) -> str:
     """Return the names like a wrong one, or all, for a message."""
     close = difflib.get_close_matches(str(name), list(names), n=2)
-    return f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
+    return f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names) or 'none'}"
 
 
 def check_choice(argument: str, value: Any, choices: Collection[str]) -> None:

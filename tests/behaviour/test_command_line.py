@@ -80,6 +80,31 @@ def test_show_tells_what_a_collection_is_and_has_at_a_version(look: Look) -> Non
     assert (before["partitions"], before["rows"], before["first"]) == (0, 0, None)
 
 
+def highest(rows: xr.Dataset) -> dict[str, Any]:
+    """Where a partition is highest, for an index."""
+    place = int(rows.level.values.argmax())
+    return {"height": [int(rows.level[place])], "start": [place], "stop": [place + 1]}
+
+
+def test_show_tells_of_indexes_and_how_much_is_not_indexed(look: Look, levels: izc.Collection) -> None:
+    levels.create_index("hours", "time")
+    levels.create_index("peaks", "height", highest, inputs=["level"], per="partition")
+    levels.update(lambda rows: {"level": rows.level}, filters="month == 2")
+    facts = told(look("show", "hydro/level", "--json"))
+    hours = {"index": "hours", "columns": "time (time)", "inputs": "time", "function": None}
+    assert facts["indexes"] == [
+        hours | {"per": "row", "unindexed": 0},
+        {
+            **{"index": "peaks", "columns": "height (integer)", "inputs": "level"},
+            **{"function": f"{__name__}:highest", "per": "partition", "unindexed": 1},
+        },
+    ]
+    assert told(look("show", "hydro/level", "--json", "--version", "3"))["indexes"] == [
+        hours | {"per": "row", "unindexed": 0}
+    ]
+    assert re.search(r"^hours +time \(time\) +time +— +row +0 *$", look("show", "hydro/level").output, re.MULTILINE)
+
+
 def test_partitions_tells_of_each_with_bounds_as_text(look: Look) -> None:
     january, february = told(look("partitions", "hydro/level", "--json"))
     assert january["partition"] == "year=2022/month=01"

@@ -379,6 +379,21 @@ def test_where_chooses_rows(open_entry: OpenEntry, where: str, days: slice) -> N
     same(open_entry(f"where: {{time: {where}}}").read(), GRID.sel(time=days))
 
 
+def test_an_index_chooses_rows(open_entry: OpenEntry, fresh: izc.Collection) -> None:
+    fresh.create_index("quality_and_count", ("quality", "count"))
+    fresh.create_index("times", "time")
+    good, many = GRID.quality.values > 0, GRID["count"].values >= 60
+    same(open_entry("index: {quality: [1, 2], count: {low: 60}}", of=fresh).read(), GRID.isel(time=good & many))
+    same(
+        open_entry("index: {times: {time: {low: 2022-03-01, high: null}}}", of=fresh).read(),
+        GRID.isel(time=slice(59, None)),
+    )
+    source = open_entry('index: "quality > 0 and count >= 60"', 'filters: "month < 3"', of=fresh)
+    same(source.read_partition(1), GRID.isel(time=good & many).sel(time="2022-02"))
+    assert source.discover()["npartitions"] == 2
+    same(open_entry('index: ""', "unindexed: raise", of=fresh).read(), GRID)
+
+
 def test_variables_are_chosen(open_entry: OpenEntry) -> None:
     dataset = open_entry("variables: [ice, quality]").to_dask()
 

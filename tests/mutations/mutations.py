@@ -67,6 +67,94 @@ MUTATIONS = (
         ("tests/behaviour/test_dropping.py", "-k", "lazily"),
     ),
     Mutation(
+        "an entry of which a cut left some rows finds all of them",
+        (
+            Edit(
+                "registry/sql/entries.py",
+                "else_=last) - first",
+                "else_=entry.c.row_stop) - first",
+            ),
+        ),
+        ("tests/behaviour/test_indexes.py", "-k", "scan and sqlite and rows"),
+    ),
+    Mutation(
+        "an update of what an index is computed from leaves its entries",
+        (
+            Edit(
+                "registry/changes/indexes.py",
+                "return bool(now.layers[slot.layer_id] & index.inputs.keys())",
+                "return False",
+            ),
+        ),
+        ("tests/behaviour/test_indexes.py", "-k", "scan and sqlite-update"),
+    ),
+    Mutation(
+        "what an index knows of whole partitions is kept for what a write left of them",
+        (
+            Edit(
+                "registry/changes/indexes.py",
+                'if index.per == "partition":',
+                'if index.per == "none":',
+            ),
+        ),
+        ("tests/behaviour/test_indexes.py", "-k", "scan and sqlite-upsert"),
+    ),
+    Mutation(
+        "a partition that a view reads as it was is looked up as it is",
+        (
+            Edit(
+                "intake_zcollection/reading/finding.py",
+                "    if not behind:\n",
+                "    if behind is not None:\n",
+            ),
+        ),
+        ("tests/behaviour/test_indexes.py", "-k", "view and sqlite"),
+    ),
+    Mutation(
+        "rows by their places are counted in parts, where they are looked up too",
+        (
+            Edit(
+                "intake_zcollection/reading/crop.py",
+                "before = table.rows_before(number)",
+                "before = 0",
+            ),
+        ),
+        ("tests/behaviour/test_indexes.py", "-k", "places and sqlite"),
+    ),
+    Mutation(
+        "where bounds cut a part of which some rows are wanted, these are counted from its beginning",
+        (
+            Edit(
+                "intake_zcollection/reading/crop.py",
+                "inside.append((first + start, first + max(start, stop), *_bounds(rows)))",
+                "inside.append((start, max(start, stop), *_bounds(rows)))",
+            ),
+        ),
+        ("tests/behaviour/test_rows.py", "-k", "bounds and sqlite"),
+    ),
+    Mutation(
+        "rows that were found at a newer version are loaded from an older one",
+        (
+            Edit(
+                "intake_zcollection/operations/load.py",
+                "(first, last), keys = sorted((found.version, selected.version)), selected.rows.keys",
+                "(first, last), keys = (found.version, selected.version), selected.rows.keys",
+            ),
+        ),
+        ("tests/behaviour/test_rows.py", "-k", "other_ones and sqlite"),
+    ),
+    Mutation(
+        "the version of the base at which a partition is read does not matter to rows that were found in a view",
+        (
+            Edit(
+                "intake_zcollection/reading/selection.py",
+                "{key: over.behind.get(columns_of(key), over.base_version) for key in self.rows.keys}",
+                "dict.fromkeys(self.rows.keys, over.base_version)",
+            ),
+        ),
+        ("tests/behaviour/test_rows.py", "-k", "view and sqlite"),
+    ),
+    Mutation(
         "a run of rows is lost where several inputs share a key",
         (
             Edit(

@@ -10,6 +10,7 @@ from dask.system import CPU_COUNT
 
 from . import runs
 from .appends import appends
+from .lookups import lookups
 from .report import Row, as_json, nbytes, show
 from .scale import scale
 from .shapes import QUICK, Sizes
@@ -26,6 +27,7 @@ SHAPES: dict[str, Callable[[Path, Sizes], Iterable[Row]]] = {
     "writers": writers,
     "scale": scale,
     "views": views,
+    "lookups": lookups,
 }
 
 
@@ -67,6 +69,8 @@ def _title(shape: str, sizes: Sizes) -> str:
             )
         case "scale":
             return f"a registry of {sizes.registered:,} partitions by hour, with a layer each, and of a hundredth"
+        case "lookups":
+            return f"an index of {sizes.indexed:,} partitions by hour, with three entries each, and of a hundredth"
         case "views":
             return (
                 f"{sizes.synced} days of hourly rows of 100 values, one of which is corrected; {sizes.shown} partitions"
@@ -84,6 +88,8 @@ def _notes(shape: str) -> list[str]:
         return ["CPU: of all processes, imports not included; wall: until the last has ended. ×: together over one."]
     if shape == "scale":
         return ["CPU: of this process, least of five; server: of Postgres beside it, mean. No data is written or read."]
+    if shape == "lookups":
+        return ["CPU: of this process, least of five. Of the registry alone, but where an index is created."]
     if shape == "views":
         return ["CPU: of all threads, least of five; of what computes everything, one. A correction is not in it."]
     notes = [

@@ -67,14 +67,15 @@ def scale(directory: Path, sizes: Sizes) -> Iterator[Row]:
     for engine, opened in ENGINES.items():
         place = directory / engine
         place.mkdir()
-        with opened(place) as url, izc.connect(url, create=True) as registry, _outside(url) as outside:
+        with opened(place) as url, izc.connect(url, create=True) as registry, opened_outside(url) as outside:
             for row in _on_one(registry, outside, place, sizes):
                 yield replace(row, operation=f"{engine}, {row.operation}")
     gc.unfreeze()
 
 
 @contextmanager
-def _outside(url: str) -> Iterator[sa.Engine]:
+def opened_outside(url: str) -> Iterator[sa.Engine]:
+    """Yield an engine of its own, as somebody else has one."""
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     try:
         yield engine

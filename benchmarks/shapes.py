@@ -40,6 +40,8 @@ class Sizes:
     """Days of hourly rows, of which an hour is corrected under a view."""
     shown: int = 10_000
     """Partitions of a view that is loaded; and of another one, a tenth."""
+    indexed: int = 300_000
+    """Partitions with an index."""
 
 
 QUICK = Sizes(
@@ -54,6 +56,7 @@ QUICK = Sizes(
     registered=20_000,
     synced=40,
     shown=100,
+    indexed=2000,
 )
 
 

@@ -37,6 +37,7 @@ from .operations.insert import Insertion, insert, plan_insert
 from .operations.load import load
 from .operations.map import map_partitions
 from .operations.rewrite import rewrite
+from .operations.statistics import add_statistics
 from .operations.update import update
 from .operations.validate import Report, validate
 from .operations.variables import add_variable, drop_variable, rename_variable, set_attributes
@@ -159,9 +160,13 @@ class Collection:
             Partitions by their keys: ``"year == 2022 and month in (1, 2)"``, the same as a dict (``{"year": 2022,
             "month": (1, 2)}``), a function of the key as a dict, a key, or several, :class:`Changes` for one.
         where
-            Rows by their axis value: ``{"time": (low, high)}``, both included; a bound may be a partial date
-            (``"2022-03"`` is the whole month), None is open. Partitions are chosen by the bounds in the registry; in
-            those that a bound cuts, the axis is read to find the rows.
+            Rows by their values: ``{"time": (low, high), "latitude": (30, 46)}``, both included; a bound on times may
+            be a partial date (``"2022-03"`` is the whole month), None is open. By the axis, partitions are chosen by
+            their bounds in the registry, and in those that a bound cuts the axis is read to find the rows. By another
+            variable with the split dimension, of numbers or times, those are left out that cannot have such values by
+            the statistics that are kept of it, and it is read in the others. A row stays if any of its values lies
+            inside; missing ones never do. In degrees east, by its units, ``(350, 10)`` and ``(-10, 10)`` are the same
+            range, in whichever of both ways the values are written.
         index
             Rows by what an index has of them: ``{"pass_number": [1, 2], "cycle_number": (3, 9)}``. Of each column a
             value, a list of them, or a range ``(low, high)`` or ``slice(low, high)``, both included, None open; or a
@@ -198,8 +203,9 @@ class Collection:
         Raises
         ------
         InvalidInputError
-            A filter or bound that is not understood; rows that a partition does not have, or that were found in
-            another collection, or at a version since or before which one of their partitions changed.
+            A filter or bound that is not understood; bounds that are not of the variable's kind, or the wrong way
+            round; rows that a partition does not have, that were found in another collection, or at a version since or
+            before which one of their partitions changed.
         NotFoundError
             A variable that the collection does not have.
         StaleViewError
@@ -363,7 +369,8 @@ class Collection:
             Whether func returns values for all rows it sees, of which the neighbours' are cut off; with labels, at
             least for the partition's own. False if it returns these alone.
         filters, where
-            Which partitions, see :meth:`load`; they are updated as a whole.
+            Which partitions, see :meth:`load`; they are updated as a whole. By values that are not the axis': all that
+            may have such ones, by the statistics.
         repeatable
             Whether func is called again, with what another writer made of a partition meanwhile. False raises
             ConflictError instead.
@@ -554,6 +561,47 @@ class Collection:
         self._check_writable("set_attributes")
         return set_attributes(self._handle, attrs, variable, Signature(author, message))
 
+    def add_statistics(
+        self,
+        names: Iterable[str],
+        *,
+        author: str | None = None,
+        message: str = "",
+        scheduler: Any = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Version:
+        """Keep the smallest and the largest value of variables, part by part: of what is there, which is read for it,
+        and of all that is written from now on. Bounds on them choose partitions in the registry then, see :meth:`load`.
+
+        Parameters
+        ----------
+        names
+            Variables with the split dimension, of numbers or times.
+        author, message
+            Recorded with the version, see :meth:`insert`.
+        scheduler, workers, progress
+            Where it is run, see :meth:`insert`.
+
+        Returns
+        -------
+        Version
+            The version it made; the newest if they are kept, and nothing was missing. Of what others write meanwhile
+            they may be missing, which costs reading; calling it again completes them.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such variable.
+        InvalidInputError
+            A variable has no numbers or times, is stored once, or is lossy; or it is the axis.
+        ConflictError
+            Another writer dropped or renamed such a variable, or dropped the collection.
+        """
+        self._check_writable("add_statistics")
+        how = Execution(scheduler, workers, progress)
+        return add_statistics(self._handle, names, how, signature=Signature(author, message))
+
     def set_immutables(self, data: xr.Dataset, *, author: str | None = None, message: str = "") -> Version:
         """Store immutable variables (those without the split dimension), or replace them; new ones join the schema.
 
@@ -585,7 +633,8 @@ class Collection:
         where
             ``{variable: (low, high)}``, both included, None open; rows that meet all bounds are dropped. Of the axis,
             as in :meth:`load`: only the axis of parts that a bound cuts is read. Of another variable with one number
-            or time a row, that and the axis are read first; missing values lie within no bounds.
+            or time a row, that and the axis are read first, where its statistics do not say that there are none;
+            missing values lie within no bounds.
         author, message
             Recorded with the version, see :meth:`insert`.
         scheduler, workers, progress
@@ -599,7 +648,9 @@ class Collection:
         Raises
         ------
         InvalidInputError
-            There is no such variable, or a bound is not of its kind.
+            A bound is not of its variable's kind, or the larger one comes first.
+        NotFoundError
+            There is no such variable.
         ConflictError
             The collection was dropped meanwhile.
         """

@@ -41,9 +41,10 @@ class Handle:
         ------
         NotFoundError
             There is no such collection any more.
+            Or no variable that a bound is on.
         InvalidInputError
-            A bound is not of the axis' kind; or there is no such index, or it knows nothing of some parts and is not
-            to compute.
+            A bound is not of the kind of the axis, or of the other variable that it is on; or there is no such index,
+            or it knows nothing of some parts and is not to compute.
         """
         return self._resolve(selection) if selection.lookup is None else self._look_up(selection, selection.lookup)
 
@@ -94,7 +95,9 @@ class Handle:
             self.record, version=self.version, selection=selection.chosen, asked=selection.asked
         )
         schema = Schema.of(snapshot.collection, snapshot.schema)
-        selection.check(schema.variables[schema.axis])
+        selection.check(schema)
+        if selection.conditions is not None and self.version is None:  # to older versions none can be added
+            selection.conditions.tell(schema)
         bare = replace(self.record, description="", metadata={}, partitioning={})  # each task that reads gets it
         listing = Listing(self.registry, bare, snapshot.version)
         return Selected(snapshot, schema, self._origins(snapshot, schema), listing)

@@ -32,6 +32,7 @@ def create_collection(
     partitioning: Partitioning,
     location: str,
     merge: str = "append",
+    statistics: Iterable[str] = (),
     zarr_format: Literal[2, 3] = 3,
     storage_options: Mapping[str, Any] | None = None,
     description: str = "",
@@ -58,6 +59,10 @@ def create_collection(
         Where the data goes: a directory, or a URL that fsspec understands. It must not belong to another collection.
     merge
         What :meth:`Collection.insert` does by default to partitions that have data.
+    statistics
+        The variables of which the smallest and the largest value of each part are recorded, as numbers of latitude and
+        longitude: bounds on them, see :meth:`Collection.load`, choose partitions in the registry then. See
+        :meth:`Collection.add_statistics`.
     zarr_format
         3, or 2 for the classic files.
     storage_options
@@ -91,6 +96,7 @@ def create_collection(
         partitioning=partitioning,
         location=location,
         merge=merge,
+        statistics=statistics,
         zarr_format=zarr_format,
         storage_options=storage_options,
         description=description,

@@ -28,6 +28,7 @@ _REFUSED = {
     "set_immutables": "set them in its base {base}",
     "create_index": "create it on the collection that it is over, and look up by it here",
     "drop_index": "drop that of the collection that it is over",
+    "add_statistics": "add them to its base {base}; its own values are read",
     "rewrite": "its own values are one group a partition after each update; rewrite its base {base}",
 }
 """What there is to do instead of what a view does not do."""

@@ -66,7 +66,7 @@ from .records import (
     counted,
     version_number,
 )
-from .selection import Filters, Selection, key_values
+from .selection import Filters, Selection, ValueRange, key_values
 from .snapshot import Snapshot
 
 __all__ = [
@@ -130,6 +130,7 @@ __all__ = [
     "Totals",
     "Transaction",
     "TransactionClosedError",
+    "ValueRange",
     "VariableRecord",
     "Version",
     "VersionExpiredError",

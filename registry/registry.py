@@ -30,6 +30,7 @@ from .records import (
     Place,
     Signature,
     SourceRecord,
+    Statistic,
     Totals,
     Version,
     parse_name,
@@ -54,6 +55,7 @@ from .sql.engine import (
 )
 from .sql.entries import read_entries, read_indexes, read_table
 from .sql.hunks import read_last_changes
+from .sql.statistics import read_statistics
 from .sql.views import read_rows, read_snapshot, read_totals
 from .transaction import Transaction
 
@@ -265,6 +267,11 @@ class Registry:
             number = queries.check_version(connection, collection, version)
             chosen = Selection.of(filters, collection.keys, keys=keys)
             return read_rows(connection, collection, number, chosen, head=version is None)
+
+    def statistics(self, name: Name, variables: Iterable[int]) -> list[Statistic]:
+        """Return what is known of values of variables, in the groups of all versions."""
+        with self._snapshot(name) as (connection, collection):
+            return read_statistics(connection, collection.id, variables)
 
     def changes(self, name: Name, version: int, keys: Iterable[KeyValues] | None = None) -> dict[KeyValues, int]:
         """Return which version last did something to each of some partitions, up to a version; None for all."""

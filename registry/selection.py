@@ -2,13 +2,13 @@
 
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from .errors import InvalidInputError
 from .keys import KEY_LIMITS, KeyValues, PartitionKey, parse_key
 from .predicate import And, Comparison, Constant, Key, Membership, Predicate, parse_predicate
-from .records import KeyRange
+from .records import KeyRange, SchemaRecord
 
 Equalities = Mapping[str, int | Iterable[int]]
 """What some values of a key are, or may be: ``{"year": 2022, "month": (1, 2)}``."""
@@ -16,6 +16,25 @@ Equalities = Mapping[str, int | Iterable[int]]
 Filters = str | Callable[[dict[str, int]], bool] | Equalities | PartitionKey | Iterable[PartitionKey | str]
 """A filter on partition keys: text of the predicate language, a function of the key as a dict, equalities, a key, or
 keys, also as texts; what has keys, as the changes between two versions, is a filter too."""
+
+
+Limits = tuple[int | float | None, int | float | None]
+"""The smallest and the largest value, both included; None is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRange:
+    """Which values of a variable are asked for: what cannot have any of them is left out."""
+
+    variable_id: int
+    intervals: tuple[Limits, ...]
+    """A value inside any of them is asked for: integers, times as ns since 1970; or floats."""
+    is_float: bool
+    """Whether the variable has floats: its statistics are kept apart."""
+    lives: tuple[tuple[int, int | None], ...]
+    """From which version to which (not included; None for no end) the schema had it: other rows do not hold it."""
+    fill_meets: bool
+    """Whether what these read as is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +53,14 @@ class Selection:
     """Their very keys."""
     key_range: KeyRange | None = None
     """The first and the last of their keys, where that follows from the other conditions."""
+    values: Callable[[SchemaRecord], tuple[ValueRange, ...]] | None = None
+    """On their values: what is asked for is known once the schema is."""
+    ranges: tuple[ValueRange, ...] = ()
+    """The same, once it is known: by the statistics that are kept."""
+
+    def with_schema(self, schema: SchemaRecord) -> "Selection":
+        """Return it with what is asked for of values, by the schema of the version that is read."""
+        return self if self.values is None else replace(self, values=None, ranges=self.values(schema))
 
     @classmethod
     def of(

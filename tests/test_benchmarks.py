@@ -19,6 +19,7 @@ SIZES = {
     "writers": (Sizes(writers=2, inserts=2), 6),
     "scale": (Sizes(registered=3000, asked=1), 22),
     "views": (Sizes(synced=3, shown=10, asked=1), 10),
+    "lookups": (Sizes(partitions=4, indexed=1000, asked=1), 7),
 }
 """Of each shape, and the number of its rows."""
 

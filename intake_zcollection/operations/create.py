@@ -1,6 +1,7 @@
 """Creating a collection: template → schema → registry and location, both or neither."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import xarray as xr
@@ -13,9 +14,11 @@ from ..partitioning import Partitioning
 from ..schema import Schema
 from ..schema.attributes import attributes_to_json
 from ..schema.axis import check_axis
+from ..schema.names import find_variable
 from ..schema.template import schema_from_template
 from ..storage.location import public_options, resolve_location
 from ..writing.marking import creating
+from ..writing.statistics import check_can_have_statistics
 
 
 def create(
@@ -27,6 +30,7 @@ def create(
     partitioning: Partitioning,
     location: str,
     merge: str,
+    statistics: Iterable[str],
     zarr_format: Literal[2, 3],
     storage_options: Mapping[str, Any] | None,
     description: str,
@@ -47,6 +51,7 @@ def create(
     schema = schema_from_template(template, axis=axis, dimension=dimension, zarr_format=zarr_format)
     _check_partitioning(schema, partitioning)
     _check_exact(schema, partitioning)
+    schema = _with_statistics(schema, statistics, name)
     place = resolve_location(location, storage_options)
     definition = CollectionDefinition(
         name=name,
@@ -97,3 +102,12 @@ def _check_exact(schema: Schema, partitioning: Partitioning) -> None:
                 f"variable {name} is lossy, and rows have their place by it: its values cannot be rounded; take lossy "
                 "out of its encoding"
             )
+
+
+def _with_statistics(schema: Schema, names: Iterable[str], collection: str) -> Schema:
+    """Return the schema with statistics kept of some variables; raises InvalidInputError."""
+    variables = dict(schema.variables)
+    for name in [names] if isinstance(names, str) else names:
+        check_can_have_statistics(schema, find_variable(schema, name, collection), collection)
+        variables[name] = replace(variables[name], statistics=True)
+    return replace(schema, variables=variables)

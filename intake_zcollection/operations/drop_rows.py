@@ -1,7 +1,7 @@
 """Dropping rows: parts are cut around them, and only what stays between some of them is written again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,11 +16,10 @@ from ..errors import InvalidInputError
 from ..execution import Execution
 from ..handle import Handle
 from ..merging import CutPlan, plan_drop_range, plan_drop_rows
-from ..reading.bounds import AxisRange, Bound, Where, parse_bounds
+from ..reading.bounds import AxisRange, Conditions, Where, Within
 from ..reading.origin import Origin
 from ..reading.selection import Selected, Selection
 from ..schema import SchemaVariable
-from ..schema.names import find_variable
 from ..writing.axes import read_axes
 from ..writing.existing import Existing, counts_of
 from ..writing.plan import Again, Plan, Step, Target, is_wanted
@@ -33,13 +32,17 @@ class Dropping:
     """Dropping that was asked for: what it plans on any head."""
 
     axis_range: AxisRange
-    others: Mapping[str, tuple[Bound | float, Bound | float]]
+    others: Conditions | None
     """Bounds on other variables than the axis."""
 
     def plan(self, handle: Handle, how: Execution, head: Selected, again: Again | None) -> Plan | None:
         """Return a step per partition that has such rows; None if there are none."""
         partitions = [each for each in Existing.all_of(head) if is_wanted(each.key, again)]
-        plans = self._by_values(handle, head, partitions, how) if self.others else self._by_axis(head, partitions, how)
+        plans: Sequence[CutPlan | None]
+        if self.others is None:
+            plans = self._by_axis(head, partitions, how)
+        else:
+            plans = self._by_values(handle, head, partitions, self.others.of(head.schema), how)
         steps = tuple(
             self._step(handle, head, existing, plan)
             for existing, plan in zip(partitions, plans, strict=True)
@@ -72,14 +75,19 @@ class Dropping:
         return *existing.needs_of_runs(plan), NoOtherPart(((existing.key, low, high),), known)
 
     def _by_values(
-        self, handle: Handle, head: Selected, partitions: Sequence[Existing], how: Execution
+        self,
+        handle: Handle,
+        head: Selected,
+        partitions: Sequence[Existing],
+        conditions: tuple[Within, ...],
+        how: Execution,
     ) -> list[CutPlan | None]:
         """Plan where rows have to be looked at, of all parts."""
-        variables = [_row_variable(head, name) for name in self.others]
+        for each in conditions:
+            _check_row_variable(head, each.variable)
         axis = head.schema.variables[head.schema.axis]
-        bounds = tuple(_value_bounds(each, self.others[each.name]) for each in variables)
         jobs = [
-            LookJob(existing.origin(handle.location, existing.table), axis, self.axis_range, tuple(variables), bounds)
+            LookJob(existing.origin(handle.location, existing.table), axis, self.axis_range, conditions)
             for existing in partitions
         ]
         what = f"look for rows of {head.collection.name}"
@@ -112,10 +120,9 @@ def drop_rows(handle: Handle, where: Where, how: Execution, *, signature: Signat
             f"which rows of collection {handle.record.name}? Give where={{variable: (low, high)}}, both included, None "
             "open; drop_partitions drops whole partitions"
         )
-    axis = handle.record.axis
-    others = {name: bounds for name, bounds in where.items() if name != axis}
-    selection = Selection.of(handle.record, None, {axis: where[axis]} if axis in where else None, crop=not others)
-    dropping = Dropping(selection.chosen.axis_range, others)
+    selection = Selection.of(handle.record, None, where, crop=not where.keys() - {handle.record.axis})
+    dropping = Dropping(selection.chosen.axis_range, selection.conditions)
+    selection = replace(selection, conditions=None)  # that all partitions are read is what is to be expected
     return write(handle, partial(dropping.plan, handle, how), how, signature=signature, selection=selection)
 
 
@@ -132,56 +139,24 @@ class LookJob:
     rows: Origin
     axis: SchemaVariable
     axis_range: AxisRange
-    variables: tuple[SchemaVariable, ...]
-    bounds: tuple[tuple[Any, Any], ...]
-    """Of each variable, as it has its values."""
+    conditions: tuple[Within, ...]
 
 
 def _look(job: LookJob, _: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Return the axis of a partition, and which rows meet all bounds."""
     times = job.rows.read(job.axis).astype(np.int64)
-    gone = _between(times, *job.axis_range)
-    for variable, bounds in zip(job.variables, job.bounds, strict=True):
-        gone &= _between(job.rows.read(variable), *bounds)
+    low, high = job.axis_range
+    gone = (times >= low) if low is not None else np.ones(len(times), bool)
+    gone &= (times <= high) if high is not None else True
+    for each in job.conditions:
+        gone &= each.rows(job.rows.read(each.variable))
     return times, gone
 
 
-def _between(values: npt.NDArray[Any], low: Any, high: Any) -> npt.NDArray[np.bool_]:
-    """Return which values lie in a range; missing ones do not."""
-    inside = np.ones(len(values), bool)
-    if values.dtype.kind in "fM":
-        inside &= ~np.isnat(values) if values.dtype.kind == "M" else ~np.isnan(values)
-    if low is not None:
-        inside &= values >= low
-    if high is not None:
-        inside &= values <= high
-    return inside
-
-
-def _row_variable(head: Selected, name: str) -> SchemaVariable:
-    """Return a variable that has one value a row; raises InvalidInputError."""
-    variable = find_variable(head.schema, name, head.collection.name)
-    if variable.dims != (head.schema.dimension,) or variable.dtype.kind not in "iufM":
+def _check_row_variable(head: Selected, variable: SchemaVariable) -> None:
+    """Raise InvalidInputError unless a variable has one value a row."""
+    if variable.dims != (head.schema.dimension,):
         raise InvalidInputError(
-            f"variable {name} of collection {head.collection.name} has not one number or time a row, by which rows "
-            "could be dropped"
+            f"variable {variable.name} of collection {head.collection.name} has not one number or time a row, by which "
+            "rows could be dropped"
         )
-    return variable
-
-
-def _value_bounds(variable: SchemaVariable, bounds: Any) -> tuple[Any, Any]:
-    """Return bounds as the variable has its values; raises InvalidInputError."""
-    if variable.dtype.kind == "M":
-        low, high = parse_bounds(bounds, variable.name)
-        return tuple(None if bound is None else np.datetime64(bound, "ns") for bound in (low, high))  # type: ignore[return-value]  # a pair stays one
-    if not isinstance(bounds, tuple | list) or len(bounds) != 2 or not all(map(_is_number, bounds)):
-        raise InvalidInputError(
-            f"where={{{variable.name!r}: {bounds!r}}} is not a pair (low, high) of numbers; None leaves a side open"
-        )
-    return bounds[0], bounds[1]
-
-
-def _is_number(bound: Any) -> bool:
-    """Whether it is a number, or open."""
-    number = isinstance(bound, int | float | np.integer | np.floating) and not isinstance(bound, bool)
-    return bound is None or (number and bound == bound)

@@ -1,4 +1,4 @@
-"""Loading: registry → origins → lazy dataset. Only a crop of rows reads, and only the axis of the parts it cuts."""
+"""Loading: registry → origins → lazy dataset. Only an exact crop of rows reads, and only what it is about."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +11,7 @@ from registry import Asked, KeyValues, PartitionKey, format_key, name_values, pa
 from ..errors import InvalidInputError, NotFoundError
 from ..handle import Handle
 from ..reading.blocks import Chunks
-from ..reading.bounds import AxisRange
-from ..reading.crop import crop_axis, crop_found, crop_rows
+from ..reading.crop import crop_axis, crop_found, crop_rows, crop_values
 from ..reading.dataset import build_dataset
 from ..reading.rows import Mapped, Places, Range, ranges_of
 from ..reading.selection import Selected, Selection
@@ -30,19 +29,20 @@ def load(handle: Handle, selection: Selection, variables: Iterable[str] | None, 
     names = _loaded_names(selected, variables)
     rows = None if selection.rows is None else _ranges(handle, selected, selection, selection.rows)
     if selection.crop:
-        selected = _cropped(selected, rows, selection.chosen.axis_range)
+        selected = _cropped(selected, rows, selection)
     elif rows is not None:  # whole partitions: those of which there are any
         selected = selected.among({pad_key(values) for values, some in rows.items() if some})
     return build_dataset(selected, names, chunks)
 
 
-def _cropped(selected: Selected, rows: Mapping[KeyValues, Sequence[Range]] | None, axis_range: AxisRange) -> Selected:
+def _cropped(selected: Selected, rows: Mapping[KeyValues, Sequence[Range]] | None, selection: Selection) -> Selected:
     """Return the rows that were looked up, have these places, and lie within bounds, as far as any are given."""
     if selected.found is not None:
         selected = crop_found(selected, selected.found, rows)
     elif rows is not None:
         selected = crop_rows(selected, rows)
-    return crop_axis(selected, axis_range)
+    selected = crop_axis(selected, selection.chosen.axis_range)
+    return selected if selection.conditions is None else crop_values(selected, selection.conditions.of(selected.schema))
 
 
 def _loaded_names(selected: Selected, variables: Iterable[str] | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Cropping: some rows of what was selected. Of the parts that are cut the axis is read, and nothing else."""
+"""Cropping: some rows of what was selected. The axis of cut parts is read, and values that are asked for; no others."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from registry import KeyValues
 from registry.indexes import Rows
 
-from .bounds import AxisRange
+from .bounds import AxisRange, Within
 from .origin import change_origins, read_rows
 from .rows import Range
 from .selection import Selected
@@ -40,9 +40,43 @@ def crop_axis(selected: Selected, axis_range: AxisRange) -> Selected:
 
 def crop_rows(selected: Selected, rows: Mapping[KeyValues, Sequence[Range]]) -> Selected:
     """Keep some rows of each partition: by the first, and the one after the last, in their order."""
-    ranges = list(_ranges(selected.rows, rows))
+    return _with_bounds(_of_rows(selected, list(_ranges(selected.rows, rows))))
+
+
+def crop_values(selected: Selected, conditions: Iterable[Within]) -> Selected:
+    """Keep the rows that have values which are asked for; these are read, one variable after the other.
+
+    Of the rows that are left by then, so many at a time that they need not be in memory together.
+    """
+    for each in conditions:
+        selected = _of_rows(selected, list(_ranges_within(selected, each)))
+    return _with_bounds(selected)
+
+
+_AT_A_TIME = 2**26
+"""So many bytes of a variable are in memory."""
+
+
+def _ranges_within(selected: Selected, wanted: Within) -> Iterator[tuple[int, int]]:
+    """Yield which rows have such values, counted through all partitions."""
+    variable = wanted.variable
+    origin, size = selected.origins[variable.name], max(_AT_A_TIME // max(variable.row_nbytes, 1), 1)
+    for first in range(0, origin.rows.rows, size):
+        table = origin.rows.slice_rows(first, min(first + size, origin.rows.rows))
+        with selected.listing.asked_again():
+            inside = wanted.rows(replace(origin, rows=table).read(variable))
+        edges = np.flatnonzero(np.diff(inside, prepend=False, append=False)) + first
+        yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def _of_rows(selected: Selected, ranges: Sequence[tuple[int, int]]) -> Selected:
+    """Keep ranges of rows; the bounds of parts that are cut are those of the whole parts yet."""
     origins = change_origins(selected.origins, lambda origin: replace(origin, rows=origin.rows.of_rows(ranges)))
-    selected = replace(selected, origins=origins)
+    return replace(selected, origins=origins)
+
+
+def _with_bounds(selected: Selected) -> Selected:
+    """Give parts that are cut the bounds of what is left of them."""
     parts = selected.rows.parts
     cut = np.flatnonzero((parts["start"] > 0) | (parts["stop"] < parts["rows"]))
     bounds = [_bounds(values) for values in _axis_of(selected, cut)]

@@ -1,4 +1,4 @@
-"""What a caller asked to see, parsed once, and what that chose: partitions by their keys, rows by the axis."""
+"""What a caller asked to see, parsed once, and what that chose: partitions by their keys, rows by their values."""
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -21,8 +21,8 @@ from registry.indexes import Rows
 
 from ..errors import InvalidInputError
 from ..partitioning import partitioning_from_json
-from ..schema import Schema, SchemaVariable
-from .bounds import AxisRange, Bound, Where, parse_bounds
+from ..schema import Schema
+from .bounds import Bound, Conditions, Where, parse_where
 from .listing import Listing
 from .lookup import Lookup
 from .origin import Origin, change_origins
@@ -37,7 +37,9 @@ class Selection:
     chosen: registry.Selection = field(default_factory=registry.Selection)
     crop: bool = False
     bounds: tuple[Bound, ...] = ()
-    """The bounds as they were given: their kind is checked once the schema is known."""
+    """The bounds on the axis as they were given: their kind is checked once the schema is known."""
+    conditions: Conditions | None = None
+    """The bounds on other variables."""
     rows: Places | None = None
     """Which rows of each partition; None for all."""
     lookup: Lookup | None = None
@@ -61,20 +63,22 @@ class Selection:
         Raises
         ------
         InvalidInputError
-            A filter that is not understood, a bound on another variable than the axis, or one that is no date and no
-            integer; rows that name no partitions, or were found in another collection.
+            A filter that is not understood, or bounds that are no pair; on the axis, a bound that is no date and no
+            integer, or the larger one first; rows that name no partitions, or were found in another collection.
         """
-        axis_range = parse_where(where or {}, collection.axis)
+        axis_range, others = parse_where(where or {}, collection.axis)
+        conditions = Conditions(collection, others) if others else None
         chosen = registry.Selection.of(filters, collection.keys, axis_range=axis_range)
         partitioning = partitioning_from_json(collection.partitioning)
         along = partitioning.variables == (collection.axis,)
         key_range = partitioning.key_range(*axis_range) if along else None
-        chosen, bounds = replace(chosen, key_range=key_range), (where or {}).get(collection.axis, ())
+        chosen = replace(chosen, key_range=key_range, values=conditions)
+        selection = cls(chosen, crop, (where or {}).get(collection.axis, ()), conditions, lookup=lookup)
         if rows is None:
-            return cls(replace(chosen, parts=crop), crop, bounds, lookup=lookup)
+            return replace(selection, chosen=replace(chosen, parts=crop))
         places = Places.of(rows, collection)  # they count in whole partitions
         keys = frozenset(values for values in places.rows if chosen.takes(values, collection.keys))
-        return cls(replace(chosen, keys=keys), crop, bounds, places, lookup)
+        return replace(selection, chosen=replace(chosen, keys=keys), rows=places)
 
     def among(self, keys: Iterable[KeyValues], names: tuple[str, ...]) -> "Selection":
         """Return it with some partitions alone, by all six key columns; nothing is looked up any more."""
@@ -83,8 +87,9 @@ class Selection:
             wanted &= frozenset(self.chosen.keys)
         return replace(self, chosen=replace(self.chosen, keys=wanted), lookup=None)
 
-    def check(self, axis: SchemaVariable) -> None:
+    def check(self, schema: Schema) -> None:
         """Raise InvalidInputError unless the bounds are of the axis' kind."""
+        axis = schema.variables[schema.axis]
         integers = axis.dtype.kind != "M"
         for bound in self.bounds:
             if bound is not None and isinstance(bound, int | np.integer) != integers:
@@ -181,24 +186,3 @@ class Selected:
         """Return it with variables that a write adds; where they have no values yet, they read as missing."""
         origins = dict.fromkeys(schema.variables, self.origins[self.schema.axis])
         return replace(self, schema=schema, origins=origins | dict(self.origins))
-
-
-def parse_where(where: Where, axis: str) -> AxisRange:
-    """Return bounds on the axis as integers, ns since 1970 for dates.
-
-    >>> parse_where({"time": ("1970-01-01", "1970-01-01")}, "time")
-    (0, 86399999999999)
-
-    Raises
-    ------
-    InvalidInputError
-        A bound on another variable, or one that is no date and no integer.
-    """
-    if not isinstance(where, Mapping):
-        raise InvalidInputError(f"where={where!r} is not of the form {{{axis!r}: (low, high)}}")
-    others = [name for name in where if name != axis]
-    if others:
-        raise InvalidInputError(
-            f"where= takes bounds on the axis {axis}, not on {', '.join(others)}; select those from the result"
-        )
-    return parse_bounds(where.get(axis, (None, None)), axis)

@@ -206,18 +206,15 @@ class PartitionTable:
 
     def of_rows(self, ranges: Iterable[tuple[int, int]]) -> "PartitionTable":
         """Return it with ranges of rows alone, counted through all partitions, in their order."""
-        pieces: list[tuple[int, int, int]] = []
-        ends, starts = self._row_ends, self.parts["start"]
-        for start, stop in ranges:
-            first = int(np.searchsorted(ends, start, "right")) - 1
-            last = int(np.searchsorted(ends, stop, "left")) if start < stop else first
-            for number in range(first, last):
-                before = int(ends[number]) - int(starts[number])
-                pieces.append(
-                    (number, max(start, int(ends[number])) - before, min(stop, int(ends[number + 1])) - before)
-                )
-        numbers, firsts, lasts = zip(*pieces, strict=True) if pieces else ((), (), ())
-        return self.take(numbers, firsts, lasts)
+        starts, stops = np.array(list(ranges), np.int64).reshape(-1, 2).T
+        ends = self._row_ends
+        first, last = np.searchsorted(ends, starts, "right") - 1, np.searchsorted(ends, stops, "left")
+        counts = np.where(starts < stops, last - first, 0)  # how many parts each range meets
+        numbers = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        begin = np.maximum(np.repeat(starts, counts), ends[numbers])
+        end = np.minimum(np.repeat(stops, counts), ends[numbers + 1])
+        before, some = ends[numbers] - self.parts["start"][numbers], begin < end
+        return self.take(numbers[some], (begin - before)[some], (end - before)[some])
 
     def ranges_of(self, other: "PartitionTable") -> list[tuple[int, int]]:
         """Return the rows that another table of the same parts has of this one's, counted through all partitions."""

@@ -101,6 +101,11 @@ def missing_value(variable: SchemaVariable) -> Any:
     return variable.dtype.type()
 
 
+def is_missing(values: Values) -> Mask:
+    """Return which values stand for none: NaN and NaT."""
+    return np.isnan(values) if values.dtype.kind in "fcmM" else np.zeros(values.shape, bool)
+
+
 def is_packed(variable: SchemaVariable) -> bool:
     """Whether values are stored as numbers of another scale, which may be coarser."""
     return any(key in variable.cf for key in PACKING_KEYS)

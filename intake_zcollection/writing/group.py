@@ -12,6 +12,7 @@ from ..storage import layout
 from ..storage.write import write_fragment
 from .derived import derive
 from .plan import Arrays, Finding, Job, Part, Result, Target
+from .statistics import statistics_of
 
 _thread = threading.local()
 
@@ -45,7 +46,8 @@ def put_down(coordinator: str | None, indexers: Sequence[Indexer], job: Job | Fi
     if coordinator is None or coordinator != this_machine():
         target.location.store.sync()
     written = _written(target, attempt, content.parts, rows, nbytes)
-    return Result((*written, *derived.fragments), derived.entries)
+    statistics = statistics_of(target, target.uid + attempt, content)
+    return Result((*written, *derived.fragments), derived.entries, statistics)
 
 
 def is_in_a_job() -> bool:

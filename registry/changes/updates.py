@@ -30,6 +30,7 @@ from ..sql.functions import database_clock
 from ..sql.hunks import read_last_changes
 from ..sql.lookup import key_row
 from ..sql.moving import KEY, PART, SLOT, keeping, moving
+from ..sql.statistics import read_statistics, statistic_row
 from .hunks import hunks_of_layers, hunks_of_runs, joined
 from .indexes import (
     check_inputs,
@@ -51,6 +52,7 @@ from .values import (
     EditView,
     PutFragments,
     PutOwn,
+    PutStatistics,
     RecordDefinitions,
     RememberSources,
     Rename,
@@ -72,6 +74,8 @@ def apply(now: Locked, update: Update) -> Counts | None:
             return _put_fragments(now, update)
         case PutOwn():
             return _put_own(now, update)
+        case PutStatistics(statistics):
+            return _put_statistics(now, statistics)
         case ClosePartitions():
             return _close_partitions(now, update)
         case AddVariables(variables):
@@ -107,15 +111,17 @@ def _put_fragments(now: Locked, update: PutFragments) -> Counts:
     index_the_rest(now)
     _record(now, hunks)
     now.write(sa.insert(tables.index_entry), entry_rows(now, update.entries))
-    now.write(sa.insert(tables.statistic), [_statistic_row(now, each) for each in update.statistics])
+    now.write(sa.insert(tables.statistic), [statistic_row(now.id, each) for each in update.statistics])
     return {}
 
 
-def _statistic_row(now: Locked, statistic: Statistic) -> dict[str, Any]:
-    row = statistic._asdict() | {"collection_id": now.id, "low_float": None, "high_float": None}
-    if isinstance(statistic.low, float):
-        row |= {"low": None, "high": None, "low_float": statistic.low, "high_float": statistic.high}
-    return row
+def _put_statistics(now: Locked, statistics: Sequence[Statistic]) -> Counts | None:
+    """Record what is not known yet; None if all of it is. Groups never change, so what is known is right."""
+    known = read_statistics(now.connection, now.id, {each.variable_id for each in statistics})
+    places = {(each.uid, each.variable_id, each.row_start) for each in known}
+    new = [each for each in statistics if (each.uid, each.variable_id, each.row_start) not in places]
+    now.write(sa.insert(tables.statistic), [statistic_row(now.id, each) for each in new])
+    return {} if new else None
 
 
 def _put_own(now: Locked, update: PutOwn) -> Counts | None:

@@ -133,6 +133,13 @@ class PutFragments:
 
 
 @dataclass(frozen=True)
+class PutStatistics:
+    """Record what is known of values of groups that are there."""
+
+    statistics: tuple[Statistic, ...]
+
+
+@dataclass(frozen=True)
 class ClosePartitions:
     """Close the partitions of a selection, as far as they meet what else is given."""
 
@@ -242,6 +249,7 @@ Update = (
     | EditView
     | RecordDefinitions
     | PutFragments
+    | PutStatistics
     | ClosePartitions
     | AddVariables
     | EditSchema

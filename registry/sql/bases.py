@@ -154,9 +154,15 @@ def taken_at(connection: sa.Connection, collection: CollectionRecord, version: i
 def columns_at(
     connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
 ) -> FragmentColumns:
-    """Return the rows of the partitions of a version, and what else is in their groups."""
+    """Return the rows of the partitions of a version, and what else is in their groups.
+
+    Of values, nothing is known but of those of the collection itself: what views compute may be anything.
+    """
     selection = taken_at(connection, collection, version, selection)
-    return read_columns(connection, *root_at(connection, collection, version), selection)
+    root, number = root_at(connection, collection, version)
+    known = tuple(each for each in selection.ranges if each.variable_id < OWN_IDS)
+    layers = queries.read_layers(connection, root.id) if known else {}
+    return read_columns(connection, root, number, replace(selection, ranges=known), layers)
 
 
 def keys_at(

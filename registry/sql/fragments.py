@@ -1,7 +1,7 @@
 """Partitions and their parts: SELECT statements, and what their rows become."""
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from .lookup import (
     ranges_parameter,
     within_keys,
 )
+from .statistics import may_meet
 from .where import compile_predicate
 
 # Names are kept in the order of FragmentRecord's fields, its key apart.
@@ -51,36 +52,60 @@ _ALL = Selection()
 _IN_ORDER = (*KEY_NAMES, "axis_min", "layer_id")
 
 
-def fragments_query(collection: CollectionRecord, version: int, selection: Selection) -> AnySelect | AnyCompound:
+Layers = Mapping[int, frozenset[int]]
+"""The ids of the variables of each layer."""
+
+_NO_LAYERS: Layers = {}
+
+
+def fragments_query(
+    collection: CollectionRecord, version: int, selection: Selection, layers: Layers = _NO_LAYERS
+) -> AnySelect | AnyCompound:
     """Select the fragments of the partitions of a version: the live ones, and those that a later version closed.
 
-    Of a selection's keys, :func:`keys_parameter` is its parameter.
+    Of a selection's keys, :func:`keys_parameter` is its parameter. Layers are asked for where it is about values.
     """
-    branches = [_fragments(tables.fragment, collection, version, selection)]
+    branches = [_fragments(tables.fragment, collection, version, selection, layers)]
     if version < collection.head_version:
-        branches.append(_fragments(tables.past_fragment, collection, version, selection))
+        branches.append(_fragments(tables.past_fragment, collection, version, selection, layers))
     query = sa.union_all(*branches) if len(branches) > 1 else branches[0]
     in_order = [*KEY_NAMES[: len(collection.keys)], "axis_min", "layer_id"]
     low, high = selection.axis_range
-    if selection.parts or (low is None and high is None):
+    by_axis = not selection.parts and not (low is None and high is None)
+    if not by_axis and not selection.ranges:
         # Of one table, that is the order of its primary key, and nothing has to be sorted.
         live = (tables.fragment.c[name] for name in _IN_ORDER)
         return query.order_by(*in_order) if len(branches) > 1 else branches[0].order_by(*live)
     # A partition is chosen by its own bounds, however it is divided into parts.
     bounded = query.subquery()
     key = [bounded.c[name] for name in in_order[:-2]]
+    together = [*key, bounded.c.axis_min] if selection.parts else key
+    meet = [sa.func.max(bounded.c[name]).over(partition_by=together).label(name) for name in _meet_names(selection)]
     first = sa.func.min(bounded.c.axis_min).over(partition_by=key).label("first")
     last = sa.func.max(bounded.c.axis_max).over(partition_by=key).label("last")
-    known = sa.select(*bounded.c, first, last).subquery()
-    query = sa.select(*(known.c[column.name] for column in bounded.c)).order_by(*(known.c[name] for name in in_order))
-    return query.where(*_overlap(known.c.first, known.c.last, selection))
+    fields = [column for column in bounded.c if column.name not in _meet_names(selection)]
+    known = sa.select(*fields, *meet, *((first, last) if by_axis else ())).subquery()
+    query = sa.select(*(known.c[column.name] for column in fields)).order_by(*(known.c[name] for name in in_order))
+    query = query.where(*(known.c[name] == 1 for name in _meet_names(selection)))
+    return query.where(*_overlap(known.c.first, known.c.last, selection)) if by_axis else query
 
 
-def _fragments(table: sa.Table, collection: CollectionRecord, version: int, selection: Selection) -> AnySelect:
+def _meet_names(selection: Selection) -> list[str]:
+    """Return the columns that say whether a fragment may have a value that is asked for, one a variable."""
+    return [f"meets{place}" for place in range(len(selection.ranges))]
+
+
+def _fragments(
+    table: sa.Table, collection: CollectionRecord, version: int, selection: Selection, layers: Layers
+) -> AnySelect:
     fields = (table.c[name] for name in _FIELDS[:-1])
     known = sa.case((table.c.axis_unique.is_(None), -1), (table.c.axis_unique, 1), else_=0).label("axis_unique")
     columns = *key_columns(table)[: len(collection.keys)], *fields, known
-    return chosen(table, columns, collection, version, selection)
+    meet = (
+        may_meet(table, each, (id_ for id_, ids in layers.items() if each.variable_id in ids)).label(name)
+        for name, each in zip(_meet_names(selection), selection.ranges, strict=True)
+    )
+    return chosen(table, (*columns, *meet), collection, version, selection)
 
 
 def chosen(
@@ -155,14 +180,21 @@ def fragment_record(row: Sequence[object]) -> FragmentRecord:
 
 
 def read_columns(
-    connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
+    connection: sa.Connection,
+    collection: CollectionRecord,
+    version: int,
+    selection: Selection,
+    layers: Layers = _NO_LAYERS,
 ) -> FragmentColumns:
-    """Return the fragments of the partitions of a version, in the order of their keys."""
+    """Return the fragments of the partitions of a version, in the order of their keys.
+
+    The layers, with the ids of their variables, are asked for where the selection is about values.
+    """
     columns = _empty_columns(collection)
     keys, keep = selection.keys, selection.keep
     if keys is None or keys:
         parameters = {} if keys is None else keys_parameter(keys, len(collection.keys))
-        result = connection.execute(fragments_query(collection, version, selection), parameters)
+        result = connection.execute(fragments_query(collection, version, selection, layers), parameters)
         kept = None if keep is None else _Kept(collection.keys, keep)
         cursor = result.cursor  # a Row for each would cost as much as fetching them
         assert cursor is not None  # it was a SELECT

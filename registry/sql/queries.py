@@ -205,12 +205,13 @@ def read_snapshot(
 ) -> Snapshot:
     """Return a version of a collection: its schema, and the partitions of a selection."""
     number = check_version(connection, collection, version)
+    schema = read_schema(connection, collection.id, number)
     layers, indexes = read_layers_and_indexes(connection, collection.id)
     return Snapshot(
         collection=collection,
         version=number,
-        schema=read_schema(connection, collection.id, number),
-        fragments=read_columns(connection, collection, number, selection),
+        schema=schema,
+        fragments=read_columns(connection, collection, number, selection.with_schema(schema), layers),
         immutable=read_immutable(connection, collection.id, number),
         layers=layers,
         indexes=alive(indexes, number),

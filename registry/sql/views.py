@@ -113,7 +113,7 @@ def _read_view(
     own_ids = {each.id for each in schema.variables if each.id >= state.own_ids}
     named = {each.id for each in schema.variables if asked.names is None or each.name in asked.names}
     definitions = read_definitions(connection, view, number)
-    selection = state.chosen(selection)
+    selection = state.chosen(selection.with_schema(schema))
     own = _Own(connection, view, number, state, selection, frozenset(own_ids & named), definitions, schema)
     behind = own.behind() if asked.stale in ("last", "raise") else {}
     fragments = _read_base(connection, state, selection, behind)

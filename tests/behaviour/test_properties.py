@@ -631,7 +631,8 @@ class Writes:
         name = self.draw(st.sampled_from(PLAIN[1:]), "variable")
         if name not in names:
             fill = self.draw(st.sampled_from([None, -1.0]), "fill value")
-            version = self.collection.add_variable(izc.Variable(name, "f8", ("time",), fill_value=fill))
+            attrs = {"units": self.draw(st.sampled_from(["1", "degrees_east"]), "units")}
+            version = self.collection.add_variable(izc.Variable(name, "f8", ("time",), attrs, fill_value=fill))
             after = {**names, name: np.full(count, np.nan if fill is None else fill)}
         elif (other := PLAIN[3 - PLAIN.index(name)]) not in names and self.draw(st.booleans(), "rename"):
             version = self.collection.rename_variable(name, other)
@@ -641,9 +642,44 @@ class Writes:
             after = {each: values for each, values in names.items() if each != name}
         self.note(version, Plain(self.now.hours, after))
 
+    def add_statistics(self) -> None:
+        name = self.draw(st.sampled_from([*self.now.values]), "variable")
+        kept = self.collection.schema.variables[name].statistics
+        version = self.collection.add_statistics(name)
+        self.note(version, None if kept else self.now)
+
     def check(self, version: int) -> None:
         loaded = self.collection.at(version=version).load(chunks=None)
         assert_plain(loaded, self.history[version], self.dataset)
+
+    def check_statistics(self) -> None:
+        """See that of what is live all is known: all who put rows down keep them."""
+        head = self.collection._handle.select()
+        kept = [each for each in head.schema.variables.values() if each.statistics]
+        known = self.collection._handle.registry.statistics(self.collection.name, [each.id for each in kept])
+        for fragment in (each for partition in head.snapshot.partitions for each in partition.fragments):
+            for each in kept:
+                layer = head.snapshot.layers.get(fragment.layer_id, frozenset())
+                if each.id in layer if fragment.layer_id else each.was_there(fragment.schema_version):
+                    mine = [row for row in known if (row.uid, row.variable_id) == (fragment.uid, each.id)]
+                    last = fragment.start + fragment.rows
+                    assert any(row.row_start <= fragment.start and last <= row.row_stop for row in mine)
+
+    def check_a_box(self, version: int) -> None:
+        """Load rows of a version by their values."""
+        collection, rows = self.collection.at(version=version), self.history[version]
+        where, inside = dict[str, Any](), np.ones(len(rows.hours), bool)
+        for name in self.draw(st.lists(st.sampled_from([*rows.values]), min_size=1, unique=True), "bounds on"):
+            values = rows.values[name]
+            known = sorted({0.0, 400.0, *values[~np.isnan(values)].tolist()})
+            low, high = self.draw(st.tuples(st.sampled_from(known), st.sampled_from(known)), "bounds")
+            if collection.schema.variables[name].attrs.get("units") == "degrees_east":
+                where[name] = low - 360, high - 360  # these are exact, as the values are
+                inside &= (values - low) % 360 <= (high - low if low <= high else (high - low) % 360)
+            else:
+                low, high = where[name] = min(low, high), max(low, high)
+                inside &= (values >= low) & (values <= high)
+        assert_plain(collection.load(where=where), rows.take(inside), self.dataset)
 
 
 def assert_plain(loaded: xr.Dataset, expected: Plain, dataset: Callable[[Plain], xr.Dataset]) -> None:
@@ -653,8 +689,10 @@ def assert_plain(loaded: xr.Dataset, expected: Plain, dataset: Callable[[Plain],
 
 VERBS = [*[Writes.insert] * 6, *[Writes.update] * 2, *[Writes.drop_rows] * 2]
 VERBS += [Writes.rewrite, Writes.edit_the_schema, Writes.edit_the_schema, Writes.drop_partitions]
+VERBS += [Writes.add_statistics]
 
 
+@pytest.mark.filterwarnings("ignore:no statistics are kept:UserWarning")
 @examples(25)
 @given(data=st.data())
 def test_any_writes_read_at_every_version_as_plain_arrays(shared_registry: izc.Registry, data: st.DataObject) -> None:
@@ -668,12 +706,16 @@ def test_any_writes_read_at_every_version_as_plain_arrays(shared_registry: izc.R
         axis="time",
         partitioning=izc.Date("time", "M"),
         location=f"memory://properties/{name}",
+        statistics=data.draw(st.sampled_from([(), ("a",)]), "statistics"),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "APART", 3)  # in place of 256 rows, so that few divide runs
         for verb in data.draw(st.lists(st.sampled_from(VERBS), min_size=1, max_size=12), "writes"):
             verb(writes)
             writes.check(len(writes.history) - 1)
+            writes.check_statistics()
     for version in range(len(writes.history) - 1):
         writes.check(version)
+    for version in range(len(writes.history)):
+        writes.check_a_box(version)
     assert writes.collection.validate().ok

@@ -48,6 +48,7 @@ __all__ = [
     "ConflictError",
     "CorruptedDataError",
     "Date",
+    "ExpiryReport",
     "GroupedSequence",
     "InvalidInputError",
     "NotFoundError",
@@ -67,6 +68,7 @@ __all__ = [
     "StaleViewError",
     "StorageUnavailableError",
     "TransactionClosedError",
+    "VacuumReport",
     "Variable",
     "Version",
     "VersionExpiredError",
@@ -82,6 +84,7 @@ __all__ = [
     "parse_key",
     "rename_collection",
     "trust",
+    "vacuum",
 ]
 
 # Who does not set logging up is told nothing; Python would print warnings.
@@ -100,7 +103,10 @@ if TYPE_CHECKING:
         open_dataset,
         rename_collection,
         trust,
+        vacuum,
     )
+    from .operations.expire import ExpiryReport
+    from .operations.vacuum import VacuumReport
     from .operations.validate import Problem, Report
     from .partitioning import Date, GroupedSequence, Sequence
     from .schema import Schema, SchemaVariable, Variable
@@ -118,7 +124,10 @@ else:
             "open_dataset",
             "rename_collection",
             "trust",
+            "vacuum",
         ),
+        ".operations.expire": ("ExpiryReport",),
+        ".operations.vacuum": ("VacuumReport",),
         ".operations.validate": ("Problem", "Report"),
         ".partitioning": ("Date", "GroupedSequence", "Sequence"),
         ".schema": ("Schema", "SchemaVariable", "Variable"),

@@ -1,8 +1,8 @@
 """The facade: a collection as an object. No logic."""
 
 import html
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self, get_args
 
@@ -27,11 +27,12 @@ from .errors import InvalidInputError, NotFoundError, ReadOnlyError
 from .execution import Execution
 from .handle import Handle
 from .index import Index
-from .merging import Merge
+from .merging import Merge, parse_span
 from .operations.copy import copy
 from .operations.create_index import OnMissing, Per, create_index, drop_index
 from .operations.drop import Dropped, Duration, Time, drop_partitions
 from .operations.drop_rows import drop_rows
+from .operations.expire import ExpiryReport, expire
 from .operations.immutable import set_immutables
 from .operations.insert import Insertion, insert, plan_insert
 from .operations.load import load
@@ -39,6 +40,7 @@ from .operations.map import map_partitions
 from .operations.rewrite import rewrite
 from .operations.statistics import add_statistics
 from .operations.update import update
+from .operations.vacuum import VacuumReport, vacuum
 from .operations.validate import Report, validate
 from .operations.variables import add_variable, drop_variable, rename_variable, set_attributes
 from .partitioning import Partitioning, partitioning_from_json
@@ -938,6 +940,106 @@ class Collection:
             )
             for place, record in enumerate(partitions)
         )
+
+    @contextmanager
+    def pin(self, lease: str | Duration = "1h") -> Iterator[Self]:
+        """Keep the version that it is at from expiring, inside a block that gets the collection at that version.
+
+        ``with collection.pin() as snapshot: …``
+
+        Parameters
+        ----------
+        lease
+            How long it is kept if this process is killed: ``"15min"``, ``"1h"`` or a timedelta. It is renewed while the
+            block runs.
+
+        Raises
+        ------
+        InvalidInputError
+            The lease is no duration.
+        VersionExpiredError
+            The version has expired.
+        ReadOnlyError
+            This user may not write into the registry's table of pins.
+        """
+        read = self._handle.select(NO_PARTITIONS).read
+        with self._handle.registry.pin(*read, lease=parse_span(lease, "lease")):
+            yield type(self)(self._handle.at(read[0][1]))
+
+    def expire(
+        self,
+        *,
+        keep: int | None = None,
+        older_than: str | Duration | None = None,
+        grace: str | Duration = "1d",
+        dry_run: bool = False,
+        author: str | None = None,
+        message: str = "",
+    ) -> ExpiryReport:
+        """Give up old versions, and what no other version has; :meth:`vacuum` deletes that, after the grace.
+
+        The newest version never expires, and numbers are never given again: :meth:`versions` lists what expired. Kept
+        are versions that are pinned (:meth:`pin`), that a writer works on, or that a pinned view is over.
+
+        Parameters
+        ----------
+        keep
+            How many of the newest versions stay.
+        older_than
+            Versions that were committed longer ago expire: ``"30d"`` or a timedelta. Of both, both have to be met.
+        grace
+            How long nothing is deleted, so that who reads an expired version can end; likewise.
+        dry_run
+            Give nothing up, and tell what would be.
+        author, message
+            Recorded with the transaction.
+
+        Returns
+        -------
+        ExpiryReport
+            The versions, those that would have expired but are held, and how many groups and bytes; print it.
+
+        Raises
+        ------
+        InvalidInputError
+            Neither ``keep`` nor ``older_than`` is given, or something is no number of versions, or no duration.
+        ConflictError
+            The collection was dropped just now.
+        ReadOnlyError
+            This object is bound to one version.
+        """
+        self._check_writable("expire")
+        by = Signature(author, message)
+        return expire(self._handle, keep=keep, older_than=older_than, grace=grace, dry_run=dry_run, signature=by)
+
+    def vacuum(self, *, grace: str | Duration = "1d", dry_run: bool = False) -> VacuumReport:
+        """Delete what is nobody's any more: expired groups that are due, and what dead writers, or aborted ones, left.
+
+        Only what this registry wrote below its recorded locations is deleted. Others may read, write and vacuum
+        meanwhile, and it may be killed: the next one goes on. See :func:`intake_zcollection.vacuum` for a registry.
+
+        Parameters
+        ----------
+        grace
+            How long ago the lease of a writer ran out before it is taken for dead; and how long after that, or after
+            it has given up, its workers may go on writing: what it left is deleted a second time then.
+        dry_run
+            Delete nothing, and tell what would be.
+
+        Returns
+        -------
+        VacuumReport
+            The groups and bytes that were freed, by location, and why something is there still; print it.
+
+        Raises
+        ------
+        InvalidInputError
+            The grace is no duration.
+        ReadOnlyError
+            This object is bound to one version; or the registry's database is not written by this user.
+        """
+        self._check_writable("vacuum")
+        return vacuum(self._handle, grace=grace, dry_run=dry_run)
 
     def versions(
         self, *, filters: Filters | None = None, limit: int | None = None, newest_first: bool = False

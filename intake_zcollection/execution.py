@@ -75,6 +75,11 @@ class Execution:
         chosen = _chosen(self.scheduler)
         return chosen is None or chosen not in (named_schedulers["processes"], named_schedulers["multiprocessing"])
 
+    @property
+    def tries_again(self) -> bool:
+        """Whether a job may be run again while a lost attempt is still at it, as a cluster does."""
+        return _client(self.scheduler) is not None or (self.scheduler is None and _in_a_task())
+
 
 def run(
     function: Callable[[Job, Arrays], Result], jobs: Iterable[tuple[Job, Arrays]], how: Execution, *, what: str

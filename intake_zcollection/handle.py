@@ -17,6 +17,20 @@ from .storage.location import Location
 _ALL = Selection()
 
 
+def _bare(record: CollectionRecord) -> CollectionRecord:
+    """Return what of a record each task that reads gets."""
+    return replace(record, description="", metadata={}, partitioning={})
+
+
+def _under(snapshot: Snapshot) -> tuple[tuple[CollectionRecord, int], ...]:
+    """Return what a view is over, at all versions at which it is read."""
+    over = snapshot.overlay
+    if over is None:
+        return ()
+    read = [*over.read, *((over.base, version) for version in sorted(set(over.behind.values())))]
+    return tuple((_bare(record), version) for record, version in read)
+
+
 @dataclass(frozen=True)
 class Handle:
     """A collection that is open. Plain data; nothing is read for it."""
@@ -98,8 +112,7 @@ class Handle:
         selection.check(schema)
         if selection.conditions is not None and self.version is None:  # to older versions none can be added
             selection.conditions.tell(schema)
-        bare = replace(self.record, description="", metadata={}, partitioning={})  # each task that reads gets it
-        listing = Listing(self.registry, bare, snapshot.version)
+        listing = Listing(self.registry, _bare(self.record), snapshot.version, _under(snapshot))
         return Selected(snapshot, schema, self._origins(snapshot, schema), listing)
 
     def _origins(self, snapshot: Snapshot, schema: Schema) -> dict[str, Origin]:

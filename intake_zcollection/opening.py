@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .collection import Collection
     from .handle import Handle
+    from .operations.vacuum import VacuumReport
     from .partitioning import Partitioning
     from .reading.blocks import Chunks
     from .reading.bounds import Where
@@ -319,3 +320,39 @@ def drop_collection(
     from .operations.drop import drop_collection as drop
 
     drop(as_registry(reg), name, storage_options, views, Signature(author, message))
+
+
+def vacuum(
+    reg: Registry | str,
+    *,
+    grace: Any = "1d",
+    dry_run: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> VacuumReport:
+    """Delete what is nobody's any more, wherever this registry wrote: see :meth:`Collection.vacuum`.
+
+    What collections left that were dropped is deleted too, and the marks of creators who were killed.
+
+    Parameters
+    ----------
+    reg
+        The registry, or its URL.
+    grace, dry_run
+        As in :meth:`Collection.vacuum`.
+    storage_options
+        What fsspec needs to reach the locations, by URL prefix if they are on several.
+
+    Returns
+    -------
+    VacuumReport
+        What was freed, by location. One that cannot be reached is told there, and keeps nothing else from being done.
+
+    Raises
+    ------
+    InvalidInputError
+        Storage options that may be secret do not say for which of several places they are.
+    """
+    from .collection import as_registry
+    from .operations.vacuum import vacuum_all
+
+    return vacuum_all(as_registry(reg), storage_options=storage_options, grace=grace, dry_run=dry_run)

@@ -40,17 +40,20 @@ from .records import (
     PUBLIC_OPTIONS,
     UNSIGNED,
     BaseDefinition,
+    Claimed,
     CollectionDefinition,
     CollectionRecord,
     Conflict,
     Cut,
     Entry,
+    Expired,
     FragmentRecord,
     Garbage,
     Hunk,
     Identity,
     Kept,
     KeyRange,
+    Leftover,
     Place,
     Run,
     SchemaRecord,
@@ -81,6 +84,7 @@ __all__ = [
     "AlreadyExistsError",
     "Asked",
     "BaseDefinition",
+    "Claimed",
     "CollectionDefinition",
     "CollectionRecord",
     "Conflict",
@@ -90,6 +94,8 @@ __all__ = [
     "Definition",
     "Difference",
     "Entry",
+    "Expired",
+    "Expiring",
     "Filters",
     "FragmentColumns",
     "FragmentRecord",
@@ -102,6 +108,7 @@ __all__ = [
     "KeyRange",
     "KeyValues",
     "Kind",
+    "Leftover",
     "NotFoundError",
     "Overlay",
     "OwnFragment",
@@ -109,6 +116,7 @@ __all__ = [
     "PartitionChange",
     "PartitionKey",
     "PartitionRecord",
+    "Pin",
     "Place",
     "Predicate",
     "ReadOnlyError",
@@ -157,6 +165,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 if TYPE_CHECKING:
     from .creation import Creation
     from .registry import Registry, connect
+    from .retention import Expiring, Pin
     from .sql.engine import show_url
     from .transaction import COMMITTED_AFTER_ALL, Transaction
 else:
@@ -164,6 +173,7 @@ else:
     _LAZY = {
         ".creation": ("Creation",),
         ".registry": ("Registry", "connect"),
+        ".retention": ("Expiring", "Pin"),
         ".sql.engine": ("show_url",),
         ".transaction": ("COMMITTED_AFTER_ALL", "Transaction"),
     }

@@ -161,6 +161,51 @@ class Garbage:
     """The rows by which it is known."""
 
 
+class Leftover(NamedTuple):
+    """What lies at a location and is nobody's any more, as a row of garbage or of an intent has it."""
+
+    collection_id: int
+    location: str
+    options: Json
+    path: str
+    """Of a group, of what all attempts to write one begin with, or of the marker."""
+    nbytes: int | None
+    """None where that is not known."""
+    keep: str | None
+    """The uid of the one attempt that was committed, where the others are to be deleted; empty where none was."""
+    number: int
+    """The number of the row of garbage, or of the transaction that had the intent."""
+    uid: str | None = None
+    """The intent's; None for garbage."""
+    again_at: dt.datetime | None = None
+    """When the intent's attempts are to be deleted for the second time; None before the first."""
+
+
+class Claimed(NamedTuple):
+    """A location that was claimed by who died creating a collection there."""
+
+    location: str
+    options: Json
+    transaction_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What of a collection expired, or would."""
+
+    collection: str
+    versions: tuple[int, ...]
+    """The numbers of the versions."""
+    held: tuple[int, ...]
+    """Of those that would have expired, too, but for pins, tags or pinned views."""
+    groups: int
+    """How many groups no version has any more."""
+    nbytes: int
+    """The bytes stored in them."""
+    not_before: dt.datetime | None
+    """From when on they may be deleted; None where nothing was done."""
+
+
 class Identity(NamedTuple):
     """What tells a live fragment from all others, through time: consecutive rows of a group."""
 
@@ -300,6 +345,8 @@ class Version:
     summary: Mapping[str, int]
     """What the write did, as counts: an insert's are ``created``, ``replaced``, ``merged``, ``skipped``, ``rows`` and
     ``bytes``."""
+    expired_at: dt.datetime | None = None
+    """When its data was given up; None while it can be read."""
 
     def __int__(self) -> int:
         return self.number

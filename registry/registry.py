@@ -3,7 +3,7 @@
 import datetime as dt
 import difflib
 import html
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -24,9 +24,12 @@ from .queue import read_queue
 from .records import (
     PUBLIC_OPTIONS,
     UNSIGNED,
+    Claimed,
     CollectionDefinition,
     CollectionRecord,
+    Expired,
     Garbage,
+    Leftover,
     Place,
     Signature,
     SourceRecord,
@@ -35,6 +38,7 @@ from .records import (
     Version,
     parse_name,
 )
+from .retention import Expiring, Expiry, Pin, expect_expiry
 from .selection import Filters, Selection
 from .snapshot import Snapshot
 from .sql import queries, tables
@@ -55,9 +59,11 @@ from .sql.engine import (
 )
 from .sql.entries import read_entries, read_indexes, read_table
 from .sql.hunks import read_last_changes
+from .sql.leftovers import read_dead_nbytes, read_due_totals
 from .sql.statistics import read_statistics
 from .sql.views import read_rows, read_snapshot, read_totals
 from .transaction import Transaction
+from .vacuuming import dead_claims, fence, forget_claim, forget_leftovers, leftovers
 
 Name = str | CollectionRecord
 """A collection's full name, or its record: that very collection, by whatever name."""
@@ -65,6 +71,9 @@ Name = str | CollectionRecord
 _EVERYTHING = Asked()
 
 LEASE = dt.timedelta(minutes=15)
+
+GRACE = dt.timedelta(days=1)
+"""How long what nobody needs any more stays, for those who are still reading or writing it."""
 
 CLAIM = dt.timedelta(minutes=1)
 """How long a location is kept for a creator that is silent: who was killed can soon be run again."""
@@ -460,6 +469,101 @@ class Registry:
     def forget_garbage(self, garbage: Garbage) -> None:
         """Forget what has been deleted."""
         forget_garbage(self._url, garbage)
+
+    def expire(
+        self,
+        name: Name,
+        expiring: Expiring,
+        path_of: PathOf,
+        *,
+        grace: dt.timedelta = GRACE,
+        signature: Signature = UNSIGNED,
+    ) -> Expired:
+        """Give up the data of versions, and return what that was; what no other version has is garbage then.
+
+        Parameters
+        ----------
+        name
+            The collection's full name, or its record.
+        expiring
+            Which versions. Those that pins, tags or pinned views hold stay, and the newest one.
+        path_of
+            Spells the path of a group below the location: from the names of the keys, a slot, and the uid.
+        grace
+            How long nothing is deleted, so that who reads an expired version can end.
+        signature
+            Recorded with the transaction.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name.
+        ConflictError
+            Somebody dropped it just now.
+        RegistryUnavailableError
+            The database is out of reach; nothing has expired, or the message says that this is not known.
+        """
+        given = self.collection(name)
+        return Expiry(self._url, given, expiring, path_of, grace=grace, signature=signature, lease=LEASE).expire()
+
+    def expect_expiry(self, name: Name, expiring: Expiring) -> Expired:
+        """Return what :meth:`expire` would do now; raises NotFoundError."""
+        with self._snapshot(name) as (connection, collection):
+            return expect_expiry(connection, collection, expiring)
+
+    def pin(self, *reads: tuple[CollectionRecord, int], lease: dt.timedelta) -> Pin:
+        """Return what keeps versions from expiring inside a block, to be entered by ``with``."""
+        return Pin(self._url, reads, lease=lease)
+
+    def fence(self, grace: dt.timedelta = GRACE) -> int:
+        """Fence the transactions whose lease ran out longer ago than the grace; return how many.
+
+        None of them can commit any more, whatever its writer still does; their pins are given up, and lapsed ones.
+        """
+        return fence(self._url, grace)
+
+    def leftovers(self, name: Name | None = None, *, lapsed: dt.timedelta | None = None) -> Iterator[list[Leftover]]:
+        """Yield what is nobody's any more and may be deleted now, some at a time.
+
+        That is due garbage, what transactions that were aborted or fenced staged, and lost attempts of committed ones.
+        When the objects are gone, :meth:`forget_leftovers`.
+
+        Parameters
+        ----------
+        name
+            The collection; None for all, those that were dropped among them.
+        lapsed
+            Tell too what would be left if transactions were fenced by this grace. They may commit yet, so nothing of
+            that may be deleted.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such collection.
+        """
+        return leftovers(self._url, None if name is None else self.collection(name).id, lapsed)
+
+    def forget_leftovers(self, deleted: Sequence[Leftover], grace: dt.timedelta = GRACE) -> None:
+        """Forget what has been deleted, as it was told; of an intent, after the second time, one grace later."""
+        forget_leftovers(self._url, deleted, grace)
+
+    def dead_claims(self) -> list[Claimed]:
+        """Return the locations that are claimed by creators who have died and were fenced, or gave up."""
+        return dead_claims(self._url)
+
+    def forget_claim(self, claimed: Claimed) -> None:
+        """Forget such a claim, unless another creator has taken it over."""
+        forget_claim(self._url, claimed)
+
+    def due_garbage(self, name: Name) -> tuple[int, int]:
+        """Return how many groups of a collection, and how many bytes, a vacuum would delete of what was given up."""
+        with self._snapshot(name) as (connection, collection):
+            return read_due_totals(connection, collection.id)
+
+    def dead_nbytes(self, name: Name) -> int:
+        """Return how many bytes of the groups of the newest version are of rows that it does not have any more."""
+        with self._snapshot(name) as (connection, collection):
+            return read_dead_nbytes(connection, collection.id)
 
     def commit(self, *commits: Commit, signature: Signature = UNSIGNED) -> tuple[Version, ...]:
         """Commit what touches the registry alone, in one SQL transaction; return the versions that it made.

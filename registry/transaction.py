@@ -77,6 +77,9 @@ class Transaction:
         lease: dt.timedelta,
     ) -> None:
         self.uid = uuid.uuid4().hex
+        self.is_tried_again = False
+        """Whether what it stages may be written by several attempts, as a cluster's workers do when others were lost:
+        then its intents outlive the commit, and vacuum deletes what lost attempts have written, or are about to."""
         self._url = url
         self._reads = tuple(reads)
         self._intents = tuple(intents)
@@ -268,9 +271,8 @@ class Transaction:
                 self._lock(connection)
             else:
                 self._begin(connection)
-            dead = self._unused(connection, commits) if self._staged_more else []
+            leaving = self._leaving(connection, commits)
             versions, writes = self._carry_out(connection, commits)
-            leaving = [(_discarding(), dead)] if dead else []
             write_all(connection, [*writes, *leaving, *self._ending("committed")])
             return versions
 
@@ -278,14 +280,19 @@ class Transaction:
         """Do what the transaction is for, inside the one SQL transaction that ends it; return what is left to write."""
         return carry_out(connection, commits, self._id, self._signed)
 
-    def _unused(self, connection: sa.Connection, commits: Sequence[Commit]) -> list[dict[str, Any]]:
-        """Return which groups were put down by work that was run again: those without a row of these commits."""
+    def _leaving(self, connection: sa.Connection, commits: Sequence[Commit]) -> list[Write]:
+        """Return what is left to vacuum: groups put down by work that was run again, and what lost attempts wrote."""
+        if not (self._staged_more or self.is_tried_again):
+            return []
         kept = {each.uid for commit in commits for each in written_by(commit)}
         mine = tables.staged.c.transaction_id == self._id
         staged = connection.scalars(sa.select(tables.staged.c.uid).where(mine)).all()
-        begun = {each[:length] for length in {len(uid) for uid in staged} for each in kept}
-        dead = [uid for uid in staged if uid not in begun]
-        return [{"of_id": self._id, "of_uid": uid} for uid in dead]
+        begun = {each[:length]: each for length in {len(uid) for uid in staged} for each in kept}
+        if self.is_tried_again:
+            keeping = [{"of_id": self._id, "of_uid": uid, "kept": begun.get(uid, "")} for uid in staged]
+            return [(_keeping(), keeping)] if keeping else []
+        dead = [{"of_id": self._id, "of_uid": uid} for uid in staged if uid not in begun]
+        return [(_discarding(), dead)] if dead else []
 
     def _lock(self, connection: sa.Connection) -> None:
         state = self._state(connection)
@@ -375,13 +382,21 @@ def _locked_state() -> sa.Select[*tuple[Any, ...]]:
 
 @cache
 def _endings() -> tuple[sa.Update, sa.Delete, sa.Delete]:
-    """Return the statements that end a transaction, take its pins away, and forget its intents."""
+    """Return the statements that end a transaction, take its pins away, and forget its intents, but for those kept."""
     id_: sa.BindParameter[int] = sa.bindparam("of_id")
     return (
         sa.update(tables.transaction).where(tables.transaction.c.id == id_).values(state=sa.bindparam("new_state")),
         sa.delete(tables.pin).where(tables.pin.c.transaction_id == id_),
-        sa.delete(tables.staged).where(tables.staged.c.transaction_id == id_),
+        sa.delete(tables.staged).where(tables.staged.c.transaction_id == id_, tables.staged.c.keep.is_(None)),
     )
+
+
+@cache
+def _keeping() -> sa.Update:
+    """Return the statement that has an intent outlive its commit, with the attempt that was committed, if any was."""
+    row = tables.staged.c
+    mine = row.transaction_id == sa.bindparam("of_id"), row.uid == sa.bindparam("of_uid")
+    return sa.update(tables.staged).where(*mine).values(keep=sa.bindparam("kept"))
 
 
 @cache

@@ -111,3 +111,36 @@ def sync(registry: str | None, as_json: bool, name: str, **chosen: Any) -> None:
 
     with look.opened(registry) as found:
         look.print_rows(synced(found, name, **chosen), as_json=as_json, nothing="nothing is stale")
+
+
+_grace = click.option("--grace", default="1d", show_default=True, help="How long what was given up stays: 12h, 7d.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Change nothing, and tell what would be done.")
+
+
+@_looking
+@_name
+@click.option("--keep", type=click.IntRange(1), help="How many of the newest versions stay.")
+@click.option("--older-than", metavar="SPAN", help="Versions that were committed longer ago expire: 30d.")
+@_grace
+@_dry_run
+@click.option("--message", default="", help="Recorded with the transaction.")
+def expire(registry: str | None, as_json: bool, name: str, **chosen: Any) -> None:
+    """Give up old versions of a collection, by --keep or --older-than; vacuum deletes what no other version has."""
+    from . import look
+    from .retention import expired, print_report
+
+    with look.opened(registry) as found:
+        print_report(expired(found, name, **chosen), as_json=as_json)
+
+
+@_looking
+@click.argument("name", required=False)
+@_grace
+@_dry_run
+def vacuum(registry: str | None, as_json: bool, name: str | None, **chosen: Any) -> None:
+    """Delete what is nobody's any more of a collection, or of all that the registry has and had."""
+    from . import look
+    from .retention import print_report, vacuumed
+
+    with look.opened(registry) as found:
+        print_report(vacuumed(found, name, **chosen), as_json=as_json)

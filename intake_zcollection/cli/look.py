@@ -172,6 +172,7 @@ def versions(registry: Registry, name: str, filters: str | None, limit: int | No
             "login": each.login,
             "summary": dict(each.summary),
             "message": each.message,
+            "expired": each.expired_at and _time(each.expired_at),
         }
         for each in found
     ]

@@ -1,6 +1,7 @@
 """Tolerances: how far apart two axis values may be, checked before anything is read."""
 
 import datetime as dt
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -57,6 +58,36 @@ def parse_duration(duration: Any, name: str) -> int:
     if count > _LONGEST:
         raise InvalidInputError(f"{name}={duration!r} is longer than the 292 years that nanoseconds can count")
     return count
+
+
+_SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|d|w)\s*")
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def parse_span(span: Any, name: str) -> dt.timedelta:
+    """Return a parameter of some name, a duration or its text, as a timedelta.
+
+    >>> parse_span("15min", "lease"), parse_span(np.timedelta64(1, "D"), "grace")
+    (datetime.timedelta(seconds=900), datetime.timedelta(days=1))
+
+    Raises
+    ------
+    InvalidInputError
+        It is neither, or negative.
+    """
+    if not isinstance(span, str):
+        if not isinstance(span, dt.timedelta | np.timedelta64):
+            raise InvalidInputError(f"{name}={span!r} is no duration: write '15min', '1h', '30d', or a timedelta")
+        return dt.timedelta(microseconds=parse_duration(span, name) // 1000)
+    if (found := _SPAN.fullmatch(span)) is None:
+        raise InvalidInputError(
+            f"{name}={span!r} is no duration: write a number and s, min, h, d or w, as in '15min' or '30d'"
+        )
+    try:
+        return dt.timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
+    except OverflowError as error:
+        raise InvalidInputError(f"{name}={span!r} is longer than anything lasts") from error
 
 
 def _nanoseconds(duration: Any, name: str) -> int:

@@ -16,6 +16,8 @@ class Listing:
     registry: Registry
     collection: CollectionRecord
     version: int
+    under: tuple[tuple[CollectionRecord, int], ...] = ()
+    """Of a view: what it is over, at the versions that were listed."""
 
     @contextmanager
     def asked_again(self) -> Iterator[None]:
@@ -34,11 +36,11 @@ class Listing:
         except CorruptedDataError as error:
             what = str(error).partition(";")[0]  # what to do is another thing
             try:
-                behind = self.registry.look_again(self.collection, self.version)
+                notes = [self.registry.look_again(*each) for each in ((self.collection, self.version), *self.under)]
             except NotFoundError as gone:
                 raise type(gone)(f"{gone}, since this was loaded: {what}") from error
             except RegistryUnavailableError:
                 raise error from None
-            if behind:
-                raise NotFoundError(f"{what}, and may have been given up: {behind}") from error
+            if notes[0]:
+                raise NotFoundError(f"{what}, and may have been given up: {notes[0]}") from error
             raise

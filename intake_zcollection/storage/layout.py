@@ -10,12 +10,15 @@
             └── time/ …
 """
 
+import re
 import uuid
 from collections.abc import Sequence
 
 from registry import IMMUTABLE_SLOT, PartitionKey, Slot, format_key, name_values
 
 _INTENT = 24
+
+_UID = re.compile(rf"[0-9a-f]{{{_INTENT}}}([0-9a-f]{{8}})?")
 
 
 def new_intent() -> str:
@@ -33,9 +36,26 @@ def is_intent(name: str) -> bool:
     return len(name) == _INTENT
 
 
+def is_group(path: str) -> bool:
+    """Whether a path below the location is that of a group, or what all attempts to write one begin with.
+
+    Nothing else is ever deleted with all that is in it.
+
+    >>> is_group("year=2022/month=01/" + 32 * "0"), is_group("year=2022/month=01"), is_group("../" + 32 * "0")
+    (True, False, False)
+    """
+    *directories, name = path.split("/")
+    return _UID.fullmatch(name) is not None and bool(directories) and not {"", ".", ".."} & {*directories}
+
+
+def uid_of(path: str) -> str:
+    """Return the name of the group at a path."""
+    return path.rpartition("/")[2]
+
+
 def intent_of(path: str) -> str:
     """Return the beginning of the name of the group at a path."""
-    return path.rpartition("/")[2][:_INTENT]
+    return uid_of(path)[:_INTENT]
 
 
 def partition_path(key: PartitionKey) -> str:

@@ -9,13 +9,17 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Protocol
 
 from fsspec import AbstractFileSystem
 
 from ..errors import CorruptedDataError, StorageUnavailableError, ZCollectionError
+
+_AT_ONCE = 16
+"""How many directories of an object store are listed at the same time."""
 
 _BATCH_NBYTES = 32 * 2**20
 """How much is written at a time: enough that many small objects go out together."""
@@ -147,12 +151,12 @@ class FsspecStore(Store):
         directories, objects = list(directories), list(objects)
         with self._connected("deleted") as fs:
             _forget_listings(fs)
-            paths: list[Any] = [self._path(name) for name in directories]
-            if len(paths) > 1 and fs.async_impl and not self._has_directories:
-                paths = [paths]  # an object store deletes a thousand objects by one request
-            for path in paths:
+            if fs.async_impl and not self._has_directories:
+                self._remove_together(fs, directories)
+                directories = []
+            for name in directories:
                 with suppress(FileNotFoundError):
-                    fs.rm(path, recursive=True)
+                    fs.rm(self._path(name), recursive=True)
             for name in objects:
                 with suppress(FileNotFoundError):
                     if not self._has_directories or fs.exists(self._path(name)):  # not all say what is wrong with it
@@ -162,6 +166,23 @@ class FsspecStore(Store):
                 for name in sorted(above, key=len, reverse=True):
                     with suppress(Exception):  # each file system has an error of its own for one that is not empty
                         fs.rmdir(self._path(name).removesuffix("/."))
+
+    def _remove_together(self, fs: AbstractFileSystem, directories: Sequence[str]) -> None:
+        """Delete directories of an object store: all are listed at the same time, and a request deletes a thousand."""
+        if not directories:
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = [path for some in pool.map(fs.find, map(self._path, directories)) for path in some]
+            if found:
+                fs.rm(found)
+            # An answer has errors of single objects in it, which s3fs does not look at: of what may not be deleted.
+            left = {name for some in pool.map(self.list, {_parent(name) for name in directories}) for name in some}
+        if kept := sorted(left.intersection(directories)):
+            more = f" and {len(kept) - 5} more" if len(kept) > 5 else ""
+            raise StorageUnavailableError(
+                f"the location {self._url} cannot be deleted from: {', '.join(kept[:5])}{more} are there still; "
+                f"{_ADVICE['deleted']}"
+            )
 
     def claim(self, name: str, data: bytes) -> bool:
         """See that nothing is there, and write it; where another one may be as fast, see whose it is."""
@@ -373,6 +394,10 @@ def _found(answer: bytes | Exception) -> bytes:
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+def _parent(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def _batches(objects: Iterable[tuple[str, bytes]]) -> Iterator[dict[str, bytes]]:

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,20 +44,33 @@ def remove_attempts(location: Location, paths: Iterable[str]) -> None:
 
     Raises
     ------
+    InvalidInputError
+        One of them is no path of a group; nothing is deleted then.
     StorageUnavailableError
         The storage refused.
+    """
+    location.store.remove(attempts_at(location, paths))
+
+
+def attempts_at(location: Location, paths: Iterable[str], kept: Container[str] = ()) -> list[str]:
+    """Return the paths of groups: where one is an intent's, of all attempts to write it, but for uids that are kept.
+
+    Only directories of intents are listed. Raises as :func:`remove_attempts`.
     """
     found = []
     begun: dict[str, set[str]] = {}
     for path in paths:
         directory, _, uid = path.rpartition("/")
+        if not layout.is_group(path):
+            raise InvalidInputError(f"{path!r} in {location.url} is not deleted: it is no path of a group")
         if layout.is_intent(uid):
             begun.setdefault(directory, set()).add(uid)
         else:
             found.append(path)
     for directory, uids in begun.items():
-        found += [path for path in location.store.list(directory) if layout.intent_of(path) in uids]
-    location.store.remove(found)
+        there = [path for path in location.store.list(directory) if layout.is_group(path)]
+        found += [path for path in there if layout.intent_of(path) in uids and layout.uid_of(path) not in kept]
+    return found
 
 
 def fragment_objects(schema: Schema, stored: Mapping[str, Values], rows: int, path: str) -> Iterator[tuple[str, bytes]]:

@@ -1,10 +1,11 @@
 """The marker of a collection's location: put before anything else is there, and put right by who writes there."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from registry import COMMITTED_AFTER_ALL, CollectionDefinition, Creation, Registry, Signature
+from registry import COMMITTED_AFTER_ALL, MARKER, CollectionDefinition, Creation, Registry, Signature
 
 from ..errors import NotFoundError, StorageUnavailableError, ZCollectionError
 from ..handle import Handle
@@ -12,6 +13,9 @@ from ..storage.location import Location
 from ..storage.marker import Marker, put_marker, read_marker, remove_marker
 
 logger = logging.getLogger(__name__)
+
+_UNFINISHED = re.compile(rf"{re.escape(MARKER)}\.[0-9a-f]{{32}}")
+"""What a marker is written as on a local disk, before it is linked to its place."""
 
 
 @contextmanager
@@ -79,6 +83,17 @@ def ensure_marker(handle: Handle) -> None:
     except NotFoundError:  # who dropped it may have looked before the marker was there
         remove_marker(place, record.uid)
         raise
+
+
+def remove_left_behind(registry: Registry, place: Location) -> None:
+    """Take away the marker of what this registry knows to be gone, and what its creator was about to make one.
+
+    Raises StorageUnavailableError.
+    """
+    found = read_marker(place)
+    if found is not None and _is_left_behind(registry, place, found):
+        place.store.remove((), [MARKER])
+    place.store.remove((), [name for name in place.store.list("") if _UNFINISHED.fullmatch(name)])
 
 
 def _is_left_behind(registry: Registry, place: Location, marker: Marker) -> bool:

@@ -22,6 +22,7 @@ from ..errors import (
     InvalidInputError,
     NotFoundError,
     TransactionClosedError,
+    VersionExpiredError,
     ZCollectionError,
 )
 from ..execution import Execution
@@ -90,7 +91,12 @@ def write(
         head = handle.select(selection)
         if again is not None:
             _check_alive(again, head)
-        return planner(head, again)
+        try:
+            return planner(head, again)
+        except VersionExpiredError:
+            if handle.select(selection).read == head.read:
+                raise  # it is another one that is read
+            return ask(again)  # others wrote, and the head that was has expired since
 
     plan = _in_turn(partial(ask, None), partial(handle.registry.queue, handle.record))
     if plan is None:
@@ -101,6 +107,7 @@ def write(
         handle.registry.begin(*first.read, intents=intents, signature=signature) as transaction,
         undoing(transaction, handle.location) as staged,
     ):
+        transaction.is_tried_again = how.tries_again
         ensure_marker(handle)  # not before: who may not write the registry changes nothing in the storage
         while plan is not None:
             staged += [path for _, path in _intents(plan, results)]
@@ -108,6 +115,7 @@ def write(
                 results |= _put_down(plan, results, handle.location, how)
             try:
                 made = transaction.commit([plan.commit(results, losses)])
+                _tell_garbage(handle)
                 return made[0] if made else handle.newest()
             except ConflictError as conflict:
                 if not (repeatable and _may_repeat(conflict)):
@@ -120,6 +128,19 @@ def write(
                     transaction.pin(collection, number)
                 transaction.stage(first.collection, _intents(plan, results))
     return handle.newest()
+
+
+def _tell_garbage(handle: Handle) -> None:
+    """Log how much there is to vacuum, where somebody listens; what cannot be asked is not told."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    try:
+        groups, nbytes = handle.registry.due_garbage(handle.record)
+    except ZCollectionError as error:
+        logger.info("how much of %s is due to be vacuumed is not known: %s", handle.record.name, error)
+        return
+    if groups:
+        logger.info("%s: %d groups, %d bytes, are due to be vacuumed", handle.record.name, groups, nbytes)
 
 
 def _again(plan: Plan, conflict: ConflictError, before: Schema, losses: int) -> Again:
@@ -151,6 +172,7 @@ def write_first(creation: Creation, plan: Plan, location: Location, how: Executi
     the claim on the location is the caller's.
     """
     intents = _intents(plan, {})
+    creation.is_tried_again = how.tries_again
     with undoing(creation, location) as staged:
         creation.stage(creation.collection, intents)
         staged += [path for _, path in intents]

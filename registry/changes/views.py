@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from ..errors import InvalidInputError
 from ..records import SchemaRecord
 from ..sql import queries, tables
-from ..sql.bases import read_definitions
+from ..sql.bases import check_pinned, read_definitions
 from ..sql.views import read_needs
 from .locked import Locked, end, same
 from .values import EditSchema, EditView, RecordDefinitions
@@ -22,6 +22,8 @@ def edit_view(now: Locked, update: EditView | RecordDefinitions) -> dict[str, in
     filters = now.state.filters if update.filters is None else update.filters.filters
     if (pinned, filters) == (now.state.pinned_version, now.state.filters):
         return {} if update.moves else None
+    if pinned is not None:
+        check_pinned(now.connection, now.state.base, pinned)
     end(now, tables.view_state)
     begin = {"collection_id": now.id, "begin_version": now.version}
     now.write(sa.insert(tables.view_state), begin | {"pinned_version": pinned, "filters": filters})

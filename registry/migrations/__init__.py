@@ -17,7 +17,7 @@ from ..sql.sqlite import keep_copy
 
 logger = logging.getLogger(__name__)
 
-HEAD_REVISION = "0010"
+HEAD_REVISION = "0011"
 """The revision this code reads and writes; a test holds it equal to Alembic's head."""
 
 _alembic = threading.Lock()

@@ -94,6 +94,14 @@ def check_base(connection: sa.Connection, collection: CollectionRecord, version:
         read_state(connection, collection, version, head=version == collection.head_version)
 
 
+def check_pinned(connection: sa.Connection, base: CollectionRecord, version: int) -> None:
+    """Raise VersionExpiredError if a view cannot stay over a version; until this ends, it does not expire."""
+    row = tables.collection.c
+    # An expiry locks the collection against this; other writers of it do not.
+    connection.execute(sa.select(row.id).where(row.id == base.id).with_for_update(read=True, key_share=True))
+    queries.check_kept(connection, base, version)
+
+
 @cache
 def _at(table: sa.Table) -> AnySelect:
     """Select what a view has in a table at a version."""

@@ -106,6 +106,8 @@ def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object
 def check_shown(connection: sa.Connection, base: BaseDefinition, head: int) -> None:
     """Raise InvalidInputError if variables that a view is to show have been dropped meanwhile."""
     pinned = head if base.pinned_version is None else base.pinned_version
+    if base.pinned_version is not None:  # it may have expired since it was planned
+        queries.check_kept(connection, base.collection, base.pinned_version)
     alive = {each.id for each in schema_at(connection, base.collection, pinned).variables}
     if gone := [name for id_, name in base.shown.items() if id_ not in alive]:
         raise InvalidInputError(

@@ -225,15 +225,20 @@ def check_version(connection: sa.Connection, collection: CollectionRecord, versi
     number = version_number(version)
     if not 0 <= number <= collection.head_version:
         raise _no_version(connection, collection, number)
-    if number == collection.head_version:  # the head never expires
-        return number
-    table = tables.version
-    expired_at = connection.execute(
-        sa.select(table.c.expired_at).where(table.c.collection_id == collection.id, table.c.version == number)
-    ).scalar_one()
-    if expired_at is not None:
-        raise VersionExpiredError(f"version {number} of collection {collection.name} expired at {expired_at}")
+    if number != collection.head_version:  # the head never expires
+        check_kept(connection, collection, number)
     return number
+
+
+def check_kept(connection: sa.Connection, collection: CollectionRecord, number: int) -> None:
+    """Raise VersionExpiredError if a version, which there is, has expired."""
+    table = tables.version
+    mine = table.c.collection_id == collection.id, table.c.version == number
+    expired_at = connection.execute(sa.select(table.c.expired_at).where(*mine)).scalar_one()
+    if expired_at is not None:
+        raise VersionExpiredError(
+            f"version {number} of collection {collection.name} expired at {expired_at}; versions() tells which have not"
+        )
 
 
 def _no_version(connection: sa.Connection, collection: CollectionRecord, number: int) -> NotFoundError:
@@ -312,11 +317,8 @@ def read_versions_since(
 def version_record(row: AnyRow, collection: str) -> Version:
     """Return the record of a row of :func:`versions_query`."""
     fields = row._mapping
-    return Version(
-        collection=collection,
-        number=fields["version"],
-        **{name: fields[name] for name in ("operation", "message", "author", "login", "committed_at", "summary")},
-    )
+    names = "operation", "message", "author", "login", "committed_at", "summary", "expired_at"
+    return Version(collection=collection, number=fields["version"], **{name: fields[name] for name in names})
 
 
 def versions_of(connection: sa.Connection, transaction_id: int) -> tuple[Version, ...]:

@@ -368,6 +368,9 @@ garbage = Table(
     Column("options", Document, nullable=False),
     Column("path", Text, nullable=False),
     Column("not_before", UTCDateTime, nullable=False),
+    # NULL where that is not known, as of what was never committed.
+    Column("nbytes", BigInteger),
+    Index(None, "collection_id", "not_before"),
 )
 
 # Where a location is about to become a collection's: the row of its creator, who has not recorded it yet.

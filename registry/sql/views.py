@@ -8,7 +8,7 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
-from ..errors import StaleViewError
+from ..errors import StaleViewError, VersionExpiredError
 from ..keys import MAX_KEYS, KeyValues, format_key, name_values
 from ..overlay import (
     NEVER_STORED,
@@ -30,6 +30,7 @@ from ..snapshot import Snapshot
 from . import queries, tables
 from .bases import (
     ViewState,
+    check_base,
     columns_at,
     hunks_between,
     hunks_of,
@@ -108,7 +109,7 @@ def _read_view(
     number = queries.check_version(connection, view, version)
     state = read_state(connection, view, number, head=version is None)
     if asked.base_version is not None:
-        state = replace(state, base_version=asked.base_version)
+        state = replace(state, base_version=queries.check_version(connection, state.base, asked.base_version))
     schema = read_view_schema(connection, view, number, state)
     own_ids = {each.id for each in schema.variables if each.id >= state.own_ids}
     named = {each.id for each in schema.variables if asked.names is None or each.name in asked.names}
@@ -116,6 +117,7 @@ def _read_view(
     selection = state.chosen(selection.with_schema(schema))
     own = _Own(connection, view, number, state, selection, frozenset(own_ids & named), definitions, schema)
     behind = own.behind() if asked.stale in ("last", "raise") else {}
+    _check_behind(connection, view, state.base, behind)
     fragments = _read_base(connection, state, selection, behind)
     stale = own.stale(fragments.count_rows()) if asked.tells or asked.stale in ("raise", "skip") else {}
     if asked.stale == "raise" and stale:
@@ -373,11 +375,35 @@ def _read_base(
     return FragmentColumns.merged(read)
 
 
+def _check_behind(
+    connection: sa.Connection, view: CollectionRecord, base: CollectionRecord, behind: Mapping[KeyValues, int]
+) -> None:
+    """Raise StaleViewError if partitions are read at versions of the base that have expired."""
+    gone: dict[int, VersionExpiredError] = {}
+    for version in sorted(set(behind.values())):
+        try:
+            queries.check_version(connection, base, version)
+            check_base(connection, base, version)
+        except VersionExpiredError as error:
+            gone[version] = error
+    if gone:
+        names = _names(view, [key for key, version in behind.items() if version in gone])
+        raise StaleViewError(
+            f"view {view.name}: own values of {names} are stale, and what they were computed from can be read no more: "
+            f"{'; '.join(map(str, gone.values()))}. Compute them by sync(), or load with stale='fill', without them"
+        )
+
+
 def _stale_error(view: CollectionRecord, stale: Mapping[KeyValues, object]) -> StaleViewError:
-    length = len(view.keys)
-    names = [format_key(name_values(view.keys, key[:length])) for key in sorted(stale)]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return StaleViewError(
-        f"view {view.name}: own values of {', '.join(names[:5])}{more} are stale; sync() computes them, and "
+        f"view {view.name}: own values of {_names(view, stale)} are stale; sync() computes them, and "
         "stale='last' or 'fill' shows what there is"
     )
+
+
+def _names(view: CollectionRecord, keys: Iterable[KeyValues]) -> str:
+    """Return the first partitions of some, as text."""
+    length = len(view.keys)
+    names = [format_key(name_values(view.keys, key[:length])) for key in sorted(keys)]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"

@@ -871,4 +871,119 @@ MUTATIONS = (
         (Edit("intake_zcollection/view.py", "        return shown(handle)", "        return Collection(handle)"),),
         ("tests/behaviour/test_views_of_views.py", "-k", "of_its_own and sqlite"),
     ),
+    Mutation(
+        "groups are given up where a row of theirs is gone, whatever others they have",
+        (
+            Edit(
+                "registry/sql/retention.py",
+                "found.c.gone == rows.scalar_subquery(), ~alive.exists()",
+                "~alive.exists()",
+            ),
+        ),
+        ("tests/registry/test_retention.py", "-k", "stays_is_kept and sqlite"),
+    ),
+    Mutation(
+        "groups with live rows are given up",
+        (
+            Edit(
+                "registry/sql/retention.py",
+                "found.c.gone == rows.scalar_subquery(), ~alive.exists()",
+                "found.c.gone == rows.scalar_subquery()",
+            ),
+        ),
+        ("tests/registry/test_retention.py", "-k", "stays_is_kept and sqlite"),
+    ),
+    Mutation(
+        "pins hold nothing",
+        (
+            Edit(
+                "registry/sql/retention.py",
+                "held = {row.version for row in found if row.lease_until > now}",
+                "held = set[int]()",
+            ),
+        ),
+        ("tests/registry/test_retention.py", "-k", "pin and sqlite"),
+    ),
+    Mutation(
+        "what a version may have expired since is pinned",
+        (Edit("registry/retention.py", "        queries.check_kept(connection, found, version)\n", ""),),
+        ("tests/registry/test_retention.py", "-k", "pin and sqlite"),
+    ),
+    Mutation(
+        "a view over a pinned view holds nothing of what that is over",
+        (
+            Edit(
+                "registry/sql/retention.py",
+                "            held.add(queries.read_base_version(connection, view_id, version))",
+                "            assert version >= 0",
+            ),
+        ),
+        ("tests/behaviour/test_retention.py", "-k", "through_views and sqlite"),
+    ),
+    Mutation(
+        "the last hunks of partitions are deleted too",
+        (
+            Edit(
+                "registry/sql/retention.py",
+                "sa.delete(change).where(*mine, sa.select(later.c.version).where(*same).exists())",
+                "sa.delete(change).where(*mine, sa.or_(sa.true(), sa.select(later.c.version).where(*same).exists()))",
+            ),
+        ),
+        ("tests/registry/test_retention.py", "-k", "hunks and sqlite"),
+    ),
+    Mutation(
+        "hunks go with the versions, though views lie over older ones",
+        (
+            Edit(
+                "registry/retention.py", "        floor = read_view_floor(connection, id_)\n", "        floor = None\n"
+            ),
+        ),
+        ("tests/behaviour/test_retention.py", "-k", "placed_over and sqlite"),
+    ),
+    Mutation(
+        "nobody is fenced before what they wrote is deleted",
+        (Edit("registry/sql/leftovers.py", 'values(state="expired")', "values(state=row.state)"),),
+        ("tests/behaviour/test_retention.py", "-k", "dead_writer and sqlite"),
+    ),
+    Mutation(
+        "what an intent names is deleted once",
+        (Edit("registry/sql/leftovers.py", "values(again_at=again_at)", "values(again_at=again_at - 3 * grace)"),),
+        ("tests/behaviour/test_retention.py", "-k", "dead_writer and sqlite"),
+    ),
+    Mutation(
+        "rows are forgotten before their objects are deleted",
+        (
+            Edit(
+                "intake_zcollection/operations/vacuum.py",
+                "            deleted = [each for place",
+                "            self.registry.forget_leftovers(some, self.grace)\n            deleted = [each for place",
+            ),
+        ),
+        ("tests/behaviour/test_retention.py", "-k", "cannot_be_reached and sqlite"),
+    ),
+    Mutation(
+        "garbage is deleted before it is due",
+        (Edit("registry/sql/leftovers.py", "where(row.not_before <= now, row.id > after)", "where(row.id > after)"),),
+        ("tests/behaviour/test_retention.py", "-k", "after_the_grace and local and sqlite"),
+    ),
+    Mutation(
+        "intents of a cluster's jobs end with their commit",
+        (Edit("registry/transaction.py", "        if self.is_tried_again:\n", "        if not self:\n"),),
+        ("tests/behaviour/test_retention.py", "-k", "lost_attempts and sqlite"),
+    ),
+    Mutation(
+        "the attempt that was committed is deleted with the lost ones",
+        (Edit("intake_zcollection/operations/vacuum.py", "{each.keep for each in rows if each.keep}", "set[str]()"),),
+        ("tests/behaviour/test_retention.py", "-k", "lost_attempts and sqlite"),
+    ),
+    Mutation(
+        "what is no path of a group is deleted with all that is in it",
+        (Edit("intake_zcollection/storage/write.py", "if not layout.is_group(path):", "if not path.strip('/.'):"),),
+        ("tests/behaviour/test_retention.py", "-k", "nothing_is_deleted_but and sqlite"),
+    ),
+    Mutation(
+        "partitions are read at versions of the base that have expired",
+        (Edit("registry/sql/views.py", "    _check_behind(connection, view, state.base, behind)\n", ""),),
+        ("tests/behaviour/test_retention.py", "-k", "stale_values and sqlite"),
+    ),
 )

@@ -12,6 +12,7 @@ from . import runs
 from .appends import appends
 from .lookups import lookups
 from .report import Row, as_json, nbytes, show
+from .retention import retention
 from .scale import scale
 from .shapes import QUICK, Sizes
 from .startup import startup
@@ -28,6 +29,7 @@ SHAPES: dict[str, Callable[[Path, Sizes], Iterable[Row]]] = {
     "scale": scale,
     "views": views,
     "lookups": lookups,
+    "retention": retention,
 }
 
 
@@ -75,6 +77,8 @@ def _title(shape: str, sizes: Sizes) -> str:
             return (
                 f"{sizes.synced} days of hourly rows of 100 values, one of which is corrected; {sizes.shown} partitions"
             )
+        case "retention":
+            return f"a year by months, a day corrected {sizes.days} times; {10 * sizes.expired:,} partitions"
     return f"{nbytes(sizes.nbytes)} made by dask, in a process of its own"
 
 
@@ -92,6 +96,8 @@ def _notes(shape: str) -> list[str]:
         return ["CPU: of this process, least of five. Of the registry alone, but where an index is created."]
     if shape == "views":
         return ["CPU: of all threads, least of five; of what computes everything, one. A correction is not in it."]
+    if shape == "retention":
+        return ["CPU: of this process. Stored: after the last night, next to what was there before any correction."]
     notes = [
         f"CPU: of all threads ({CPU_COUNT} work), with the system's part. Writing includes waiting for the disk.",
         "×: ours over theirs. Bare limit: the same chunks, coded by the same codec, as files; no metadata.",

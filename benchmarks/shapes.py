@@ -42,6 +42,8 @@ class Sizes:
     """Partitions of a view that is loaded; and of another one, a tenth."""
     indexed: int = 300_000
     """Partitions with an index."""
+    expired: int = 10_000
+    """Versions that expire at once; of ten times as many partitions."""
 
 
 QUICK = Sizes(
@@ -57,6 +59,7 @@ QUICK = Sizes(
     synced=40,
     shown=100,
     indexed=2000,
+    expired=300,
 )
 
 

@@ -43,6 +43,7 @@ WRITING: dict[str, Verb] = {
     "insert": lambda each, **by: each.insert(MORE, **by),
     "update": lambda each, **by: each.update(double, **by),
     "rewrite": lambda each, **by: each.rewrite(**by),
+    "add_statistics": lambda each, **by: each.add_statistics(["count"], **by),
     "drop_rows": lambda each, **by: each.drop_rows(where={"time": ("2022-01-01", "2022-01-01")}, **by),
     "drop_partitions": lambda each, **by: each.drop_partitions(all=True, **by),
     "add_variable": lambda each, **by: each.add_variable(izc.Variable("added", "i4", ("time",)), **by),

@@ -262,6 +262,7 @@ def _variable(variable: VariableRecord) -> Row:
         "dimensions": ", ".join(shape),
         "role": variable.role,
         "units": str(variable.attributes.get("units", "")) if isinstance(variable.attributes, Mapping) else "",
+        "statistics": "kept" if variable.statistics else "",
     }
 
 

@@ -119,12 +119,15 @@ def chosen(
 
     By their keys; each part has to meet bounds where the selection says so.
     """
-    columns = key_columns(table)
     by_key = selection.keys is not None or selection.key_range is not None or selection.predicate is not None
 
     def compared(name: str) -> sa.ColumnElement[int]:
         column: sa.ColumnElement[int] = table.c[name]
         return column + 0 if by_key else column  # an expression has no index, and that of the keys is the right one
+
+    columns = key_columns(table)
+    if selection.keys is not None:  # each is looked up: of another condition too SQLite would read all, for each key
+        columns = [column + 0 for column in columns]
 
     query = sa.select(*wanted).where(
         table.c.collection_id == collection.id, table.c.layer_id >= ROWS_LAYER, compared("begin_version") <= version
@@ -134,7 +137,7 @@ def chosen(
     if selection.keys is not None:
         query = query.select_from(among_keys(table, table.c.collection_id == collection.id, len(collection.keys)))
     if selection.key_range is not None:
-        query = query.where(*within_keys(table, selection.key_range))
+        query = query.where(*within_keys(columns, selection.key_range))
     if selection.predicate is not None:
         query = query.where(compile_predicate(selection.predicate, dict(zip(collection.keys, columns, strict=False))))
     return query.where(*_overlap(table.c.axis_min, table.c.axis_max, selection)) if selection.parts else query

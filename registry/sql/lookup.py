@@ -7,7 +7,7 @@ one, are compared as expressions, which have none.
 
 import json
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -195,23 +195,25 @@ def _postgresql_rare(element: Any, compiler: Any, **options: Any) -> str:
     return f"({compiler.process(element.clauses, **options)})"
 
 
-def within_keys(table: sa.FromClause, keys: KeyRange) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions of a range of keys."""
-    columns, (first, last) = sa.tuple_(*key_columns(table)), keys
+def within_keys(columns: Sequence[sa.ColumnElement[int]], keys: KeyRange) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of a range of keys, on all six columns."""
+    key, (first, last) = sa.tuple_(*columns), keys
     return [
-        *([columns >= sa.tuple_(*map(bigint, first))] if first is not None else ()),
-        *([columns <= sa.tuple_(*map(bigint, last))] if last is not None else ()),
-        *(_between_values(table, first, last) if first is not None and last is not None else ()),
+        *([key >= sa.tuple_(*map(bigint, first))] if first is not None else ()),
+        *([key <= sa.tuple_(*map(bigint, last))] if last is not None else ()),
+        *(_between_values(columns, first, last) if first is not None and last is not None else ()),
     ]
 
 
-def _between_values(table: sa.FromClause, first: KeyValues, last: KeyValues) -> Iterator[sa.ColumnElement[bool]]:
+def _between_values(
+    columns: Iterable[sa.ColumnElement[int]], first: KeyValues, last: KeyValues
+) -> Iterator[sa.ColumnElement[bool]]:
     """Yield what a range of keys says of the values that they begin with, up to one that differs.
 
     Of two comparisons of rows Postgres does not see that they are a range: of one in the middle it guesses that it is a
     quarter of the table, which it reads then.
     """
-    for column, low, high in zip(key_columns(table), first, last, strict=True):
+    for column, low, high in zip(columns, first, last, strict=True):
         yield _follows(column >= bigint(low))
         yield _follows(column <= bigint(high))
         if low != high:

@@ -47,7 +47,12 @@ def test_a_write_records_author_login_and_message(collection: izc.Collection, lo
     version = WRITING[verb](collection, author="nightly job", message="of the new gauge")
     assert version == collection.version
     assert (version.operation, version.author, version.login) == (verb, "nightly job", login)
-    what = {"add_variable": "added: ", "rename_variable": "ice → snow: ", "drop_variable": "quality: "}
+    what = {
+        "add_statistics": "count: ",
+        "add_variable": "added: ",
+        "rename_variable": "ice → snow: ",
+        "drop_variable": "quality: ",
+    }
     assert version.message == what.get(verb, "") + "of the new gauge"
 
 

@@ -75,6 +75,7 @@ def test_show_tells_what_a_collection_is_and_has_at_a_version(look: Look) -> Non
         "dimensions": "time",
         "role": "",
         "units": "m",
+        "statistics": "",
     }
     before = told(look("show", "hydro/level", "--json", "--version", "0"))
     assert (before["partitions"], before["rows"], before["first"]) == (0, 0, None)

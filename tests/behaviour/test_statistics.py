@@ -204,6 +204,8 @@ def test_statistics_are_added_of_what_is_there_in_one_version_and_kept_of_what_c
     collection.insert(track(6, 6))
     assert days_of(collection, where={"longitude": (60, 95)}) == [3, 4]
     assert days_of(collection, where={"longitude": (330, 340)}) == [12]
+    dropped = collection.drop_rows(where={"time": ("2022-01-08T05", "2022-01-08T07")})
+    assert collection.add_statistics(PLACES) == dropped, "what is cut is known by what was whole"
     old = collection.at(version=1)
     assert days_of(old, where=east) == [2, 3], "where rows were dropped since, groups are known in part"
     xr.testing.assert_identical(old.load(where=east).compute(), inside(old.load().compute(), east))

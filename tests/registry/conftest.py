@@ -33,7 +33,7 @@ from registry import (
     pad_key,
 )
 from registry.changes import Commit, NothingBetween, PutFragments, Requirement, Unchanged, Update
-from registry.records import IMMUTABLE_LAYER, ROWS_LAYER
+from registry.records import IMMUTABLE_LAYER, ROWS_LAYER, Layer
 from registry.sql.engine import engine_of, parse_url
 from tests.processes import start_fork_server
 from tests.sql import Row as Row
@@ -93,7 +93,7 @@ def slot(*key: int, layer: int = 0, axis_min: int = 0) -> Slot:
     return Slot(pad_key(key), axis_min, layer)
 
 
-def fragment(*key: int, layer: int | frozenset[int] = 0, **fields: Any) -> Written:
+def fragment(*key: int, layer: Layer = 0, **fields: Any) -> Written:
     """A fragment that was never written, of the only part of a partition if nothing else is said."""
     defaults: dict[str, Any] = {"uid": uuid.uuid4().hex, "rows": 10, "nbytes": 80, "axis_min": 0, "axis_max": 9}
     defaults["schema_version"] = 0

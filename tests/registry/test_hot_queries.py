@@ -29,6 +29,7 @@ from registry import (
     Selection,
     connect,
     pad_key,
+    parse_predicate,
 )
 from registry.changes import ClosePartitions, Commit, NoOtherPart, NothingBetween, PutFragments, Unchanged
 from registry.sql.engine import engine_of, parse_url, reading
@@ -284,6 +285,8 @@ QUESTIONS: dict[str, Question] = {
     "keys and an axis range": of_keys(20, None, axis_range=(5, 15)),
     "keys and an axis range of an old version": of_keys(20, OLD + 5, axis_range=(5, 15)),
     "keys and an axis range of parts": of_keys(20, None, axis_range=(5, 15), parts=True),
+    "keys and a predicate": of_keys(20, None, predicate=parse_predicate("year >= 0", ("year", "month"))),
+    "keys and a range of keys": of_keys(20, None, key_range=((0,) * 6, pad_key((LARGE, 12)))),
     "no keys": of_keys(0),
     "no keys of an old version": of_keys(0, OLD + 5),
     **{

@@ -31,6 +31,8 @@ from registry import (
     IMMUTABLE_SLOT,
     CollectionRecord,
     ConflictError,
+    Entry,
+    IndexRecord,
     Registry,
     RegistryRevisionError,
     RegistryUnavailableError,
@@ -38,6 +40,7 @@ from registry import (
     Selection,
     Source,
     SourceRecord,
+    Statistic,
     connect,
     pad_key,
     parse_predicate,
@@ -46,18 +49,22 @@ from registry.changes import (
     AddVariables,
     ClosePartitions,
     Commit,
+    CreateIndex,
+    DropIndex,
     EditSchema,
+    PutFragments,
     RememberSources,
     Rename,
     SchemaUnchanged,
     SourcesUnchanged,
 )
+from registry.indexes import Choice, Wanted
 from registry.migrations import HEAD_REVISION, render, upgrade
 from registry.sql import fragments, hunks, queries
 from registry.sql.engine import create_database, engine_of, parse_url, reading, upgrading
 from registry.sql.tables import metadata
 
-from .conftest import Sql, change, commit, create, drop, fragment, in_processes, intents, slot, slot_of, write
+from .conftest import Sql, change, commit, create, drop, fragment, in_processes, intents, slot, slot_of, whole, write
 
 POSTGRES = postgresql.dialect()
 
@@ -835,12 +842,26 @@ def live_a_full_life(registry: Registry) -> None:
     registry.known_sources("made/a", ["a.nc"])
     layer = fragment(2022, 1, layer=frozenset({1}))
     commit(registry, change(b, layer, variables=frozenset({1}), ranges=(((3,) * 6, (4,) * 6), (None, (0,) * 6))))
+    index_and_know(registry, b)
     edited = SchemaRecord(registry.resolve("made/b").schema.variables[:1], {"title": "other"})
     registry.commit(Commit(b, "edit", updates=(EditSchema(lambda schema: edited),)))
     january = ClosePartitions(Selection.of("month == 1", b.keys), dt.datetime.now(dt.UTC))
     registry.commit(Commit(b, "drop_partitions", updates=(january,)))
     registry.rename_collection("made/b", "other/c")
     drop(registry, "other/c")
+
+
+def index_and_know(registry: Registry, collection: CollectionRecord) -> None:
+    """Have an index, drop it, and have statistics."""
+    index = IndexRecord("f" * 32, "parity", {"parity": "integer"}, {0: "ssh"})
+    rows = fragment(1, 1)
+    entries = (Entry(index.uid, "e" * 32, 0, 10, 0, 9, (1,)),)
+    known = (Statistic(rows.uid, 0, 0, 10, 1.0, 2.0, 0),)
+    put = PutFragments((rows, fragment(1, 1, layer=index.uid, uid="e" * 32)), (), whole(rows), entries, known)
+    commit(registry, Commit(collection, "index", updates=(CreateIndex(index), put)))
+    found = registry.look_up(collection, None, registry.indexes(collection)[0], Wanted({"parity": Choice(low=1)}))
+    assert len(found.rows) == 1
+    commit(registry, Commit(collection, "drop_index", updates=(DropIndex("parity"),)))
 
 
 def add_a_variable_from_a_source(registry: Registry, collection: CollectionRecord) -> None:

@@ -1,4 +1,4 @@
-"""The rules of indexes in the machine: what is looked up is what a scan of all rows finds, at every version."""
+"""The rules of indexes and statistics in the machine: they find what a scan of all rows finds, at any version."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,9 @@ from .model import Array, Case, Rows, State, join, take
 
 INDEXED = ("int", "flag", "date", "text")
 """The kinds of variables that can be columns."""
+
+BOUNDED = ("float", "int", "date", "packed", "map", "turned")
+"""Those of which there can be statistics."""
 
 one_of = st.sampled_from
 
@@ -58,7 +61,7 @@ def column(state: State, rows: Rows, what: int | str) -> Array:
 
 
 class IndexRules(RuleBasedStateMachine):
-    """Indexes of the collection that the machine changes."""
+    """Indexes and statistics of the collection that the machine changes."""
 
     collection: izc.Collection
     case: Case
@@ -137,7 +140,45 @@ class IndexRules(RuleBasedStateMachine):
             self.record_nothing(version)
         self.collection.load(index={known.name: {"half": 0}}, unindexed="raise")
 
+    @precondition(lambda self: any(each.kind in BOUNDED for each in self.history[-1].variables.values()))
+    @rule(data=st.data())
+    def add_statistics(self, data: st.DataObject) -> None:
+        names = sorted(name for name, each in self.history[-1].variables.items() if each.kind in BOUNDED)
+        chosen = data.draw(st.lists(one_of(names), min_size=1, max_size=2, unique=True), "with statistics")
+        version = self.collection.add_statistics(chosen)
+        if version.number == len(self.history):
+            self.record(version, self.history[-1])
+        else:
+            self.record_nothing(version)
+
     # Invariants
+
+    @invariant()
+    def what_is_loaded_by_values_is_what_a_scan_finds(self) -> None:
+        if getattr(self, "bounded_at", None) == self.writes or not hasattr(self, "collection"):
+            return
+        self.bounded_at = self.writes
+        version = self.writes * 104729 % len(self.history) if self.writes % 2 else len(self.history) - 1
+        state = self.history[version]
+        names = sorted(name for name, each in state.variables.items() if each.kind in BOUNDED)
+        if not names or not state.partitions:
+            return
+        name, keys = names[self.writes % len(names)], state.keys
+        values = state.partitions[keys[self.writes % len(keys)]][name].ravel()
+        known = values[~np.isnat(values)] if values.dtype.kind == "M" else values[~np.isnan(values)]
+        if not len(known):
+            return
+        low, high = sorted([known[self.writes % len(known)], known[self.writes // 2 % len(known)]])
+        found = []
+        for key in keys:
+            rows = state.partitions[key]
+            inside = (rows[name] >= low) & (rows[name] <= high)
+            found.append(take(rows, np.flatnonzero(inside.reshape(len(inside), -1).any(axis=1)).tolist()))
+        source = self.collection if version == len(self.history) - 1 else self.collection.at(version=version)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = source.load(where={name: (low, high)}, chunks=None)
+        self.check_values(loaded, state, join([self.no_rows(state), *found]), list(state.variables))
 
     @invariant()
     def what_is_looked_up_is_what_a_scan_finds(self) -> None:

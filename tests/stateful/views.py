@@ -583,11 +583,14 @@ class ViewRules(RuleBasedStateMachine):
         self, made: MadeView, key: Key, arrays: Mapping[int, Array], change: izc.Change | None, at: int
     ) -> None:
         """See that what is not told to be stale is what would be computed, and that what is has a reason."""
+        if change is not None and change.reason in ("rows", "inputs"):
+            told = [id_ for id_, (name, _) in made.state.own.items() if name in change.variables]
+            assert any(made.computed.get((id_, key), -1) < at for id_ in told), change
         for id_, (name, _) in made.state.own.items():
             if change is not None and name in change.variables:
-                since = made.computed.get((id_, key), -1)
-                if change.reason in ("rows", "inputs"):
-                    assert since < at, change
+                # A partition is told of once, with one reason; another variable may be stale for its code alone.
+                if change.reason in ("rows", "inputs") and made.computed.get((id_, key), -1) >= at:
+                    assert self.definitions_in(arrays[id_]) != {made.current[id_]}, change
                 continue
             definitions = {SEEN[int(value) // 4 * 4].definition for value in arrays[id_].tolist()}
             assert len(definitions) == 1, name
@@ -597,6 +600,11 @@ class ViewRules(RuleBasedStateMachine):
             if expected is not None:
                 place = made.definitions[number].outputs.index(id_)
                 assert arrays[id_].tolist() == [value + place for value in expected], name
+
+    @staticmethod
+    def definitions_in(values: Array) -> set[int]:
+        """What values were computed by, as far as there are any."""
+        return {SEEN[int(value) // 4 * 4].definition for value in values.tolist() if value == value and value != -1}
 
     def check_last(
         self,

@@ -4,10 +4,8 @@ The entries and fragments are put into the tables by SQL: no data is anywhere. E
 a partition has three half orbits; as many have ended.
 """
 
-import gc
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +19,8 @@ from registry.indexes import Choice, Wanted
 
 from .measure import measure
 from .report import Row
-from .scale import opened_outside
+from .scale import on_each_engine
 from .shapes import START, Sizes
-from .writers import ENGINES
 
 HALF_ORBIT = IndexRecord(
     "0" * 32, "half_orbit", {"cycle": "integer", "pass": "integer"}, {1: "cycle", 2: "pass"}, id=-2, begin_version=1
@@ -51,18 +48,11 @@ VERSION = sa.text(
 
 def lookups(directory: Path, sizes: Sizes) -> Iterator[Row]:
     """Look up half orbits of a large collection and of a hundredth, and create an index of many partitions."""
-    gc.freeze()  # or it would be looked through before each of many measures
-    for engine, opened in ENGINES.items():
-        place = directory / engine
-        place.mkdir()
-        with opened(place) as url, izc.connect(url, create=True) as registry, opened_outside(url) as outside:
-            for row in _on_one(registry, outside, place, sizes):
-                yield replace(row, operation=f"{engine}, {row.operation}")
+    yield from on_each_engine(directory, partial(_on_one, sizes))
     yield _created(directory / "created", sizes)
-    gc.unfreeze()
 
 
-def _on_one(registry: izc.Registry, outside: sa.Engine, place: Path, sizes: Sizes) -> Iterator[Row]:
+def _on_one(sizes: Sizes, registry: izc.Registry, outside: sa.Engine, place: Path) -> Iterator[Row]:
     counts = sizes.indexed, sizes.indexed // 100
     names = [f"b/of_{count}" for count in counts]
     for name, count in zip(names, counts, strict=True):

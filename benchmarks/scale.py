@@ -63,18 +63,23 @@ class Part:
 
 def scale(directory: Path, sizes: Sizes) -> Iterator[Row]:
     """Run the scale shape; raises if what is looked at is not in proportion to what is asked for."""
+    yield from on_each_engine(directory, partial(_on_one, sizes))
+
+
+def on_each_engine(directory: Path, ask: Callable[[izc.Registry, sa.Engine, Path], Iterator[Row]]) -> Iterator[Row]:
+    """Ask a new registry of each kind; the rows tell which."""
     gc.freeze()  # or it would be looked through before each of many measures
     for engine, opened in ENGINES.items():
         place = directory / engine
         place.mkdir()
-        with opened(place) as url, izc.connect(url, create=True) as registry, opened_outside(url) as outside:
-            for row in _on_one(registry, outside, place, sizes):
+        with opened(place) as url, izc.connect(url, create=True) as registry, _opened_outside(url) as outside:
+            for row in ask(registry, outside, place):
                 yield replace(row, operation=f"{engine}, {row.operation}")
     gc.unfreeze()
 
 
 @contextmanager
-def opened_outside(url: str) -> Iterator[sa.Engine]:
+def _opened_outside(url: str) -> Iterator[sa.Engine]:
     """Yield an engine of its own, as somebody else has one."""
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     try:
@@ -83,7 +88,7 @@ def opened_outside(url: str) -> Iterator[sa.Engine]:
         engine.dispose()
 
 
-def _on_one(registry: izc.Registry, outside: sa.Engine, place: Path, sizes: Sizes) -> Iterator[Row]:
+def _on_one(sizes: Sizes, registry: izc.Registry, outside: sa.Engine, place: Path) -> Iterator[Row]:
     """Fill a registry with a large collection, and one of a hundredth; ask for as much of both."""
     count = sizes.registered
     counts = count, count // 100

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,35 @@ def test_a_function_may_find_nothing_in_some_partitions(orbits: izc.Collection, 
     assert orbits.load(index={"name": ["high 0", "high 1"]}, unindexed="raise")["ssh"].values[0] == 1504
     with pytest.raises(izc.InvalidInputError, match=r"of what kind name of index high .* cannot be known"):
         make_collection(track(ALL)).create_index("high", "name", high, inputs=["ssh"], per="partition")
+
+
+@pytest.mark.parametrize("kept", [(), ("ssh",)], ids=["read", "by statistics"])
+def test_values_that_are_looked_up_go_together_with_bounds_on_values_and_rows_by_their_places(
+    orbits: izc.Collection, kept: tuple[str, ...]
+) -> None:
+    """Places count in whole partitions, of which bounds may have left parts out."""
+    orbits.insert(track(ODD, 0.5), merge="upsert")
+    if kept:
+        orbits.add_statistics(kept)
+    whole, places = orbits.load().compute(), slice(20, 150)
+    inside = (whole.ssh.values >= 500) & (whole.ssh.values <= 1200.5)
+    looked_up = np.isin(whole.pass_number.values, [1, 2, 7])
+    month = whole.time.dt.month.values
+    within = np.zeros(len(month), bool)
+    for number in (1, 2):
+        within[np.flatnonzero(month == number)[places]] = True
+    rows = {(("year", 2022), ("month", number)): places for number in (1, 2)}
+    asked: dict[str, Any] = {"where": {"ssh": (500, 1200.5)}, "index": {"pass_number": [1, 2, 7]}, "rows": rows}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what has no statistics it is told once
+        for names, mask in (
+            (("where", "index"), inside & looked_up),
+            (("where", "rows"), inside & within),
+            (("where", "index", "rows"), inside & looked_up & within),
+        ):
+            assert 0 < mask.sum() < len(mask)
+            found = orbits.load(**{name: asked[name] for name in names})
+            xr.testing.assert_identical(found.compute(), whole.isel(time=mask))
 
 
 @pytest.fixture

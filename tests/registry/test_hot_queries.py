@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.engine import make_url
 
 from registry import (
@@ -22,6 +23,7 @@ from registry import (
     Cut,
     Filters,
     Identity,
+    IndexRecord,
     Kept,
     KeyValues,
     Registry,
@@ -32,7 +34,9 @@ from registry import (
     parse_predicate,
 )
 from registry.changes import ClosePartitions, Commit, NoOtherPart, NothingBetween, PutFragments, Unchanged
+from registry.indexes import Choice, Wanted
 from registry.sql.engine import engine_of, parse_url, reading
+from registry.sql.entries import entries_query
 from registry.sql.hunks import read_hunks_of
 
 from .conftest import change, commit, create, fragment
@@ -426,3 +430,31 @@ def test_the_totals_of_the_head_are_summed_in_the_order_of_the_keys(sizes: dict[
         plan = [line[-1] for line in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
     assert "SEARCH fragment USING PRIMARY KEY (collection_id=?)" in plan
     assert not [line for line in plan if "TEMP B-TREE" in line]
+
+
+HALF_ORBIT = IndexRecord("f" * 32, "half_orbit", {"cycle": "integer", "name": "text"}, {0: "ssh"}, id=-2)
+
+WANTED = {
+    "a value": {"cycle": Choice(frozenset([3]))},
+    "values": {"cycle": Choice(frozenset([3, 4])), "name": Choice(frozenset(["a"]))},
+    "a range": {"cycle": Choice(None, 3, 9)},
+    "text": {"name": Choice(None, "a", "b")},
+}
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+@pytest.mark.parametrize("version", [VERSIONS, OLD])
+def test_entries_are_looked_up_by_their_values_and_fragments_by_the_entries(
+    filled: dict[int, Path], version: int, wanted: str
+) -> None:
+    """Its planner takes all of the collection to be as good as what a uid or a value finds, unless it is told."""
+    with connect(f"sqlite:///{filled[SMALL]}") as registry:
+        query = entries_query(registry.collection("made/a"), version, HALF_ORBIT, Wanted(WANTED[wanted]))
+        text = str(query.compile(dialect=sqlite_dialect(), compile_kwargs={"literal_binds": True}))
+    with closing(sqlite3.connect(filled[SMALL])) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}")]
+    steps = [step for step in plan if step.startswith(("SEARCH", "SCAN"))]
+    assert len(steps) == (3 if version == VERSIONS else 6)
+    entries = r"index_entry USING INDEX ix_index_entry_\w+ \(collection_id=\? AND layer_id=\? AND [vt]\d"
+    fragments = r"fragment_collection_id_group_uid \(collection_id=\? AND group_uid=\?\)"
+    assert all(re.search(f"{entries}|{fragments}", step) for step in steps), plan

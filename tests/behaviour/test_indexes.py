@@ -14,6 +14,7 @@ import xarray as xr
 import intake_zcollection as izc
 from tests.counting import counted_location, requests_to
 from tests.racing import before_its_commits
+from tests.sql import run_sql
 
 Make = Callable[..., izc.Collection]
 Scan = Callable[[xr.Dataset], Any]
@@ -375,6 +376,53 @@ def test_rows_that_come_while_an_index_is_created_are_in_it(
     assert left == []
     at = {"hours": {"time": [BEGIN + 701 * HOUR, BEGIN + 5000 * HOUR]}}
     assert orbits.load(index=at, unindexed="raise")["ssh"].values.tolist() == [701, 5000]
+
+
+def test_columns_of_one_index_that_are_updated_at_once_are_found_together(
+    orbits: izc.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither function sees the other column, and the index has both."""
+    other = izc.open_collection(orbits._handle.registry, orbits.name)
+    cycles, passes = ("cycle_number",), ("pass_number",)
+    left = before_its_commits(
+        monkeypatch, lambda: other.update(lambda data: {"cycle_number": data["cycle_number"] + 50}, inputs=cycles)
+    )
+    orbits.update(lambda data: {"pass_number": data["pass_number"] + 20}, inputs=passes)
+    assert left == []
+    whole = orbits.load().compute()
+    mask = (whole.cycle_number.values >= 60) & (whole.pass_number.values == 21)
+    assert mask.any()
+    found = orbits.load(index={"cycle_number": (60, None), "pass_number": 21}, unindexed="raise")
+    xr.testing.assert_identical(found.compute(), whole.isel(time=mask))
+
+
+def test_rows_of_a_writer_that_did_not_know_of_the_index_are_known_to_be_unindexed(
+    orbits: izc.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, hours = izc.open_collection(orbits._handle.registry, orbits.name), {"hours": {"time": BEGIN + 701 * HOUR}}
+    left = before_its_commits(monkeypatch, lambda: other.create_index("hours", "time"))
+    orbits.insert(track([701]))
+    assert left == []
+    with pytest.raises(izc.InvalidInputError, match="index hours knows nothing of 1 part"):
+        orbits.load(index=hours, unindexed="raise")
+    with pytest.warns(UserWarning, match="index hours is computed now for 1 part"):
+        assert orbits.load(index=hours)["ssh"].values.tolist() == [701]
+    orbits.create_index("hours", "time")
+    assert orbits.load(index=hours, unindexed="raise")["ssh"].values.tolist() == [701]
+
+
+def test_an_index_that_is_dropped_meanwhile_is_in_nobodys_way(
+    orbits: izc.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = izc.open_collection(orbits._handle.registry, orbits.name)
+    left = before_its_commits(monkeypatch, lambda: other.drop_index("stations"))
+    orbits.insert(track([701]))
+    assert left == []
+    assert [each.name for each in orbits.indexes()] == ["half_orbit", "extremes"]
+    entries = "SELECT count(*) FROM index_entry WHERE layer_id = -3 AND axis_min = "
+    at = int((BEGIN + 701 * HOUR).astype("i8"))
+    assert run_sql(orbits._handle.registry, f"{entries}{at}") == [(0,)]
+    assert orbits.load(index={"cycle_number": 8, "pass_number": 7}, unindexed="raise")["ssh"].values.tolist()[-1] == 701
 
 
 # Views

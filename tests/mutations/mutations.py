@@ -369,6 +369,22 @@ MUTATIONS = (
         ("tests/unit/test_merging.py", "-k", "after_the_other"),
     ),
     Mutation(
+        "an update does not depend on the other columns of an index",
+        (
+            Edit(
+                "intake_zcollection/writing/updating.py",
+                "            *_inputs_of_indexes(head, schema, written),\n",
+                "",
+            ),
+        ),
+        ("tests/behaviour/test_indexes.py", "-k", "updated_at_once and sqlite"),
+    ),
+    Mutation(
+        "rows of who did not know of an index are not recorded as unindexed",
+        (Edit("registry/changes/updates.py", "    written |= unindexed(now, update, written)\n", ""),),
+        ("tests/behaviour/test_indexes.py", "-k", "did_not_know and sqlite"),
+    ),
+    Mutation(
         "SQLite is not told which conditions few rows meet",
         (Edit("registry/sql/lookup.py", 'return f"likelihood({', 'return f"coalesce({'),),
         ("tests/registry/test_hot_queries.py", "-k", "entries_are"),

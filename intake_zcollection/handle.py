@@ -54,8 +54,7 @@ class Handle:
         Raises
         ------
         NotFoundError
-            There is no such collection any more.
-            Or no variable that a bound is on.
+            There is no such collection any more, or no variable that a bound is on.
         InvalidInputError
             A bound is not of the kind of the axis, or of the other variable that it is on; or there is no such index,
             or it knows nothing of some parts and is not to compute.

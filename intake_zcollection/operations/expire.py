@@ -1,6 +1,5 @@
 """Expiring: old versions are given up, and with them the groups that no other version has."""
 
-import datetime as dt
 from dataclasses import dataclass
 from itertools import count, groupby
 from typing import Any
@@ -15,20 +14,8 @@ from ..storage import layout
 
 
 @dataclass(frozen=True)
-class ExpiryReport:
-    """What expired, or would; print it."""
-
-    collection: str
-    versions: tuple[int, ...]
-    """The numbers of the versions."""
-    held: tuple[int, ...]
-    """Of those that stay, since they are pinned, tagged or the base of a pinned view."""
-    groups: int
-    """How many groups no version has any more."""
-    nbytes: int
-    """The bytes stored in them."""
-    not_before: dt.datetime | None
-    """From when on :meth:`Collection.vacuum` deletes them; None for a dry run, which changes nothing."""
+class ExpiryReport(Expired):
+    """What expired, or would, which a dry run tells; print it."""
 
     def __str__(self) -> str:
         when = "a dry run: nothing has expired"

@@ -68,7 +68,7 @@ def derive(target: Target, content: Content, indexers: Sequence[Indexer]) -> Der
     wanted = {variable.id: variable for each in concerned for variable in each.inputs(schema)}
     values = {id_: read(variable) for id_, variable in wanted.items()}
     axis = read(schema.variables[schema.axis]).astype(np.int64)
-    parts = [_index(each, schema, values, axis, content.parts, target.path) for each in concerned]
+    parts = [_index(each, schema, values, axis, content.parts, target.partition) for each in concerned]
     return Derived(*(tuple(row for each in column for row in each) for column in zip(*parts, strict=True)))
 
 

@@ -73,6 +73,11 @@ class Target:
     base_version: int | None = None
     """Of a view: the version of its base over whose rows it lies."""
 
+    @property
+    def partition(self) -> str:
+        """The partition, as text, for messages."""
+        return self.path.rpartition("/")[0]
+
     @classmethod
     def of_partition(
         cls, place: Location, schema: Schema, schema_version: int | None, key: PartitionKey, layer: Layer = ROWS_LAYER

@@ -411,6 +411,21 @@ def test_rows_of_a_writer_that_did_not_know_of_the_index_are_known_to_be_unindex
     assert orbits.load(index=hours, unindexed="raise")["ssh"].values.tolist() == [701]
 
 
+def odd_alone(data: xr.Dataset) -> Any:
+    """A function that has no value for rows of one level."""
+    return data["ssh"].values[data["ssh"].values != 701].astype("i8")
+
+
+def test_a_function_that_does_not_fit_is_told_with_the_partition_and_nothing_is_written(orbits: izc.Collection) -> None:
+    orbits.create_index("odd", ["odd"], odd_alone, inputs=["ssh"])
+    version = orbits.version.number
+    with pytest.raises(
+        izc.InvalidInputError, match=r"^year=2022/month=01: index odd of .* has 0 values of odd for 1 rows"
+    ):
+        orbits.insert(track([701]))
+    assert orbits.version.number == version
+
+
 def test_an_index_that_is_dropped_meanwhile_is_in_nobodys_way(
     orbits: izc.Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

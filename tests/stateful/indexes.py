@@ -1,8 +1,7 @@
 """The rules of indexes and statistics in the machine: they find what a scan of all rows finds, at any version."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,28 +62,19 @@ def column(state: State, rows: Rows, what: int | str) -> Array:
 class IndexRules(RuleBasedStateMachine):
     """Indexes and statistics of the collection that the machine changes."""
 
+    # Of the machine
     collection: izc.Collection
     case: Case
     history: list[State]
     writes: int
+    record: Callable[[izc.Version, State], None]
+    record_nothing: Callable[[izc.Version], None]
+    no_rows: Callable[[State], Rows]
+    check_values: Callable[[xr.Dataset, State, Rows, Sequence[str]], None]
 
     def __init__(self) -> None:
         super().__init__()
         self.known: dict[int, list[Known]] = {}
-
-    # Of the machine
-
-    def record(self, version: izc.Version, state: State) -> None: ...
-
-    def record_nothing(self, version: izc.Version) -> None: ...
-
-    def refused(self, *errors: type[Exception]) -> AbstractContextManager[None]:
-        raise NotImplementedError
-
-    def no_rows(self, state: State) -> Rows:
-        raise NotImplementedError
-
-    def check_values(self, loaded: xr.Dataset, state: State, rows: Rows, names: Sequence[str]) -> None: ...
 
     # Rules
 

@@ -130,3 +130,8 @@ def view_of(base: izc.Collection, name: str = "made/view", location: str | None 
     """Create a view beside its base."""
     location = location or f"{base.location.rpartition('/')[0]}/{name.replace('/', '_')}"
     return izc.create_view(base._handle.registry, name, base, location=location, **options)
+
+
+def reasons(changes: izc.Changes) -> dict[Any, str]:
+    """Why each partition of some is stale."""
+    return {key: each.reason for key, each in changes.items()}

@@ -20,7 +20,7 @@ from ..predicate import And, Predicate, parse_predicate
 from ..records import CollectionRecord, FragmentRecord, Hunk, SchemaRecord, Totals
 from ..selection import Selection
 from . import queries, tables
-from .fragments import read_columns, read_immutable, read_keys, read_totals
+from .fragments import read_columns, read_immutable, read_totals
 from .hunks import read_hunks, read_hunks_of, read_last_immutables
 from .lookup import AnySelect
 
@@ -49,14 +49,6 @@ class ViewState:
             return replace(selection, predicate=taken)
         both = And((taken.condition, selection.predicate.condition))
         return replace(selection, predicate=Predicate(f"({taken.text}) and ({selection.predicate.text})", both))
-
-
-def taking(filters: str | None, names: tuple[str, ...]) -> Callable[[KeyValues], bool]:
-    """Return what says whether a view of a filter takes the partition of a key, of all six columns."""
-    if filters is None:
-        return lambda _: True
-    predicate = parse_predicate(filters, names)
-    return lambda key: predicate.evaluate(dict(zip(names, key, strict=False)))
 
 
 def read_state(connection: sa.Connection, view: CollectionRecord, version: int, *, head: bool) -> ViewState:
@@ -159,6 +151,18 @@ def taken_at(connection: sa.Connection, collection: CollectionRecord, version: i
     return selection
 
 
+def taken_by(connection: sa.Connection, state: ViewState) -> Predicate | None:
+    """Return which partitions a view takes of the collection below: what it is over takes some alone. None for all."""
+    return taken_at(connection, state.base, state.base_version, state.chosen(Selection())).predicate
+
+
+def taking(predicate: Predicate | None, names: tuple[str, ...]) -> Callable[[KeyValues], bool]:
+    """Return what says whether a predicate takes the partition of a key, of all six columns."""
+    if predicate is None:
+        return lambda _: True
+    return lambda key: predicate.evaluate(dict(zip(names, key, strict=False)))
+
+
 def columns_at(
     connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
 ) -> FragmentColumns:
@@ -171,14 +175,6 @@ def columns_at(
     known = tuple(each for each in selection.ranges if each.variable_id < OWN_IDS)
     layers = queries.read_layers(connection, root.id) if known else {}
     return read_columns(connection, root, number, replace(selection, ranges=known), layers)
-
-
-def keys_at(
-    connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection
-) -> set[KeyValues]:
-    """Return the keys of the partitions of a version that meet the predicate of a selection; with all six values."""
-    selection = taken_at(connection, collection, version, selection)
-    return read_keys(connection, *root_at(connection, collection, version), selection)
 
 
 def totals_at(connection: sa.Connection, collection: CollectionRecord, version: int, selection: Selection) -> Totals:

@@ -19,6 +19,7 @@ from .bases import (
     read_state,
     read_view_schema,
     root_at,
+    taken_by,
     taking,
 )
 from .fragments import read_partitions
@@ -42,15 +43,17 @@ def _read_view_difference(
     )
     alive = {variable.id for variable in after.variables}
     layers = {id_: ids & alive for id_, ids in layers_of(connection, view).items()}
+    taken_before, taken = (taken_by(connection, state) for state in (first, last))
+    takes = taking(taken, last.base.keys)
     commits = _commits(connection, view, (since, until), last)
     there = columns_at(connection, last.base, last.base_version, last.chosen(Selection())).partitions
     rows = {pad_key(partition.values): partition for partition in there}
     changes: dict[KeyValues, PartitionChange] = {}
-    for key in sorted(commits):
+    for key in sorted(filter(takes, commits)):
         count = rows[key].rows if key in rows else 0
         if (change := partition_change(view, key, commits[key], layers, count)) is not None:
             changes[key] = change
-    if first.filters != last.filters:
+    if taken_before != taken:
         gone = columns_at(connection, first.base, first.base_version, first.chosen(Selection())).partitions
         changes |= _taken_otherwise(view, {pad_key(each.values): each for each in gone}, rows)
     partitions = {changes[key].key: changes[key] for key in sorted(changes)}
@@ -62,17 +65,14 @@ def _read_view_difference(
 def _commits(
     connection: sa.Connection, view: CollectionRecord, versions: tuple[int, int], last: ViewState
 ) -> dict[KeyValues, list[list[Hunk]]]:
-    """Return what was done to each partition that a view takes: up to a version, and by its base since that."""
+    """Return what was done to each partition of a view's base: up to a version, and by that since."""
     since, until = versions
     then = read_base_version(connection, view.id, until)
     keys = {hunk.key for _, hunk in hunks_between(connection, view, since, until)}
     later = {hunk.key for _, hunk in hunks_between(connection, last.base, then, last.base_version)}
     done = hunks_of(connection, view, dict.fromkeys(keys, since), until)
-    takes = taking(last.filters, last.base.keys)
     more = hunks_of(connection, last.base, dict.fromkeys(later, then), last.base_version)
-    return {
-        key: [hunks for _, hunks in (*done.get(key, ()), *more.get(key, ()))] for key in filter(takes, keys | later)
-    }
+    return {key: [hunks for _, hunks in (*done.get(key, ()), *more.get(key, ()))] for key in keys | later}
 
 
 def _taken_otherwise(

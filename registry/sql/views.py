@@ -1,7 +1,7 @@
 """Views: SELECT statements on what they take of their bases and have of their own, and what the rows become."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
@@ -35,16 +35,18 @@ from .bases import (
     hunks_between,
     hunks_of,
     immutable_at,
-    keys_at,
     layers_of,
     read_definitions,
     read_state,
     read_view_schema,
+    root_at,
     stored_at,
+    taken_at,
+    taken_by,
     taking,
     totals_at,
 )
-from .fragments import chosen
+from .fragments import chosen, read_keys
 from .lookup import among_numbers, key_columns, keys_parameter, numbers_parameter
 
 _NO_SCHEMA = SchemaRecord((), {})
@@ -155,7 +157,8 @@ class _Own:
         self.base_layers = layers_of(connection, state.base)
         self._defined = {id_: each for each in definitions for id_ in each.outputs}
         self._immutable_ids = frozenset(each.id for each in schema.variables if None not in each.sizes)
-        found = _read_fragments(connection, view, version, replace(selection, axis_range=(None, None), parts=False))
+        taken = taken_at(connection, state.base, state.base_version, selection)
+        found = _read_fragments(connection, view, version, replace(taken, axis_range=(None, None), parts=False))
         computed = _read_computed(connection, view, {each.written_version for each in found})
         self._own = self._with_hunks(found, {each: computed[each.written_version] for each in found})
         self._changed = {key for key, each in self._own.items() if each.since}
@@ -243,17 +246,24 @@ class _Own:
         those that only one of both filters takes.
         """
         if (version, filters) not in self._known:
-            then, now = (taking(each, self._state.base.keys) for each in (filters, self._state.filters))
+            base_now = self._state.base_version
+            then, now = self._taking(version, filters), self._taking(base_now, self._state.filters)
             changed = (key for key, hunks in self._done.items() if hunks[-1][0] > version)
             every = {key: (then(key), now(key)) for key in {*self._there, *changed}}
             taken = sorted(key for key, by in every.items() if any(by))
             self._known[version, filters] = taken, {key for key in taken if not all(every[key])}
         return self._known[version, filters]
 
+    def _taking(self, version: int, filters: str | None) -> Callable[[KeyValues], bool]:
+        """Return what says whether the view, by a filter, and what it is over at a version take a partition."""
+        then = replace(self._state, base_version=version, filters=filters)
+        return taking(taken_by(self._connection, then), self._state.base.keys)
+
     @cached_property
     def _there(self) -> set[KeyValues]:
-        """The partitions of the base, whatever the view takes: it may have taken others."""
-        return keys_at(self._connection, self._state.base, self._state.base_version, Selection())
+        """The partitions of the collection below, whatever is taken of them: others may have been."""
+        root, version = root_at(self._connection, self._state.base, self._state.base_version)
+        return read_keys(self._connection, root, version, Selection())
 
     @cached_property
     def _done(self) -> dict[KeyValues, list[tuple[int, Hunk]]]:

@@ -32,6 +32,7 @@ from tests.views import (
     assert_computed,
     days,
     double,
+    reasons,
     smooth,
     times,
     view_of,
@@ -65,10 +66,6 @@ def derived(view: izc.View) -> izc.View:
     view.update(anomaly, outputs=[ANOMALY], inputs=["ssh"])
     CALLS.clear()
     return view
-
-
-def reasons(changes: izc.Changes) -> dict[Any, str]:
-    return {key: each.reason for key, each in changes.items()}
 
 
 def correct(base: izc.Collection, first: str = "2022-02-10", count: int = 2) -> izc.Version:

@@ -9,7 +9,22 @@ import pytest
 import xarray as xr
 
 import intake_zcollection as izc
-from tests.views import ANOMALY, DOUBLE, FEBRUARY, MARCH, anomaly, days, double, view_of, winter_in
+from tests.views import (
+    ANOMALY,
+    DOUBLE,
+    FEBRUARY,
+    JANUARY,
+    MARCH,
+    SMOOTH,
+    anomaly,
+    assert_computed,
+    days,
+    double,
+    reasons,
+    smooth,
+    view_of,
+    winter_in,
+)
 
 QUADRUPLE = izc.Variable("quadruple", "f8", ("time",))
 LIFTED = izc.Variable("lifted", "f8", ("time",))
@@ -152,6 +167,53 @@ def test_a_pinned_view_over_a_view_stays(chain: list[Any], registry: izc.Registr
     assert float(data.ssh.max()) > 90
 
 
+def test_a_neighbour_that_the_view_below_takes_no_more_or_again_is_another_one(
+    registry: izc.Registry, tmp_path: Path
+) -> None:
+    first = view_of(winter_in(registry, tmp_path / "base"))
+    second = izc.create_view(registry, "made/second", first, location=str(tmp_path / "second"))
+    second.update(smooth, outputs=[SMOOTH], inputs=["ssh"], depth=1)
+    first.set_filters("month != 2")
+    assert reasons(second.stale()) == {JANUARY: "neighbour", MARCH: "neighbour"}
+    second.sync()
+    assert_computed(second.load().compute(), "smooth")
+    assert second.is_synced()
+    first.set_filters("month > 0")
+    # What was computed of February, between both, lay there meanwhile.
+    assert reasons(second.stale()) == {JANUARY: "neighbour", MARCH: "neighbour"}
+    second.sync()
+    assert_computed(second.load().compute(), "smooth")
+    assert second.is_synced()
+
+
+def test_what_the_view_below_takes_no_more_or_again_is_told_as_gone_and_as_added(
+    registry: izc.Registry, tmp_path: Path
+) -> None:
+    base = winter_in(registry, tmp_path / "base")
+    first = view_of(base)
+    second = izc.create_view(registry, "made/second", first, location=str(tmp_path / "second"))
+    second.update(double, outputs=[DOUBLE], inputs=["ssh"], rowwise=True)
+
+    def told(since: izc.Version) -> dict[Any, str]:
+        return {key: each.kind for key, each in second.diff(since).items()}
+
+    oldest = second.version
+    first.set_filters("month != 2")
+    assert second.is_synced()
+    assert told(oldest) == {FEBRUARY: "removed"}
+    base.insert(days("2022-02-10", 2, level=100.0))
+    base.insert(days("2022-03-10", 2, level=100.0))
+    first.sync()
+    second.sync()
+    assert told(oldest) == {FEBRUARY: "removed", MARCH: "changed"}
+    without = second.version
+    first.set_filters("month > 0")
+    assert reasons(second.stale()) == {FEBRUARY: "rows"}
+    second.sync()
+    assert told(without) == {FEBRUARY: "added"}
+    assert told(oldest) == {FEBRUARY: "changed", MARCH: "changed"}
+
+
 def test_rows_that_leave_the_collection_leave_all_views_over_it(registry: izc.Registry, tmp_path: Path) -> None:
     base = winter_in(registry, tmp_path / "base")
     first = view_of(base)
@@ -209,12 +271,19 @@ def change(base: izc.Collection, random: Random) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_whatever_happens_below_nothing_lies_beside_what_it_was_not_computed_from(chain: list[Any], seed: int) -> None:
-    random = Random(seed)
+    random, second = Random(seed), chain[2]
+    second.update(smooth, outputs=[SMOOTH], inputs=["ssh"], depth=1)
     for _ in range(7):
-        if random.random() < 0.6:
+        view = random.choice(chain[1:])
+        what = random.random()
+        if what < 0.5:
             change(chain[0], random)
-        else:
-            view = random.choice(chain[1:])
+        elif what < 0.8:
             view.sync(filters=random.choice([None, f"month == {random.randint(1, 4)}"]))
+        else:
+            view.set_filters(f"month {random.choice(['==', '!=', '<'])} {random.randint(1, 4)}")
         assert_consistent(chain)
+    for view in chain[1:]:
+        view.set_filters("month > 0")
     assert_synced(chain)
+    assert_computed(second.load().compute(), "smooth")

@@ -20,6 +20,7 @@ from .records import IMMUTABLE_LAYER, CollectionRecord, Expired, Signature
 from .sql import queries, tables
 from .sql.creating import PathOf
 from .sql.engine import inserted_id, retried, writing
+from .sql.garbage import put_garbage
 from .sql.retention import (
     DeadGroup,
     Gap,
@@ -174,23 +175,14 @@ class Expiry(Transaction):
                 for some in dead:
                     stored = _stored(some)
                     groups, nbytes = groups + len(stored), nbytes + sum(each.nbytes for each in stored)
-                    self._give_up(connection, stored, not_before)
+                    put_garbage(connection, self._collection, map(self._garbage, stored), not_before)
                     forget_uids(connection, self._collection.id, [each.uid for each in some])
             self._forget(connection, expected)
         self._expired = expected.told(groups, nbytes, not_before)
         return (), []
 
-    def _give_up(self, connection: sa.Connection, groups: Sequence[DeadGroup], not_before: dt.datetime) -> None:
-        record = self._collection
-        place = {"collection_id": record.id, "location": record.location, "options": record.storage_options}
-        rows = [
-            place
-            | {"path": each.path or self._path_of(record.keys, each.slot, each.uid), "not_before": not_before}
-            | {"nbytes": each.nbytes}
-            for each in groups
-        ]
-        if rows:
-            connection.execute(sa.insert(tables.garbage), rows)
+    def _garbage(self, group: DeadGroup) -> tuple[str, int]:
+        return group.path or self._path_of(self._collection.keys, group.slot, group.uid), group.nbytes
 
     def _forget(self, connection: sa.Connection, expected: Expectation) -> None:
         id_, gaps = self._collection.id, expected.gaps

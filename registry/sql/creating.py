@@ -21,6 +21,7 @@ from . import queries, tables
 from .bases import schema_at
 from .engine import inserted_id
 from .functions import database_clock
+from .garbage import put_garbage
 from .lookup import key_columns
 
 PathOf = Callable[[Sequence[str], Slot, str], str]
@@ -150,9 +151,7 @@ def forget_collection(connection: sa.Connection, collection: CollectionRecord, p
         for *keys, axis_min, layer_id, uid, path in connection.execute(sa.select(*columns).where(mine)):
             paths[uid] = path or path_of(collection.keys, Slot(tuple(keys), axis_min, layer_id), uid)
     now = connection.execute(sa.select(database_clock())).scalar_one()
-    place = {"collection_id": collection.id, "location": collection.location, "options": collection.storage_options}
-    rows = [place | {"path": path, "not_before": now} for path in paths.values()]
-    connection.execute(sa.insert(tables.garbage), rows)
+    put_garbage(connection, collection, ((path, None) for path in paths.values()), now)
     for table in (tables.fragment, tables.past_fragment, tables.change, tables.index_entry, tables.statistic):
         connection.execute(sa.delete(table).where(table.c.collection_id == collection.id))
     connection.execute(sa.delete(tables.collection).where(tables.collection.c.id == collection.id))

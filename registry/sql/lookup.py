@@ -105,7 +105,7 @@ def some(values: Iterable[int | str], kind: sa.types.TypeEngine[Any]) -> AnySele
     """Select values that are one parameter, however many they are."""
     rows = sa.literal(json.dumps([[value] for value in values]), sa.Text)
     wanted = _each(rows).table_valued("value", name="wanted")
-    return sa.select(sa.cast(_item(wanted, 0), kind))
+    return sa.select(sa.cast(text_in(wanted, 0), kind))
 
 
 def given(name: str) -> sa.FromClause:
@@ -115,10 +115,11 @@ def given(name: str) -> sa.FromClause:
 
 def numbers_in(wanted: sa.FromClause, count: int = MAX_KEYS) -> list[sa.ColumnElement[int]]:
     """Return the integers that a row of a parameter begins with."""
-    return [sa.cast(_item(wanted, place), sa.BigInteger) for place in range(count)]
+    return [sa.cast(text_in(wanted, place), sa.BigInteger) for place in range(count)]
 
 
-def _item(wanted: sa.FromClause, place: int) -> sa.ColumnElement[str]:
+def text_in(wanted: sa.FromClause, place: int) -> sa.ColumnElement[str]:
+    """Return a value of a row of a parameter, as text."""
     return wanted.c.value.op("->>", return_type=sa.Text())(sa.literal_column(str(place)))
 
 
@@ -136,7 +137,7 @@ def among_numbers(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClaus
 def among_names(table: sa.Table, mine: sa.ColumnElement[bool]) -> sa.FromClause:
     """Return the rows of a collection in a table that have one of the names in :func:`names_parameter`."""
     wanted = given("of_names")
-    return Lookup(wanted, table, sa.and_(mine, table.c.name == _item(wanted, 0)))
+    return Lookup(wanted, table, sa.and_(mine, table.c.name == text_in(wanted, 0)))
 
 
 def names_parameter(names: Iterable[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from ..errors import ConflictError
 from ..records import ROWS_LAYER, CollectionRecord, Slot
 from . import queries, tables
 from .functions import database_clock
-from .lookup import KEY_NAMES, AnySelect, Lookup, given, key_columns, numbers_in, numbers_parameter
+from .lookup import KEY_NAMES, AnySelect, Lookup, given, key_columns, numbers_in, numbers_parameter, text_in
 
 _AT_A_TIME = 10_000
 """So many groups are in memory."""
@@ -149,7 +149,7 @@ def read_dead_groups(connection: sa.Connection, collection_id: int, gaps: Sequen
 def forget_uids(connection: sa.Connection, collection_id: int, uids: Sequence[str]) -> None:
     """Forget the statistics and the entries of groups, and of fragments of indexes."""
     wanted = given("of_uids")
-    named = sa.select(wanted.c.value.op("->>", return_type=sa.Text())(sa.literal_column("0")))
+    named = sa.select(text_in(wanted, 0))
     for table in (tables.statistic, tables.index_entry):
         gone = sa.delete(table).where(table.c.collection_id == collection_id, table.c.uid.in_(named))
         connection.execute(gone, {"of_uids": json.dumps([[uid] for uid in uids])})

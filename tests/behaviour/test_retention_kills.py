@@ -4,8 +4,7 @@ import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +14,41 @@ import xarray as xr
 from fsspec.implementations.local import LocalFileSystem
 
 import intake_zcollection as izc
-from intake_zcollection.storage.objects import LocalStore
 from tests.processes import start_fork_server
-from tests.retention import NOTHING_LEFT, groups_among, let_pass, named_groups, rows_left
-from tests.sql import run_sql
+from tests.retention import NOTHING_LEFT, groups_among, named_groups, rows_left
 from tests.views import create_base, days
 
-from .test_retention import DAY
+_processes = multiprocessing.get_context("forkserver")
 
 
-class KilledError(Exception):
-    """What nobody handles: what a database does not hear of is undone."""
-
-
-EVENTS = ("do_execute", "do_executemany", "do_execute_no_params", "commit")
-"""What happens when a statement is about to be sent, or a COMMIT."""
-
-
-@contextmanager
-def killed_at(step: int) -> Iterator[list[int]]:
-    """End whatever is done inside before one of its SQL statements, COMMITs and deletions; count them."""
-    done = [0]
+def die_at(step: int) -> None:
+    """Have this process killed before so many SQL statements, COMMITs and deletions have been sent."""
+    left = itertools.count(step - 1, -1)
 
     def count(*_: Any) -> None:
-        done[0] += 1
-        if done[0] == step:
-            raise KilledError
+        if next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    rm, rmdir = LocalFileSystem.rm, LocalFileSystem.rmdir
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LocalFileSystem, "rm", lambda *args, **how: (count(), rm(*args, **how)))
-        patch.setattr(LocalFileSystem, "rmdir", lambda *args: (count(), rmdir(*args)))
-        for name in EVENTS:
-            sa.event.listen(sa.Engine, name, count)
-        try:
-            yield done
-        except KilledError:
-            pass
-        finally:
-            for name in EVENTS:
-                sa.event.remove(sa.Engine, name, count)
+    for name in ("do_execute", "do_executemany", "do_execute_no_params", "commit"):
+        sa.event.listen(sa.Engine, name, count)
+    for name in ("rm", "rmdir"):
+        setattr(LocalFileSystem, name, _after(count, getattr(LocalFileSystem, name)))
+
+
+def _after(first: Callable[[], None], then: Callable[..., Any]) -> Callable[..., Any]:
+    def both(*args: Any, **how: Any) -> Any:
+        first()
+        return then(*args, **how)
+
+    return both
+
+
+def do_and_die(url: str, name: str, verb: Callable[[izc.Collection], None], step: int) -> None:
+    """Expire or vacuum a collection, in a process that is killed at a step, if it comes so far."""
+    with izc.connect(url) as registry:
+        collection = izc.open_collection(registry, name)
+        die_at(step)
+        verb(collection)
 
 
 @pytest.fixture
@@ -86,57 +80,24 @@ def vacuum(collection: izc.Collection) -> None:
 def test_one_that_is_killed_at_any_step_takes_nothing_away_and_the_next_finishes_its_work(
     registry: izc.Registry, collection: izc.Collection, verb: Callable[[izc.Collection], None]
 ) -> None:
+    start_fork_server()
     for step in itertools.count(1):
         data = leave_something(collection, step)
         if verb is vacuum:
             expire(collection)
-        with killed_at(step) as done:
-            verb(collection)
+        process = _processes.Process(target=do_and_die, args=(registry.url, collection.name, verb, step))
+        process.start()
+        process.join(60)
         xr.testing.assert_identical(collection.load().compute(), data)
         for version in [each for each in collection.versions()[-2:] if each.expired_at is None]:
             collection.at(version=version).load().compute()
-        verb(collection)
-        if done[0] < step:
+        if process.exitcode == 0:
             break
-    izc.open_collection(registry, collection.name).expire(keep=1, grace="0s")
+        assert process.exitcode == -signal.SIGKILL
+        verb(collection)
+    collection.expire(keep=1, grace="0s")
     for _ in range(2):
         izc.vacuum(registry, grace="0s")
     assert groups_among({str(path) for path in Path(collection.location).rglob("*")}) == named_groups(registry)
     assert rows_left(registry) == NOTHING_LEFT
-    assert step > 10
-
-
-# Killed by the kernel
-
-
-def vacuum_and_die(url: str, owner: str, name: str) -> None:
-    """Vacuum a registry in this process, which dies when it comes to a step."""
-
-    def die(*_: Any, **__: Any) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    setattr({"store": LocalStore, "registry": izc.Registry}[owner], name, die)
-    izc.vacuum(url)
-
-
-@pytest.mark.parametrize("step", ["store remove", "registry forget_leftovers"])
-def test_a_vacuum_whose_process_is_killed_is_finished_by_another_one(
-    registry: izc.Registry, collection: izc.Collection, step: str
-) -> None:
-    start_fork_server()
-    leave_something(collection, 1)
-    data = leave_something(collection, 2)
-    expire(collection)
-    process = multiprocessing.get_context("forkserver").Process(
-        target=vacuum_and_die, args=(registry.url, *step.split())
-    )
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    assert run_sql(registry, "SELECT count(*) FROM garbage")[0][0] > 0
-    xr.testing.assert_identical(collection.load().compute(), data)
-    for _ in range(2):
-        let_pass(registry, 2 * DAY)
-        assert izc.vacuum(registry).ok
-    assert groups_among({str(path) for path in Path(collection.location).rglob("*")}) == named_groups(registry)
-    assert rows_left(registry) == NOTHING_LEFT
+    assert step > 25

@@ -9,6 +9,7 @@ PRELOADED = (
         "tests.behaviour.test_view_syncing",
         "tests.behaviour.test_queue",
         "tests.behaviour.test_reading_only",
+        "tests.behaviour.test_retention_kills",
         "tests.registry.conftest",
     ),
     *("dask.distributed", "zarr", "fsspec.implementations.memory", "scipy.sparse", "pint", "registry.registry"),

@@ -304,11 +304,9 @@ def test_what_lost_attempts_of_a_cluster_write_is_deleted_and_the_committed_one_
     assert levels(collection)[-1] == 7.0
 
 
-def test_what_a_killed_drop_left_and_a_killed_creator_is_deleted_with_its_mark(
-    registry: izc.Registry, collection: izc.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    with monkeypatch.context() as patch:
+def drop_and_create_halfway(registry: izc.Registry, collection: izc.Collection, elsewhere: Path) -> None:
+    """Leave what a killed dropper does, and killed creators at another place, whose leases have run out."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FsspecStore, "remove", _die)
         with pytest.raises(KeyboardInterrupt):
             izc.drop_collection(registry, collection.name)
@@ -324,6 +322,13 @@ def test_what_a_killed_drop_left_and_a_killed_creator_is_deleted_with_its_mark(
     (elsewhere / f".zcollection.{'0' * 32}").touch()  # another one, killed earlier
     assert (Path(collection.location) / ".zcollection").exists()
     run_sql(registry, "UPDATE \"transaction\" SET lease_until = '2022-01-01 00:00:00.000000' WHERE state = 'open'")
+
+
+def test_what_a_killed_drop_left_and_a_killed_creator_is_deleted_with_its_mark(
+    registry: izc.Registry, collection: izc.Collection, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    drop_and_create_halfway(registry, collection, elsewhere)
     report = izc.vacuum(registry)
     assert (report.ok, report.fenced) == (True, 1)
     assert not Path(collection.location).exists()

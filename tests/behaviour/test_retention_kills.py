@@ -15,8 +15,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 import intake_zcollection as izc
 from tests.processes import start_fork_server
-from tests.retention import NOTHING_LEFT, groups_among, named_groups, rows_left
+from tests.retention import NOTHING_LEFT, groups_among, let_pass, named_groups, rows_left
 from tests.views import create_base, days
+
+from .test_retention import DAY, drop_and_create_halfway
 
 _processes = multiprocessing.get_context("forkserver")
 
@@ -49,6 +51,22 @@ def do_and_die(url: str, name: str, verb: Callable[[izc.Collection], None], step
         collection = izc.open_collection(registry, name)
         die_at(step)
         verb(collection)
+
+
+def vacuum_and_die(url: str, step: int) -> None:
+    """Vacuum all of a registry, in such a process."""
+    with izc.connect(url) as registry:
+        die_at(step)
+        izc.vacuum(registry)
+
+
+def was_killed(function: Callable[..., None], *args: object) -> bool:
+    """Run one of them, and tell whether it has been killed before its end."""
+    process = _processes.Process(target=function, args=args)
+    process.start()
+    process.join(60)
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
 
 
 @pytest.fixture
@@ -85,15 +103,12 @@ def test_one_that_is_killed_at_any_step_takes_nothing_away_and_the_next_finishes
         data = leave_something(collection, step)
         if verb is vacuum:
             expire(collection)
-        process = _processes.Process(target=do_and_die, args=(registry.url, collection.name, verb, step))
-        process.start()
-        process.join(60)
+        killed = was_killed(do_and_die, registry.url, collection.name, verb, step)
         xr.testing.assert_identical(collection.load().compute(), data)
         for version in [each for each in collection.versions()[-2:] if each.expired_at is None]:
             collection.at(version=version).load().compute()
-        if process.exitcode == 0:
+        if not killed:
             break
-        assert process.exitcode == -signal.SIGKILL
         verb(collection)
     collection.expire(keep=1, grace="0s")
     for _ in range(2):
@@ -101,3 +116,20 @@ def test_one_that_is_killed_at_any_step_takes_nothing_away_and_the_next_finishes
     assert groups_among({str(path) for path in Path(collection.location).rglob("*")}) == named_groups(registry)
     assert rows_left(registry) == NOTHING_LEFT
     assert step > 25
+
+
+@pytest.mark.both_engines
+def test_what_killed_droppers_and_creators_left_is_deleted_though_each_vacuum_is_killed_a_step_later_than_the_last(
+    registry: izc.Registry, collection: izc.Collection, tmp_path: Path
+) -> None:
+    start_fork_server()
+    collection.insert(days("2022-01-30", 1), scheduler="synchronous")
+    elsewhere = tmp_path / "elsewhere"
+    drop_and_create_halfway(registry, collection, elsewhere)
+    steps = itertools.count(1)
+    killed = sum(itertools.takewhile(bool, (was_killed(vacuum_and_die, registry.url, step) for step in steps)))
+    assert killed > 20
+    let_pass(registry, 2 * DAY)
+    assert izc.vacuum(registry).ok
+    assert not [each for place in (Path(collection.location), elsewhere) for each in place.rglob("*") if each.is_file()]
+    assert rows_left(registry) == NOTHING_LEFT

@@ -27,6 +27,8 @@ class Cost:
     nbytes: float | None = None
     peak: int | None = None
     """The peak of the process's resident memory, in bytes."""
+    requests: float | None = None
+    """Sent to S3."""
 
     def per(self, count: int) -> "Cost":
         """Return the cost of one of ``count``."""

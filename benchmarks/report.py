@@ -1,7 +1,7 @@
 """The tables, for people and as JSON."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -60,15 +60,15 @@ def show(title: str, rows: Sequence[Row], notes: Sequence[str]) -> None:
     for heading in ("CPU", "(system)", "wall", "target"):
         table.add_column(heading, justify="right")
     table.add_column("compared to")
-    with_peak = any(row.ours.peak is not None for row in rows)
-    for heading in ("CPU", "(system)", "wall", "× CPU", "× wall", "files", "stored", "SQL", *["peak"] * with_peak):
+    counted = [name for name in _COUNTED if any(getattr(row.ours, name) is not None for row in rows)]
+    for heading in ("CPU", "(system)", "wall", "× CPU", "× wall", "files", "stored", "SQL", *counted):
         table.add_column(heading, justify="right")
     for row in rows:
         target = Text(row.target, "" if not row.target else "green" if row.is_met else "bold red")
-        table.add_row(row.operation, *_seconds(row.ours), target, *[""] * 6, *_counts(row.ours, with_peak))
+        table.add_row(row.operation, *_seconds(row.ours), target, *[""] * 6, *_counts(row.ours, counted))
         for name, cost in row.compared:
             ratios = row.ours.cpu / cost.cpu, row.ours.wall / cost.wall
-            table.add_row(*[""] * 5, name, *_seconds(cost), *map(_ratio, ratios), *_counts(cost, with_peak))
+            table.add_row(*[""] * 5, name, *_seconds(cost), *map(_ratio, ratios), *_counts(cost, counted))
         table.add_section()
     console = Console()
     if not console.is_terminal:  # a file has room
@@ -84,13 +84,17 @@ def _ratio(value: float) -> str:
     return f"{value:.2f}" if value < 100 else "–"
 
 
-def _counts(cost: Cost, with_peak: bool) -> list[str]:
+def _counts(cost: Cost, counted: Sequence[str]) -> list[str]:
     texts = [_count(cost.files), nbytes(cost.nbytes), _count(cost.statements)]
-    return texts + [nbytes(cost.peak)] * with_peak
+    return texts + [_COUNTED[name](getattr(cost, name)) for name in counted]
 
 
 def _count(value: float | None) -> str:
     return "" if not value else f"{value:.3g}" if value < 1 else f"{value:.0f}"
+
+
+_COUNTED: dict[str, Callable[[float | None], str]] = {"peak": lambda value: nbytes(value), "requests": _count}
+"""What only some shapes count has a column in their tables alone, and how it is written there."""
 
 
 def seconds(value: float) -> str:

@@ -18,6 +18,7 @@ PRELOADED = (
         "sqlalchemy.dialects.sqlite",
         "sqlalchemy.dialects.postgresql",
         "psycopg",
+        "benchmarks.retention",
         "benchmarks.writers",
     ),
 )

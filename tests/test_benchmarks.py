@@ -20,7 +20,7 @@ SIZES = {
     "scale": (Sizes(registered=3000, asked=1), 22),
     "views": (Sizes(synced=3, shown=10, asked=1), 10),
     "lookups": (Sizes(partitions=4, indexed=1000, asked=1), 7),
-    "retention": (Sizes(days=2, expired=10), 3),
+    "retention": (Sizes(days=2, expired=50), 4),
 }
 """Of each shape, and the number of its rows."""
 

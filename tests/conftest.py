@@ -28,6 +28,7 @@ from tests.connections import kept_connections
 from tests.ftp import FTPServer, running_ftp_server
 from tests.postgres import PostgresServer, running_postgres
 from tests.postgres_server import quick_place
+from tests.processes import processes_of_dask
 from tests.s3 import S3Server, running_server
 
 # Of hypothesis' profiles, "ci" tries the same examples in each run and is the default where CI is in the environment.
@@ -135,6 +136,13 @@ def _the_disk_is_not_waited_for() -> Iterator[None]:
     """Synchronize nothing: only a failure of power would tell, and all that others have written is waited for."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sync", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processes_of_dask_are_forked() -> Iterator[None]:
+    """Spawned ones import everything first; one test of a pool and one of a cluster have those, as users do."""
+    with processes_of_dask("forkserver"):
         yield
 
 

@@ -17,6 +17,7 @@ from intake_zcollection.writing import write
 from intake_zcollection.writing.group import put_down
 from tests.behaviour.test_updating import make_flow
 from tests.conftest import NewRegistry, Store, both_formats, make_grid
+from tests.processes import processes_of_dask
 
 Make = Callable[..., izc.Collection]
 
@@ -183,7 +184,8 @@ def test_any_scheduler_copies_every_kind_of_variable(
     collection = make_collection(flow, zarr_format=zarr_format)
     collection.insert(flow)
     if scheduler == "client":
-        with Client(n_workers=1, threads_per_worker=1, dashboard_address=":0") as client:
+        # Spawned, as a user's: a worker that has imported nothing.
+        with processes_of_dask("spawn"), Client(n_workers=1, threads_per_worker=1, dashboard_address=":0") as client:
             copy = collection.copy("copies/c", f"{tmp_path}/copy", scheduler=client)
     else:
         copy = collection.copy("copies/c", f"{tmp_path}/copy", scheduler=scheduler)

@@ -20,6 +20,7 @@ from distributed import Client, KilledWorker, LocalCluster, get_client, secede, 
 
 import intake_zcollection as izc
 from tests.conftest import make_grid
+from tests.processes import start_fork_server
 
 Make = Callable[..., izc.Collection]
 
@@ -29,6 +30,7 @@ workers_use_no_sql = pytest.mark.one_engine("sqlite", "workers use no SQL: what 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """Two worker processes on this machine."""
+    start_fork_server()  # before distributed does, with less
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         yield cluster
 

@@ -15,6 +15,7 @@ from distributed import Client, LocalCluster
 
 import intake_zcollection as izc
 from tests.behaviour.test_updating import assert_holds, assert_refused, flow, make_flow, stored, twice
+from tests.processes import start_fork_server
 
 Make = Callable[..., izc.Collection]
 __all__ = ["flow", "stored"]  # fixtures
@@ -138,6 +139,7 @@ def test_a_depth_that_is_no_number_of_partitions_is_refused(stored: izc.Collecti
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
+    start_fork_server()  # before distributed does, with less
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         yield cluster
 

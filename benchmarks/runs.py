@@ -72,14 +72,14 @@ def small(directory: Path, sizes: Sizes) -> list[Row]:
         )
     ]
     rows += _small_loads(directory, collection, data, chunks, some)
-    following = along_track(count, 50)
-    new = [following.isel(time=slice(i * 100, (i + 1) * 100)) for i in range(50)]
+    following = along_track(count, sizes.following)
+    new = [following.isel(time=slice(i * 100, (i + 1) * 100)) for i in range(sizes.following)]
     ours = _each(lambda hour: collection.insert(hour, progress=False), new)
     per = len(chunks) // count
     numbers = iter(range(len(new)))
     one = _each(lambda hour: rivals.write_bare(hour, chunks[:per], directory / f"one{next(numbers)}"), new)
     compared = (("bare limit", one), (append_name, appends), (group_name, group))
-    rows.append(Row("append one partition, mean of 50", ours, compared, cpu=0.0065))
+    rows.append(Row(f"append one partition, mean of {sizes.following}", ours, compared, cpu=0.0065))
     return rows
 
 

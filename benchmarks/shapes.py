@@ -18,6 +18,8 @@ class Sizes:
 
     partitions: int = 2000
     """Of the small shape: hours."""
+    following: int = 50
+    """Hours that are appended to it one by one."""
     grid: tuple[int, int] = (620, 360)
     """Of the large shape's maps, four of them a day for a year: 1.3 GB."""
     nbytes: int = 4 * 2**30

@@ -1,17 +1,22 @@
 """The benchmarks run: small, so that their figures mean nothing, and complete."""
 
+import subprocess
 from pathlib import Path
+from subprocess import CompletedProcess
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from benchmarks import memory, startup
 from benchmarks.__main__ import SHAPES
 from benchmarks.measure import measure
 from benchmarks.shapes import Sizes
 from tests.postgres import PostgresServer
-from tests.processes import start_fork_server
+from tests.processes import run_forked, start_fork_server
 
 SIZES = {
-    "small": (Sizes(partitions=4), 5),
+    "small": (Sizes(partitions=4, following=2), 5),
     "large": (Sizes(grid=(6, 4)), 4),
     "appends": (Sizes(days=2, parts=300), 4),
     "memory": (Sizes(nbytes=8 * 2**20), 1),
@@ -25,10 +30,17 @@ SIZES = {
 """Of each shape, and the number of its rows."""
 
 
+def run(command: list[str], *, cwd: Path, **options: Any) -> CompletedProcess[Any]:
+    """Run Python: in an interpreter of its own where it is to write by this library, else where all is imported."""
+    return subprocess.run(command, cwd=cwd, **options) if "ours" in command else run_forked(command, cwd)
+
+
 @pytest.fixture
 def _nothing_is_waited_for(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure at once, and have servers there: else the disk would be waited for, with what other tests write."""
     start_fork_server()  # before the benchmarks do, with less than what other tests want
+    for module in (startup, memory):
+        monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
     assert measure.__kwdefaults__
     monkeypatch.setitem(measure.__kwdefaults__, "before", lambda: None)
     monkeypatch.setenv("ZC_POSTGRES_URL", postgres.url.render_as_string(hide_password=False))

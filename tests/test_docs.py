@@ -29,6 +29,7 @@ from intake_zcollection.drivers.source import ZCollectionSource
 from tests.conftest import both_engines
 from tests.ftp import FTPServer
 from tests.postgres import PostgresServer, run_sql
+from tests.processes import start_fork_server
 from tests.s3 import SECRET, S3Server
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +102,8 @@ def environment(text: str, request: pytest.FixtureRequest, monkeypatch: pytest.M
         ftp: FTPServer = request.getfixturevalue("ftp")
         monkeypatch.setenv("FTP_URL", ftp.fresh_url())
         monkeypatch.setenv("FTP_PASSWORD", ftp.storage_options["password"])
+    if "LocalCluster" in text:
+        start_fork_server()  # before distributed does, with less
     if "OWNER_URL" in text:
         request.getfixturevalue("people_of_postgres")
 

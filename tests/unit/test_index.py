@@ -270,18 +270,9 @@ def test_a_sample_of_the_labels_finds_what_all_of_them_find(
     assert outcome(lazy, label, **options) == outcome(eager, label, **options)
 
 
-@pytest.mark.parametrize(
-    "label",
-    [
-        pytest.param([np.datetime64("2022-02-09"), np.datetime64("2022-02-11")], id="a list"),
-        pytest.param(pd.Timestamp("2022-02-09"), id="a Timestamp"),
-        pytest.param(xr.DataArray(np.array(["2022-02-09", "2022-02-03"], "M8[s]"), dims="point"), id="points"),
-        pytest.param(slice(None, np.array("2022-02-09", "M8[ns]")), id="a bound that is an array"),
-    ],
-)
-@pytest.mark.parametrize(
-    "write",
-    [
+@pytest.fixture(
+    scope="module",
+    params=[
         pytest.param(lambda collection: collection.insert(GRID), id="insert"),
         pytest.param(
             lambda collection: [collection.insert(GRID.isel(time=slice(i, None, 2))) for i in (0, 1)], id="merge"
@@ -295,10 +286,9 @@ def test_a_sample_of_the_labels_finds_what_all_of_them_find(
         ),
     ],
 )
-def test_where_no_label_is_repeated_a_selection_reads_no_other_partitions(
-    registry: izc.Registry, label: Any, write: Callable[[izc.Collection], Any]
-) -> None:
-    with counted_location() as location, counted_location() as elsewhere:
+def written(request: pytest.FixtureRequest, new_registry: NewRegistry) -> Iterator[list[izc.Collection]]:
+    """A collection in which labels may be repeated and none is, and a copy of it."""
+    with counted_location() as location, counted_location() as elsewhere, new_registry() as registry:
         collection = izc.create_collection(
             registry,
             "made/b",
@@ -308,15 +298,29 @@ def test_where_no_label_is_repeated_a_selection_reads_no_other_partitions(
             location=location,
             merge="concat",
         )
-        write(collection)
-        copied = collection.copy("made/c", location=elsewhere)
-        for each in (collection, copied):
-            dataset = each.load()
-            with requests_to(each.location) as requests:
-                dataset.sel(time=label)
-                dataset.sel(time=label)
+        request.param(collection)
+        yield [collection, collection.copy("made/c", location=elsewhere)]
 
-            assert [path for _, path in requests] == axis_chunks(each, version=each.version.number)[1:2]
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        pytest.param([np.datetime64("2022-02-09"), np.datetime64("2022-02-11")], id="a list"),
+        pytest.param(pd.Timestamp("2022-02-09"), id="a Timestamp"),
+        pytest.param(xr.DataArray(np.array(["2022-02-09", "2022-02-03"], "M8[s]"), dims="point"), id="points"),
+        pytest.param(slice(None, np.array("2022-02-09", "M8[ns]")), id="a bound that is an array"),
+    ],
+)
+def test_where_no_label_is_repeated_a_selection_reads_no_other_partitions(
+    written: list[izc.Collection], label: Any
+) -> None:
+    for each in written:
+        dataset = each.load()
+        with requests_to(each.location) as requests:
+            dataset.sel(time=label)
+            dataset.sel(time=label)
+
+        assert [path for _, path in requests] == axis_chunks(each, version=each.version.number)[1:2]
 
 
 def test_in_a_partition_with_a_repeated_label_all_labels_say_that_several_cannot_be_selected(

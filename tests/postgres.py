@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,20 @@ class PostgresServer:
     """A running server, by the URL of a database in which others can be made."""
 
     url: URL
+    _kept: "list[psycopg.Connection[Any]]" = field(default_factory=list, repr=False, compare=False)
+    """The connection that makes and drops databases: one of its own for each would take half as long again."""
+
+    def __enter__(self) -> "PostgresServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._kept:
+            self._kept.pop().close()
+
+    def _execute(self, statement: str) -> None:
+        if not self._kept or self._kept[0].closed:
+            self._kept[:] = [connect(self.url)]
+        execute(self._kept[0], statement)
 
     @contextmanager
     def database(self, template: str | None = None) -> Iterator[str]:
@@ -31,11 +45,11 @@ class PostgresServer:
         name = f"zc_{uuid.uuid4().hex}"
         # Copied as files, in half the time: it writes no log of each page.
         copied = f" TEMPLATE {make_url(template).database} STRATEGY FILE_COPY" if template else ""
-        run_sql(self.url, f"CREATE DATABASE {name}{copied}")
+        self._execute(f"CREATE DATABASE {name}{copied}")
         try:
             yield self.url.set(database=name).render_as_string(hide_password=False)
         finally:
-            run_sql(self.url, f"DROP DATABASE {name} WITH (FORCE)")
+            self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def connect(url: URL) -> "psycopg.Connection[Any]":
@@ -71,7 +85,8 @@ def role(url: URL) -> Iterator[URL]:
 def running_postgres() -> Iterator[PostgresServer]:
     """Start a server; it is gone at the end, and if this process dies. Where ZC_POSTGRES_URL gives one, use that."""
     if given := os.environ.get("ZC_POSTGRES_URL"):
-        yield PostgresServer(make_url(given))
+        with PostgresServer(make_url(given)) as server:
+            yield server
         return
     with _running() as server:
         yield server
@@ -97,7 +112,8 @@ def _running(*primary: str) -> Iterator[PostgresServer]:
         url = process.stdout.readline().strip()
         if not url:
             raise RuntimeError("Postgres has not started, see its output; ZC_POSTGRES_URL can give another server")
-        yield PostgresServer(make_url(url))
+        with PostgresServer(make_url(url)) as server:
+            yield server
         # Leaving the block closes its standard input, which ends it.
 
 

@@ -1,6 +1,6 @@
 """What S3 is asked for, counted by the server: opening asks nothing, each object takes one request, many at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import xarray as xr
 import intake_zcollection as izc
 from registry import MARKER
 from tests.behaviour.test_lazy import ALL_CHUNKS, make_hourly
+from tests.conftest import NewRegistry
 from tests.s3 import S3Server
 
 pytestmark = pytest.mark.one_engine("sqlite", "requests to stores are counted")
@@ -45,6 +46,21 @@ def hourly(empty: izc.Collection) -> izc.Collection:
     return empty
 
 
+@pytest.fixture(scope="module")
+def shared_registry(new_registry: NewRegistry) -> Iterator[izc.Registry]:
+    """The registry of what tests only read."""
+    with new_registry() as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def only_read(shared_registry: izc.Registry, s3: S3Server) -> izc.Collection:
+    """Three partitions, for tests that only read them."""
+    collection = create(shared_registry, s3.fresh_url(), storage_options=s3.storage_options)
+    collection.insert(DATA)
+    return collection
+
+
 def chunks_of(partition: izc.Partition, *variables: str) -> list[str]:
     """The keys of variables' chunks in one partition."""
     return sorted(f"{partition.fragments[name][0]}/{name}/{chunk}" for name in variables for chunk in CHUNKS[name])
@@ -62,17 +78,17 @@ def objects_of(partition: izc.Partition) -> list[str]:
 
 @pytest.mark.parametrize("chunks", ALL_CHUNKS, ids=str)
 def test_opening_and_loading_lazily_makes_no_request(
-    registry: izc.Registry, hourly: izc.Collection, s3: S3Server, chunks: Any
+    shared_registry: izc.Registry, only_read: izc.Collection, s3: S3Server, chunks: Any
 ) -> None:
-    with s3.traffic(hourly.location) as traffic:
-        dataset = izc.open_dataset(registry, hourly.name, chunks=chunks, storage_options=s3.storage_options)
+    with s3.traffic(only_read.location) as traffic:
+        dataset = izc.open_dataset(shared_registry, only_read.name, chunks=chunks, storage_options=s3.storage_options)
         repr(dataset)
     assert traffic.requests == []
 
 
-def test_what_a_collection_says_of_itself_takes_no_request(hourly: izc.Collection, s3: S3Server) -> None:
-    with s3.traffic(hourly.location) as traffic:
-        repr(hourly), hourly.partitions(), hourly.versions(), hourly.at(version=1).load()
+def test_what_a_collection_says_of_itself_takes_no_request(only_read: izc.Collection, s3: S3Server) -> None:
+    with s3.traffic(only_read.location) as traffic:
+        repr(only_read), only_read.partitions(), only_read.versions(), only_read.at(version=1).load()
     assert traffic.requests == []
 
 
@@ -82,11 +98,11 @@ def test_what_a_collection_says_of_itself_takes_no_request(hourly: izc.Collectio
 @pytest.mark.parametrize("variables", [["sst"], ["flag"], ["sst", "flag", "received", "time"]], ids="-".join)
 @pytest.mark.parametrize("chunks", ["auto", "partition", {"time": 2}, None], ids=str)
 def test_each_chunk_takes_one_get_and_nothing_else_is_asked(
-    hourly: izc.Collection, s3: S3Server, chunks: Any, variables: list[str]
+    only_read: izc.Collection, s3: S3Server, chunks: Any, variables: list[str]
 ) -> None:
-    second = hourly.partitions()[1]
-    dataset = hourly.load(filters="hour == 1", chunks=chunks)
-    with s3.traffic(hourly.location) as traffic:
+    second = only_read.partitions()[1]
+    dataset = only_read.load(filters="hour == 1", chunks=chunks)
+    with s3.traffic(only_read.location) as traffic:
         values = {name: dataset[name].values for name in variables}
     assert traffic.keys("GET") == chunks_of(second, *variables)
     assert len(traffic.requests) == len(chunks_of(second, *variables))
@@ -95,10 +111,10 @@ def test_each_chunk_takes_one_get_and_nothing_else_is_asked(
         np.testing.assert_allclose(values[name].astype("f8"), expected.astype("f8"), rtol=1e-12)
 
 
-def test_the_chunks_of_a_block_are_fetched_at_the_same_time(hourly: izc.Collection, s3: S3Server) -> None:
-    sst = hourly.load(chunks="partition", filters="hour == 1").sst.data
+def test_the_chunks_of_a_block_are_fetched_at_the_same_time(only_read: izc.Collection, s3: S3Server) -> None:
+    sst = only_read.load(chunks="partition", filters="hour == 1").sst.data
     assert sst.npartitions == 1
-    with s3.traffic(hourly.location, together=4) as traffic:
+    with s3.traffic(only_read.location, together=4) as traffic:
         sst.compute(scheduler="sync")
     assert len(traffic.requests) == traffic.at_once["GET"] == 4
 
@@ -111,18 +127,18 @@ def test_the_chunks_of_a_block_are_fetched_at_the_same_time(hourly: izc.Collecti
     ],
 )
 def test_the_small_partitions_of_a_block_are_fetched_at_the_same_time(
-    hourly: izc.Collection, s3: S3Server, read: Callable[[izc.Collection], Any]
+    only_read: izc.Collection, s3: S3Server, read: Callable[[izc.Collection], Any]
 ) -> None:
-    with s3.traffic(hourly.location, together=HOURS) as traffic:
-        values = read(hourly)
+    with s3.traffic(only_read.location, together=HOURS) as traffic:
+        values = read(only_read)
     assert len(traffic.requests) == traffic.at_once["GET"] == HOURS
     np.testing.assert_array_equal(values, DATA.flag.values)
 
 
-def test_bounds_that_cut_partitions_read_their_axis_once(hourly: izc.Collection, s3: S3Server) -> None:
-    first, _, last = hourly.partitions()
-    with s3.traffic(hourly.location) as traffic:
-        dataset = hourly.load(where={"time": ("2022-01-01T00:30", "2022-01-01T02:10")})
+def test_bounds_that_cut_partitions_read_their_axis_once(only_read: izc.Collection, s3: S3Server) -> None:
+    first, _, last = only_read.partitions()
+    with s3.traffic(only_read.location) as traffic:
+        dataset = only_read.load(where={"time": ("2022-01-01T00:30", "2022-01-01T02:10")})
     assert traffic.keys("GET") == sorted(chunks_of(first, "time") + chunks_of(last, "time"))
     assert len(traffic.requests) == 2
     assert dataset.sizes["time"] == 4

@@ -16,6 +16,7 @@ import dask
 PRELOADED = (
     *("tests.behaviour.test_conflicts", "tests.behaviour.test_crash", "tests.behaviour.test_other_hands"),
     *(
+        "tests.behaviour.test_view_bases",
         "tests.behaviour.test_view_syncing",
         "tests.behaviour.test_queue",
         "tests.behaviour.test_reading_only",

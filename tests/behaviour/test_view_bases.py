@@ -15,6 +15,7 @@ from registry.sql import tables
 from registry.sql.engine import is_sqlite
 from tests import verbs
 from tests.conftest import Store, make_grid
+from tests.processes import start_fork_server
 from tests.registry.conftest import only_reading
 from tests.s3 import S3Server
 from tests.sql import connected, run_sql
@@ -25,7 +26,7 @@ _processes = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module", autouse=True)
 def _children_start_fast() -> None:
-    _processes.set_forkserver_preload([__name__, "registry.registry", "zarr", "sqlalchemy.dialects.sqlite", "pint"])
+    start_fork_server()
 
 
 def use(base: izc.Collection, name: str) -> None:

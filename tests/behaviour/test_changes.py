@@ -252,7 +252,7 @@ def test_rows_that_are_not_told_of_are_the_same_in_both_versions(make_collection
         loaded = changes.load().compute()
         told = 0
         for key in {*before, *after, *changes}:
-            change = collection.diff(a, b).get(key)
+            change = changes.get(key)
             if change is None:
                 assert before[key].identical(after[key])
                 continue

@@ -923,14 +923,14 @@ def run_all(function: Callable[..., None], registry: izc.Registry, collection: i
 def test_processes_that_correct_the_same_rows_all_succeed_and_the_last_one_wins(
     registry: izc.Registry, make_collection: Make
 ) -> None:
-    count = 20
+    count = 8
     collection = make_collection(rows([]))
     collection.insert(rows([*OLD, 14]))
     run_all(deliver_corrections, registry, collection, count)
     versions = collection.versions()[2:]
     assert sorted(int(version.message) for version in versions) == list(range(WRITERS * count))
     others = {hour: float(hour) for hour in (14, 20, 30, 40)}
-    for version in [*versions[::16], versions[-1]]:
+    for version in [*versions[::8], versions[-1]]:
         brought = {hour: int(version.message) * 10_000.0 + hour for hour in (10, 11, 12)}
         assert held(collection.at(version=version)) == brought | others
     assert_clean(registry, collection)
@@ -945,7 +945,7 @@ def test_processes_that_correct_the_same_rows_all_succeed_and_the_last_one_wins(
 def test_processes_that_append_rows_of_their_own_to_one_partition_all_succeed(
     registry: izc.Registry, make_collection: Make, deliver: Callable[..., None], per_writer: int
 ) -> None:
-    count = 20
+    count = 8
     collection = make_collection(rows([]))
     run_all(deliver, registry, collection, count)
     found = held(collection)

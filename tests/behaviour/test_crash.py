@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -165,6 +165,15 @@ DROPPING_AFTER_COMMIT = {
 }
 DROPPING = DROPPING_BEFORE_COMMIT | DROPPING_AFTER_COMMIT
 STEPS = BEFORE_COMMIT | AFTER_COMMIT | CREATING | DROPPING
+
+WITH_ALL = ("in_the_first_fragment", "in_the_commit_after_its_check", "in_the_commit_before_COMMIT")
+"""Where it matters which write it is: a part of it is done, in the storage or in the transaction."""
+
+
+def by_turns(steps: Iterable[str], others: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Each step with one of the others, in turn, and those where it matters with all of them."""
+    turns = itertools.cycle(others)
+    return [(step, *other) for step in steps for other in (others if step in WITH_ALL else [next(turns)])]
 
 
 def act_at(step: Step, action: Callable[[], None], patch: Callable[[Any, str, Any], None] = setattr) -> None:
@@ -350,8 +359,7 @@ def assert_put_down(registry: izc.Registry, files: dict[str, bytes], step: Step,
 
 
 @each_step
-@every_write
-@pytest.mark.parametrize("step", BEFORE_COMMIT)
+@pytest.mark.parametrize(("step", "write"), by_turns(BEFORE_COMMIT, [(write,) for write in WRITES]))
 def test_a_writer_killed_before_its_commit_has_changed_nothing_and_hinders_nobody(
     registry: izc.Registry, days: izc.Collection, step: str, write: str
 ) -> None:
@@ -600,14 +608,11 @@ def insert_and_fail(
     return caught.value
 
 
-every_failure = pytest.mark.parametrize(
-    ("error", "write"), [(UnforeseenError, "first"), (KeyboardInterrupt, "append"), (UnforeseenError, "replace")]
-)
+FAILURES = [(UnforeseenError, "first"), (KeyboardInterrupt, "append"), (UnforeseenError, "replace")]
 
 
 @each_step
-@every_failure
-@pytest.mark.parametrize("step", BEFORE_COMMIT)
+@pytest.mark.parametrize(("step", "error", "write"), by_turns(BEFORE_COMMIT, FAILURES))
 def test_a_failed_insert_leaves_nothing_behind(
     registry: izc.Registry, days: izc.Collection, step: str, error: type[BaseException], write: str
 ) -> None:
@@ -649,7 +654,7 @@ def test_what_one_thread_still_writes_when_another_has_failed_is_deleted(
     assert_nothing_open(registry)
 
 
-@every_failure
+@pytest.mark.parametrize(("error", "write"), FAILURES)
 @pytest.mark.parametrize("step", AFTER_COMMIT)
 def test_an_error_after_the_commit_takes_nothing_back(
     registry: izc.Registry, days: izc.Collection, step: str, error: type[BaseException], write: str
@@ -693,8 +698,7 @@ def test_a_registry_lost_before_the_commit_leaves_the_data_to_vacuum(
     assert fragments_of(new_files(days, files)) == staged_uids(registry)
 
 
-@pytest.mark.parametrize("error", [UnforeseenError, KeyboardInterrupt])
-@pytest.mark.parametrize("step", CREATING)
+@pytest.mark.parametrize(("step", "error"), by_turns(CREATING, [(UnforeseenError,), (KeyboardInterrupt,)]))
 def test_a_failed_creation_leaves_nothing_behind(
     registry: izc.Registry, tmp_path: Path, step: str, error: type[BaseException]
 ) -> None:
@@ -707,8 +711,7 @@ def test_a_failed_creation_leaves_nothing_behind(
     create_days(registry, f"{tmp_path}/days").insert(january_and_february())
 
 
-@pytest.mark.parametrize("error", [UnforeseenError, KeyboardInterrupt])
-@pytest.mark.parametrize("step", COPYING)
+@pytest.mark.parametrize(("step", "error"), by_turns(COPYING, [(UnforeseenError,), (KeyboardInterrupt,)]))
 def test_a_copy_that_fails_leaves_nothing_behind(
     registry: izc.Registry, tmp_path: Path, step: str, error: type[BaseException]
 ) -> None:

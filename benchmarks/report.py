@@ -93,10 +93,6 @@ def _count(value: float | None) -> str:
     return "" if not value else f"{value:.3g}" if value < 1 else f"{value:.0f}"
 
 
-_COUNTED: dict[str, Callable[[float | None], str]] = {"peak": lambda value: nbytes(value), "requests": _count}
-"""What only some shapes count has a column in their tables alone, and how it is written there."""
-
-
 def seconds(value: float) -> str:
     """Return a duration in three digits."""
     return f"{value:.3g} s" if value >= 1 else f"{value * 1000:.3g} ms"
@@ -108,6 +104,10 @@ def nbytes(value: float | None) -> str:
         return ""
     unit, name = next((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")) if value >= u)
     return f"{value / unit:.3g} {name}"
+
+
+_COUNTED: dict[str, Callable[[float | None], str]] = {"peak": nbytes, "requests": _count}
+"""What only some shapes count, and how it is written: it has a column in their tables alone."""
 
 
 def as_json(tables: dict[str, Sequence[Row]]) -> dict[str, Any]:

@@ -729,6 +729,28 @@ MUTATIONS = (
         ("tests/stateful/test_view_examples.py", "-k", "takes_other_partitions and sqlite"),
     ),
     Mutation(
+        "neighbours are known by the view's own filters alone, whatever the view below takes",
+        (
+            Edit(
+                "registry/sql/bases.py",
+                "taken_at(connection, state.base, state.base_version, state.chosen(Selection())).predicate",
+                "state.chosen(Selection()).predicate",
+            ),
+        ),
+        ("tests/behaviour/test_views_of_views.py", "-k", "takes_no_more and sqlite"),
+    ),
+    Mutation(
+        "own values lie in what the view below takes no more",
+        (
+            Edit(
+                "registry/sql/views.py",
+                "taken = taken_at(connection, state.base, state.base_version, selection)",
+                "taken = selection",
+            ),
+        ),
+        ("tests/behaviour/test_views_of_views.py", "-k", "takes_no_more and sqlite"),
+    ),
+    Mutation(
         "an older own value stays under a newer one of fewer variables",
         (
             Edit(
@@ -987,6 +1009,17 @@ MUTATIONS = (
             ),
         ),
         ("tests/behaviour/test_retention.py", "-k", "cannot_be_reached and sqlite"),
+    ),
+    Mutation(
+        "who is killed between both has forgotten what is there still",
+        (
+            Edit(
+                "intake_zcollection/operations/vacuum.py",
+                "            deleted = [each for place",
+                "            self.registry.forget_leftovers(some, self.grace)\n            deleted = [each for place",
+            ),
+        ),
+        ("tests/behaviour/test_retention_kills.py", "-k", "vacuum and any_step and sqlite"),
     ),
     Mutation(
         "garbage is deleted before it is due",

@@ -76,6 +76,11 @@ class IndexRules(RuleBasedStateMachine):
         super().__init__()
         self.known: dict[int, list[Known]] = {}
 
+    @property
+    def moment(self) -> tuple[int, int]:
+        """Which version is there, and who looks at it: of the machine."""
+        raise NotImplementedError
+
     # Rules
 
     @property
@@ -145,9 +150,9 @@ class IndexRules(RuleBasedStateMachine):
 
     @invariant()
     def what_is_loaded_by_values_is_what_a_scan_finds(self) -> None:
-        if getattr(self, "bounded_at", None) == self.writes or not hasattr(self, "collection"):
+        if not hasattr(self, "collection") or getattr(self, "bounded_at", None) == self.moment:
             return
-        self.bounded_at = self.writes
+        self.bounded_at = self.moment
         version = self.writes * 104729 % len(self.history) if self.writes % 2 else len(self.history) - 1
         state = self.history[version]
         names = sorted(name for name, each in state.variables.items() if each.kind in BOUNDED)
@@ -172,9 +177,9 @@ class IndexRules(RuleBasedStateMachine):
 
     @invariant()
     def what_is_looked_up_is_what_a_scan_finds(self) -> None:
-        if getattr(self, "looked_at", None) == self.writes or not hasattr(self, "collection"):
+        if not hasattr(self, "collection") or getattr(self, "looked_at", None) == self.moment:
             return
-        self.looked_at = self.writes
+        self.looked_at = self.moment
         for known in self.indexes:
             version = self.writes * 7919 % len(self.history) if self.writes % 2 else len(self.history) - 1
             if not known.is_there(version):

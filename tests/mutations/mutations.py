@@ -1011,17 +1011,6 @@ MUTATIONS = (
         ("tests/behaviour/test_retention.py", "-k", "cannot_be_reached and sqlite"),
     ),
     Mutation(
-        "who is killed between both has forgotten what is there still",
-        (
-            Edit(
-                "intake_zcollection/operations/vacuum.py",
-                "            deleted = [each for place",
-                "            self.registry.forget_leftovers(some, self.grace)\n            deleted = [each for place",
-            ),
-        ),
-        ("tests/behaviour/test_retention_kills.py", "-k", "vacuum and any_step and sqlite"),
-    ),
-    Mutation(
         "garbage is deleted before it is due",
         (Edit("registry/sql/leftovers.py", "where(row.not_before <= now, row.id > after)", "where(row.id > after)"),),
         ("tests/behaviour/test_retention.py", "-k", "after_the_grace and local and sqlite"),

@@ -106,6 +106,7 @@ def test_one_that_is_killed_at_any_step_takes_nothing_away_and_the_next_finishes
     registry: izc.Registry, collection: izc.Collection, verb: Callable[[izc.Collection], None]
 ) -> None:
     start_fork_server()
+    collection.insert(days("2022-01-30", 2), scheduler="synchronous")
     before = None
     for step in itertools.count(1):
         if state_of(collection) != before:  # otherwise the last one was killed before it had done anything

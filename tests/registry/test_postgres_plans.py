@@ -133,10 +133,14 @@ def watching(registry: Registry) -> Iterator[Seen]:
         if not statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")) or " set_config" in statement:
             return
         with cursor.connection.cursor() as other:
-            other.execute("SAVEPOINT explained")
-            other.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters[0] if many else parameters)
-            ((((plan,),),)) = other.fetchall()
-            other.execute("ROLLBACK TO explained")
+            # The first time a process may read the catalogs again, since others have changed them: blocks of these
+            # are counted too. So the second time counts.
+            for _ in range(2):
+                other.execute("SAVEPOINT explained")
+                explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+                other.execute(explained, parameters[0] if many else parameters)
+                ((((plan,),),)) = other.fetchall()
+                other.execute("ROLLBACK TO explained")
         seen.scans += [
             (statement, node)
             for node in nodes(plan["Plan"])

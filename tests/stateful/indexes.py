@@ -76,11 +76,6 @@ class IndexRules(RuleBasedStateMachine):
         super().__init__()
         self.known: dict[int, list[Known]] = {}
 
-    @property
-    def moment(self) -> tuple[int, int]:
-        """Which version is there, and who looks at it: of the machine."""
-        raise NotImplementedError
-
     # Rules
 
     @property
@@ -150,9 +145,9 @@ class IndexRules(RuleBasedStateMachine):
 
     @invariant()
     def what_is_loaded_by_values_is_what_a_scan_finds(self) -> None:
-        if not hasattr(self, "collection") or getattr(self, "bounded_at", None) == self.moment:
+        if getattr(self, "bounded_at", None) == self.writes or not hasattr(self, "collection"):
             return
-        self.bounded_at = self.moment
+        self.bounded_at = self.writes
         version = self.writes * 104729 % len(self.history) if self.writes % 2 else len(self.history) - 1
         state = self.history[version]
         names = sorted(name for name, each in state.variables.items() if each.kind in BOUNDED)
@@ -177,9 +172,9 @@ class IndexRules(RuleBasedStateMachine):
 
     @invariant()
     def what_is_looked_up_is_what_a_scan_finds(self) -> None:
-        if not hasattr(self, "collection") or getattr(self, "looked_at", None) == self.moment:
+        if getattr(self, "looked_at", None) == self.writes or not hasattr(self, "collection"):
             return
-        self.looked_at = self.moment
+        self.looked_at = self.writes
         for known in self.indexes:
             version = self.writes * 7919 % len(self.history) if self.writes % 2 else len(self.history) - 1
             if not known.is_there(version):
